@@ -1,0 +1,209 @@
+"""The chain around a handler: opens the call and trace, enters the interceptors, makes a status of what is raised."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from typing import Any, Final, NoReturn, TypeAlias
+
+import grpc
+from google.protobuf.message import Message
+from opentelemetry import context as otel_context
+from opentelemetry import trace as otel_trace
+from opentelemetry.trace import Span, StatusCode
+
+from kit import calls, status
+from kit.calls import Call, Interceptor, Method
+from kit.errors import AppError
+from kit.telemetry import Tracing, log_trace_id, parse_traceparent, place_of
+
+log = logging.getLogger(__name__)
+
+DEFAULT_DEADLINE_SECONDS: Final = 600.0
+"""What bounds a call whose caller set no deadline (DESIGN section 5, Running a completion)."""
+
+# The handlers of generated code carry no types; grpc calls them with whatever the deserialiser made.
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Behaviour = Callable[..., Any]
+
+
+class Chain:
+    """Wraps handlers, one of each of the four kinds alike.
+
+    :param interceptors: entered in this order, after the trace and the deadline are known
+    """
+
+    def __init__(self, tracing: Tracing, interceptors: Sequence[Interceptor]) -> None:
+        self._tracing = tracing
+        self._interceptors = tuple(interceptors)
+        self._active = 0
+        self.idle = asyncio.Event()
+        """Set while no call is served."""
+        self.idle.set()
+
+    def _begin(self, method: Method, context: Context) -> _Visit:
+        self._active += 1
+        self.idle.clear()
+        return _Visit(self._tracing, self._interceptors, method, context, self._end)
+
+    def _end(self) -> None:
+        self._active -= 1
+        if not self._active:
+            self.idle.set()
+
+    def wrap(self, method: Method, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
+        """The same handler with everything around it."""
+        serializers = {
+            "request_deserializer": handler.request_deserializer,
+            "response_serializer": handler.response_serializer,
+        }
+        if handler.request_streaming and handler.response_streaming:
+            streaming = self._stream(method, handler.stream_stream, takes_stream=True)
+            return grpc.stream_stream_rpc_method_handler(streaming, **serializers)
+        if handler.request_streaming:
+            unary = self._unary(method, handler.stream_unary, takes_stream=True)
+            return grpc.stream_unary_rpc_method_handler(unary, **serializers)
+        if handler.response_streaming:
+            streaming = self._stream(method, handler.unary_stream, takes_stream=False)
+            return grpc.unary_stream_rpc_method_handler(streaming, **serializers)
+        unary = self._unary(method, handler.unary_unary, takes_stream=False)
+        return grpc.unary_unary_rpc_method_handler(unary, **serializers)
+
+    def _unary(
+        self, method: Method, behaviour: Behaviour | None, *, takes_stream: bool
+    ) -> Callable[[Any, Context], Awaitable[Message]]:
+        assert behaviour is not None  # noqa: S101  # grpc sets the one that fits the kind
+
+        async def serve(request: Any, context: Context) -> Message:
+            visit = self._begin(method, context)
+            try:
+                async with asyncio.timeout_at(visit.call.deadline) if visit.bounded_here else _UNBOUNDED:
+                    await visit.enter(None if takes_stream else request)
+                    response: Message = await behaviour(request, context)
+            except BaseException as error:  # noqa: BLE001  # the edge: everything becomes a status
+                await visit.fail(error)
+            visit.succeed()
+            return response
+
+        return serve
+
+    def _stream(
+        self, method: Method, behaviour: Behaviour | None, *, takes_stream: bool
+    ) -> Callable[[Any, Context], AsyncIterator[Message]]:
+        assert behaviour is not None  # noqa: S101
+
+        async def serve(request: Any, context: Context) -> AsyncIterator[Message]:
+            visit = self._begin(method, context)
+            try:
+                await visit.enter(None if takes_stream else request)
+                # No default deadline here: some streams are meant to live for days. Others bound themselves.
+                # Closed here, not by the garbage collector: its last steps belong to the call.
+                async with aclosing(behaviour(request, context)) as responses:
+                    async for response in responses:
+                        yield response
+            except GeneratorExit:
+                visit.leave(None, grpc.StatusCode.CANCELLED)
+                raise
+            except BaseException as error:  # noqa: BLE001
+                await visit.fail(error)
+            visit.succeed()
+
+        return serve
+
+
+class _Unbounded:
+    async def __aenter__(self) -> None: ...
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+
+_UNBOUNDED = _Unbounded()
+
+
+class _Visit:
+    """One call's way through the chain."""
+
+    __slots__ = ("_context", "_entered", "_interceptors", "_on_end", "_span", "bounded_here", "call")
+
+    def __init__(
+        self,
+        tracing: Tracing,
+        interceptors: tuple[Interceptor, ...],
+        method: Method,
+        context: Context,
+        on_end: Callable[[], None],
+    ) -> None:
+        metadata = dict(context.invocation_metadata() or ())
+        remaining = context.time_remaining()
+        self.bounded_here = remaining is None
+        now = asyncio.get_running_loop().time()
+        header = metadata.get("traceparent", "")
+        parent = parse_traceparent(header) if isinstance(header, str) and header else None
+        place = tracing.begin(parent)
+        self._span: Span | None = tracing.start_server_span(method.full_name[1:], place, is_root=parent is None)
+        if self._span is not None:
+            place = place_of(self._span)
+            otel_context.attach(otel_trace.set_span_in_context(self._span))
+        self.call = Call(
+            method=method,
+            metadata=metadata,
+            peer=context.peer(),
+            deadline=now + (DEFAULT_DEADLINE_SECONDS if remaining is None else remaining),
+            trace=place,
+        )
+        self._context = context
+        self._on_end = on_end
+        self._interceptors = interceptors
+        self._entered = 0
+        calls.enter(self.call)
+        log_trace_id.set(place.trace_id)
+
+    async def enter(self, request: Message | None) -> None:
+        for interceptor in self._interceptors:
+            await interceptor.enter(self.call, request)
+            self._entered += 1
+
+    def succeed(self) -> None:
+        if self.call.trailing_metadata:
+            self._context.set_trailing_metadata(tuple(self.call.trailing_metadata))
+        self.leave(None, grpc.StatusCode.OK)
+
+    async def fail(self, error: BaseException) -> NoReturn:
+        """Answer with the status that `error` means."""
+        if isinstance(error, AppError):
+            code = status.code_of(error)
+            self.leave(error, code)
+            trailers = (*self.call.trailing_metadata, (status.DETAILS_KEY, status.details_of(error)))
+            await self._context.abort(code, status.text_of(error), trailers)
+        if isinstance(error, TimeoutError) and self.bounded_here and self.call.remaining_seconds() <= 0:
+            self.leave(error, grpc.StatusCode.DEADLINE_EXCEEDED)
+            await self._context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the default deadline of 600 s passed")
+        if isinstance(error, (asyncio.CancelledError, grpc.aio.AbortError)) or not isinstance(error, Exception):
+            # A caller that left, or a status that the handler has set itself.
+            self.leave(
+                error,
+                grpc.StatusCode.CANCELLED if isinstance(error, asyncio.CancelledError) else grpc.StatusCode.UNKNOWN,
+            )
+            raise error
+        self.leave(error, grpc.StatusCode.INTERNAL)
+        log.error(
+            "an rpc fails with a bug",
+            extra={"rpc": self.call.method.full_name, "error": type(error).__name__},
+            exc_info=error,
+        )
+        await self._context.abort(grpc.StatusCode.INTERNAL, f"internal error; trace {self.call.trace.trace_id}")
+
+    def leave(self, error: BaseException | None, code: grpc.StatusCode) -> None:
+        for interceptor in reversed(self._interceptors[: self._entered]):
+            interceptor.leave(self.call, error, code)
+        if self._span is not None:
+            self._span.set_attribute("rpc.system.name", "grpc")
+            self._span.set_attribute("rpc.response.status_code", code.name)
+            if error is not None and code is not grpc.StatusCode.CANCELLED:
+                # The kind, not the text: a sentence may quote what a caller sent.
+                self._span.set_attribute("error.type", getattr(error, "reason", type(error).__name__))
+                self._span.set_status(StatusCode.ERROR)
+            self._span.end()
+        self._on_end()
