@@ -1,0 +1,233 @@
+"""The HTTP client: one pool of connections, and every call bounded in time and size."""
+
+from __future__ import annotations
+
+import functools
+import io
+import math
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+from multidict import CIMultiDictProxy
+from yarl import URL
+
+from kit.egress import failures
+from kit.egress.answer import EgressStream
+from kit.egress.policy import EgressPolicy, parse_url, refusal_of_host
+from kit.egress.resolver import CheckedResolver, Resolver, SystemResolver, checked_sockets
+
+_FRAMING_HEADERS = frozenset(
+    ("connection", "content-length", "expect", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade")
+)
+"""What says where a message ends on a connection that other callers use next: never a caller's to set."""
+_LARGE_BODY_BYTES = 1 << 20
+"""Above it aiohttp wants a file to send from, piece by piece, and warns otherwise."""
+_REMEMBERED_URLS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Bounds of one call, in seconds, all finite and above 0; one above 5 s may end up to 1 s later.
+
+    :raises ValueError: for any other number
+    """
+
+    total_seconds: float
+    """From the call to the last byte of the answer."""
+    connect_seconds: float
+    """To get a connection: wait for a free one, look the name up, connect, shake hands."""
+    first_byte_seconds: float
+    """From the request's last byte to the answer's first."""
+    idle_seconds: float | None = None
+    """Longest silence inside the body of the answer; None: as `first_byte_seconds`."""
+
+    def __post_init__(self) -> None:
+        for seconds in (self.total_seconds, self.connect_seconds, self.first_byte_seconds, self.idle_seconds):
+            # aiohttp takes 0 and less for "never".
+            if seconds is not None and not 0 < seconds < math.inf:
+                raise ValueError(f"a time-out is a finite number of seconds above 0, not {seconds}")
+
+
+@dataclass(frozen=True, slots=True)
+class EgressResponse:
+    """A whole answer, of any status; redirects are answers too."""
+
+    status: int
+    headers: CIMultiDictProxy[str]
+    """Case-insensitive."""
+    body: bytes
+    """Decompressed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    url: URL
+    origin: str
+    is_refused: bool
+
+
+class Egress:
+    """Outbound HTTP/1.1, an async context manager that owns one pool of kept-alive connections.
+
+    Follows no redirects, keeps no cookies, reads no proxy or credentials from the environment. A name is looked up
+    when a connection is made, or remembered from shortly before; what was checked is what is connected to. Methods that
+    HTTP calls idempotent are sent once more when a kept connection turns out to be closed; POST and PATCH never are.
+
+    :param resolver: looks names up; the operating system's by default
+    :param tls: trust for https; the system's roots by default
+    :param max_connections: open at once; further calls wait, within `connect_seconds`
+    :param max_connections_per_host: the same per scheme, host and port
+    :param keepalive_seconds: how long an unused connection is kept
+    :param dns_cache_seconds: how long permitted addresses of a name are remembered
+    :param dns_cache_names: how many names are remembered
+    """
+
+    def __init__(
+        self,
+        policy: EgressPolicy,
+        *,
+        resolver: Resolver | None = None,
+        tls: ssl.SSLContext | None = None,
+        max_connections: int = 1024,
+        max_connections_per_host: int = 256,
+        keepalive_seconds: float = 30,
+        dns_cache_seconds: int = 30,
+        dns_cache_names: int = 1024,
+    ) -> None:
+        self._policy = policy
+        self._resolver = resolver or SystemResolver()
+        self._tls = tls
+        self._max_connections = max_connections
+        self._max_connections_per_host = max_connections_per_host
+        self._keepalive_seconds = keepalive_seconds
+        self._dns_cache_seconds = dns_cache_seconds
+        self._dns_cache_names = dns_cache_names
+        self._session: aiohttp.ClientSession | None = None
+        # A process calls few URLs, many times. The parsed URL also keeps what aiohttp derives from it.
+        self._target = functools.lru_cache(_REMEMBERED_URLS)(functools.partial(_target, policy=policy))
+
+    async def __aenter__(self) -> Self:
+        connector = aiohttp.TCPConnector(
+            resolver=CheckedResolver(self._resolver, self._policy),
+            socket_factory=checked_sockets(self._policy),
+            ssl=True if self._tls is None else self._tls,
+            limit=self._max_connections,
+            limit_per_host=self._max_connections_per_host,
+            keepalive_timeout=self._keepalive_seconds,
+            ttl_dns_cache=self._dns_cache_seconds,
+            dns_cache_max_size=self._dns_cache_names,
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            # Answers are small or streamed: compression would cost both sides time and hold events back.
+            headers={"Accept-Encoding": "identity", "User-Agent": "turnout"},
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes = b"",
+        timeout: Timeouts,
+        max_response_bytes: int,
+    ) -> EgressResponse:
+        """Send a request and read the whole answer.
+
+        :param max_response_bytes: of the body, after decompression
+        :raises Invalid: `EGRESS_URL_INVALID`, as :func:`check_url`; `EGRESS_REQUEST_INVALID` for a header that a caller
+            may not set or that HTTP cannot carry
+        :raises Denied: `EGRESS_ADDRESS_REFUSED`
+        :raises Unavailable: `EGRESS_NAME_UNRESOLVED`; `EGRESS_CONNECTION_FAILED` (metadata `cause`: an errno's name,
+            `TLS` or `DISCONNECTED`); `EGRESS_TIMEOUT` (metadata `phase`: `connect`, `first_byte`, `read` or `total`);
+            `EGRESS_RESPONSE_TOO_LARGE`; `EGRESS_MALFORMED_RESPONSE`. A body without a length ends where the connection
+            does, so there a cut one passes for whole
+        """
+        answer = await self._open(method, url, headers, body, timeout, max_response_bytes)
+        try:
+            return EgressResponse(answer.status, answer.headers, await answer.read())
+        finally:
+            answer.close()
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes = b"",
+        timeout: Timeouts,
+        max_response_bytes: int,
+    ) -> AsyncIterator[EgressStream]:
+        """Send a request and hand out the answer as it comes. Leaving early closes the connection.
+
+        :raises AppError: as :meth:`request`, on entering and at each chunk
+        """
+        answer = await self._open(method, url, headers, body, timeout, max_response_bytes)
+        try:
+            yield answer
+        finally:
+            answer.close()
+
+    async def _open(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        timeout: Timeouts,
+        max_response_bytes: int,
+    ) -> EgressStream:
+        if self._session is None:
+            raise RuntimeError("Egress is used outside its context")
+        target = self._target(url)
+        if target.is_refused:
+            raise failures.refused(target.origin)
+        if not _FRAMING_HEADERS.isdisjoint(map(str.lower, headers)):
+            raise failures.invalid_request("headers", f"must not have any of {', '.join(sorted(_FRAMING_HEADERS))}")
+        failure = None
+        try:
+            response = await self._session.request(
+                method,
+                target.url,
+                headers=headers,
+                data=io.BytesIO(body) if len(body) > _LARGE_BODY_BYTES else body or None,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(
+                    total=timeout.total_seconds,
+                    connect=timeout.connect_seconds,
+                    sock_read=timeout.first_byte_seconds,
+                ),
+            )
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            failure = failures.failure_of(error, target.origin, failures.Phase.FIRST_BYTE)
+        if failure is not None:
+            raise failure
+        if response.status == 101:
+            # Nothing here asks for another protocol, and behind a switch there is no HTTP to read.
+            response.close()
+            raise failures.malformed(target.origin)
+        return EgressStream(response, target.origin, timeout.idle_seconds, max_response_bytes)
+
+
+def _target(text: str, *, policy: EgressPolicy) -> _Target:
+    url = parse_url(text, policy)
+    host = f"[{url.raw_host}]" if ":" in (url.raw_host or "") else url.raw_host
+    return _Target(url, f"{url.scheme}://{host}:{url.port}", refusal_of_host(url, policy) is not None)

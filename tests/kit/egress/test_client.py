@@ -1,0 +1,325 @@
+"""Requests against good servers: what is sent, what comes back, what is kept between calls."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import gzip
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from kit.egress import Egress, EgressPolicy, EgressResponse, Timeouts
+from kit.errors import Invalid, Unavailable
+
+LOOPBACK = EgressPolicy(allow_private=True)
+GENEROUS = Timeouts(total_seconds=20, connect_seconds=20, first_byte_seconds=20)
+
+HttpServer = Callable[..., AbstractAsyncContextManager[str]]
+RawServer = Callable[..., AbstractAsyncContextManager[int]]
+
+
+async def post(
+    egress: Egress, url: str, *, headers: Mapping[str, str] | None = None, timeout: Timeouts = GENEROUS
+) -> EgressResponse:
+    return await egress.request(
+        "POST", url, headers=headers or {}, body=b"{}", timeout=timeout, max_response_bytes=1 << 20
+    )
+
+
+async def test_a_request_carries_method_path_headers_and_body_and_brings_back_the_answer(
+    http_server: HttpServer,
+) -> None:
+    async def echo(request: web.BaseRequest) -> web.Response:
+        shown = {"X-Method": request.method, "X-Path": request.path_qs, "X-Type": request.headers["Content-Type"]}
+        return web.Response(status=503, body=await request.read(), headers=shown)
+
+    async with http_server(echo) as url, Egress(LOOPBACK) as egress:
+        answer = await egress.request(
+            "PATCH",
+            f"{url}/v1/chat%2Fx?api-version=1",
+            headers={"Content-Type": "application/json"},
+            body=b'{"a": 1}',
+            timeout=GENEROUS,
+            max_response_bytes=8,
+        )
+
+    assert (answer.status, answer.body) == (503, b'{"a": 1}')
+    assert answer.headers["x-method"] == "PATCH"
+    assert answer.headers["X-PATH"] == "/v1/chat%2Fx?api-version=1"
+    assert answer.headers["X-Type"] == "application/json"
+
+
+async def test_a_body_of_several_mebibytes_goes_both_ways(raw_server: RawServer) -> None:
+    body = bytes(range(256)) * (3 << 12)
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        received = await reader.readexactly(len(body))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(received) + received)
+        await writer.drain()
+
+    async with raw_server(echo) as port, Egress(LOOPBACK) as egress:
+        url = f"http://127.0.0.1:{port}/"
+        answer = await egress.request("PUT", url, headers={}, body=body, timeout=GENEROUS, max_response_bytes=len(body))
+
+    assert answer.body == body
+
+
+async def test_redirects_are_not_followed_and_cookies_are_not_kept(http_server: HttpServer) -> None:
+    seen: list[tuple[str, str | None]] = []
+
+    async def redirect(request: web.BaseRequest) -> web.Response:
+        seen.append((request.path, request.headers.get("Cookie")))
+        return web.Response(status=307, headers={"Location": "/elsewhere", "Set-Cookie": "a=b"})
+
+    async with http_server(redirect) as url, Egress(LOOPBACK) as egress:
+        first = await post(egress, f"{url}/here")
+        await post(egress, f"{url}/here")
+
+    assert (first.status, first.headers["Location"]) == (307, "/elsewhere")
+    assert seen == [("/here", None), ("/here", None)]
+
+
+async def test_a_proxy_and_credentials_in_the_environment_are_ignored(
+    http_server: HttpServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[str | None] = []
+
+    async def proxy(request: web.BaseRequest) -> web.Response:
+        return web.Response(status=502)
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        seen.append(request.headers.get("Authorization"))
+        return web.Response()
+
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login user password hunter2\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    async with http_server(proxy) as proxy_url, http_server(answer) as url:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy_url)
+        async with Egress(LOOPBACK) as egress:
+            assert (await post(egress, url)).status == 200
+
+    assert seen == [None]
+
+
+async def test_a_compressed_answer_is_not_asked_for_but_understood(http_server: HttpServer) -> None:
+    asked: list[str | None] = []
+
+    async def compressed(request: web.BaseRequest) -> web.Response:
+        asked.append(request.headers.get("Accept-Encoding"))
+        return web.Response(body=gzip.compress(b"hello"), headers={"Content-Encoding": "gzip"})
+
+    async with http_server(compressed) as url, Egress(LOOPBACK) as egress:
+        assert (await post(egress, url)).body == b"hello"
+
+    assert asked == ["identity"]
+
+
+async def test_connections_are_kept_and_bounded_per_host(http_server: HttpServer) -> None:
+    peers: set[object] = set()
+    inside, most = 0, 0
+
+    async def count(request: web.BaseRequest) -> web.Response:
+        nonlocal inside, most
+        assert request.transport is not None
+        peers.add(request.transport.get_extra_info("peername"))
+        inside += 1
+        most = max(most, inside)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        inside -= 1
+        return web.Response()
+
+    async with http_server(count) as url, Egress(LOOPBACK, max_connections_per_host=2) as egress:
+        answers = await asyncio.gather(*(post(egress, url) for _ in range(20)))
+
+    assert [answer.status for answer in answers] == [200] * 20
+    assert most == len(peers) == 2
+
+
+async def test_connections_are_bounded_in_total(raw_server: RawServer) -> None:
+    arrived = asyncio.Event()
+
+    async def stall(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        arrived.set()
+        await reader.read()
+
+    async with raw_server(stall) as first, raw_server(stall) as second, Egress(LOOPBACK, max_connections=1) as egress:
+        stalled = asyncio.create_task(post(egress, f"http://127.0.0.1:{first}/"))
+        await asyncio.wait_for(arrived.wait(), 5)
+        with pytest.raises(Unavailable) as failure:
+            await post(egress, f"http://127.0.0.1:{second}/", timeout=Timeouts(5, 0.05, 5))
+        stalled.cancel()
+        await asyncio.wait([stalled])
+
+    assert (failure.value.reason, failure.value.metadata["phase"]) == ("EGRESS_TIMEOUT", "connect")
+
+
+async def test_a_cancelled_call_frees_its_connection_for_the_next(raw_server: RawServer) -> None:
+    arrived = asyncio.Event()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if b"/stall" in await reader.readuntil(b"\r\n\r\n"):
+            arrived.set()
+            await reader.read()
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    async with raw_server(handle) as port, Egress(LOOPBACK, max_connections_per_host=1) as egress:
+        stalled = asyncio.create_task(post(egress, f"http://127.0.0.1:{port}/stall"))
+        await asyncio.wait_for(arrived.wait(), 5)
+        waiting = asyncio.create_task(post(egress, f"http://127.0.0.1:{port}/"))
+        stalled.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await stalled
+        answer = await asyncio.wait_for(waiting, 5)
+
+    assert answer.status == 204
+
+
+async def test_a_post_on_a_connection_that_dies_is_not_sent_twice(raw_server: RawServer) -> None:
+    requests: list[bytes] = []
+
+    async def drop_second(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        requests.append((await reader.readuntil(b"\r\n\r\n"))[:4])
+        await reader.readexactly(2)
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        requests.append((await reader.readuntil(b"\r\n\r\n"))[:4])
+
+    async with raw_server(drop_second) as port, Egress(LOOPBACK) as egress:
+        await post(egress, f"http://127.0.0.1:{port}/")
+        with pytest.raises(Unavailable) as failure:
+            await post(egress, f"http://127.0.0.1:{port}/")
+
+    assert failure.value.reason == "EGRESS_CONNECTION_FAILED"
+    assert requests == [b"POST", b"POST"]
+
+
+@pytest.mark.parametrize(
+    "name", ["Content-Length", "transfer-encoding", "Connection", "Expect", "TE", "Trailer", "Upgrade", "Keep-Alive"]
+)
+async def test_headers_that_frame_the_message_are_not_the_callers_to_set(name: str) -> None:
+    async with Egress(LOOPBACK) as egress:
+        with pytest.raises(Invalid) as failure:
+            await post(egress, "http://127.0.0.1:1/", headers={name: "10"})
+
+    assert failure.value.reason == "EGRESS_REQUEST_INVALID"
+    assert failure.value.violations[0].field == "headers"
+
+
+@pytest.mark.parametrize("header", [("X-A", "b\r\nHost: evil"), ("X-A\r\nHost", "b"), ("X-A", "b\0")])
+async def test_a_header_cannot_smuggle_another_one(http_server: HttpServer, header: tuple[str, str]) -> None:
+    reached = False
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        nonlocal reached
+        reached = True
+        return web.Response()
+
+    async with http_server(answer) as url, Egress(LOOPBACK) as egress:
+        with pytest.raises(Invalid) as failure:
+            await post(egress, url, headers=dict([header]))
+
+    assert failure.value.reason == "EGRESS_REQUEST_INVALID"
+    assert not reached
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
+def test_no_timeout_is_endless(seconds: float) -> None:
+    for place in range(4):
+        values = [1.0, 1.0, 1.0, 1.0]
+        values[place] = seconds
+        with pytest.raises(ValueError, match="time-out"):
+            Timeouts(*values)
+
+
+async def test_outside_its_context_egress_calls_nobody() -> None:
+    egress = Egress(LOOPBACK)
+    with pytest.raises(RuntimeError, match="outside its context"):
+        await post(egress, "http://127.0.0.1:1/")
+    async with egress:
+        pass
+    with pytest.raises(RuntimeError, match="outside its context"):
+        await post(egress, "http://127.0.0.1:1/")
+
+
+class Loopback:
+    """Every name is this machine."""
+
+    async def addresses(self, host: str, port: int) -> Sequence[str]:
+        return ["127.0.0.1"]
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A server's context with a certificate for `provider.test`, and a client's that trusts it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "provider.test")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("provider.test")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = tmp_path / "server.pem"
+    pem.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(pem)
+    return server, ssl.create_default_context(cadata=certificate.public_bytes(serialization.Encoding.PEM).decode())
+
+
+async def answer_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+    await writer.drain()
+
+
+async def test_over_tls_the_name_is_verified_though_its_checked_address_is_connected_to(
+    raw_server: RawServer, tls: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    server, client = tls
+
+    async with raw_server(answer_once, tls=server) as port:
+        async with Egress(LOOPBACK, resolver=Loopback(), tls=client) as egress:
+            answer = await post(egress, f"https://provider.test:{port}/")
+            with pytest.raises(Unavailable, match="certificate is not valid: Hostname mismatch") as mismatch:
+                await post(egress, f"https://other.test:{port}/")
+        async with Egress(LOOPBACK, resolver=Loopback()) as egress:
+            with pytest.raises(Unavailable, match="certificate is not valid: self-signed") as untrusted:
+                await post(egress, f"https://provider.test:{port}/")
+
+    assert answer.status == 204
+    for failure in (mismatch.value, untrusted.value):
+        assert (failure.reason, failure.metadata["cause"]) == ("EGRESS_CONNECTION_FAILED", "TLS")
+
+
+async def test_a_server_that_does_not_speak_tls_is_a_failed_connection(raw_server: RawServer) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await writer.drain()
+
+    async with raw_server(talk) as port, Egress(LOOPBACK) as egress:
+        with pytest.raises(Unavailable) as failure:
+            await post(egress, f"https://127.0.0.1:{port}/")
+
+    assert (failure.value.reason, failure.value.metadata["cause"]) == ("EGRESS_CONNECTION_FAILED", "TLS")
