@@ -1,0 +1,1 @@
+"""Events: written to the local spool by the call, relayed to JetStream beside it, consumed at least once."""

@@ -1,0 +1,152 @@
+"""What a service announces: typed events into the process's spool, and from there to the broker."""
+
+from __future__ import annotations
+
+import logging
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from google.protobuf.message import Message
+
+from kit import calls, config
+from kit.errors import CannotStart
+from kit.events.broker import broker
+from kit.events.config import EventsConfig
+from kit.events.publisher import JetStreamPublisher
+from kit.events.subjects import subject_of
+from kit.runtime import Runtime
+from kit.spool import Call, Event, Record, Spool, SpoolOptions, Usage
+
+log = logging.getLogger(__name__)
+
+DRAIN_SECONDS: Final = 5.0
+"""How long a stop waits for the broker to take the last events; what it did not take stays on disk."""
+TRACE_HEADER: Final = "traceparent"
+
+_START = struct.Struct("<BHH")
+_START_FORMAT: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCall:
+    """A call whose start is written and whose end is not."""
+
+    call: Call
+    tenant_slug: str
+
+
+class Outbox:
+    """Events of one process. Every method returns once the kernel has the bytes: no waiting, no network."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+
+    def open(self, lost: Message, tenant_slug: str) -> OpenCall:
+        """Write the start of a call.
+
+        :param lost: the event to publish if no end is ever written, because this process dies: by then nobody is left
+            who knows more
+        :raises Unavailable: `SPOOL_FULL` or `SPOOL_UNWRITABLE`: the call must not be served
+        """
+        return OpenCall(self._spool.open_call(start_of(_event(lost, tenant_slug))), tenant_slug)
+
+    def close(self, opened: OpenCall, *events: Message) -> None:
+        """Write the end of a call with what it leaves behind, all or nothing, in one write.
+
+        :raises Unavailable: `SPOOL_FULL` or `SPOOL_UNWRITABLE`; may be tried again
+        :raises Invalid: `RECORD_TOO_LARGE`
+        """
+        self._spool.close_call(opened.call, [_event(event, opened.tenant_slug) for event in events])
+
+    def append(self, event: Message, tenant_slug: str) -> Record:
+        """Write an event that belongs to no call.
+
+        :raises Unavailable: `SPOOL_FULL` or `SPOOL_UNWRITABLE`
+        :raises Invalid: `RECORD_TOO_LARGE`
+        """
+        return self._spool.append(_event(event, tenant_slug))
+
+    @property
+    def is_shedding(self) -> bool:
+        """Whether payloads should be left out, because the spool is nearly full."""
+        return self._spool.is_shedding
+
+    @property
+    def usage(self) -> Usage:
+        """The spool's books, for metrics."""
+        return self._spool.usage
+
+
+def start_of(event: Event) -> bytes:
+    """What is written at a call's start, so that recovery can publish `event` without knowing what it is."""
+    subject, trace = event.subject.encode(), event.headers.get(TRACE_HEADER, "").encode()
+    return _START.pack(_START_FORMAT, len(subject), len(trace)) + subject + trace + event.payload
+
+
+def lost_event_of(start: bytes) -> Event:
+    """The inverse of :func:`start_of`.
+
+    :raises ValueError: if another version wrote it
+    """
+    try:
+        version, subject_bytes, trace_bytes = _START.unpack_from(start)
+    except struct.error:
+        raise ValueError("not the start of a call") from None
+    if version != _START_FORMAT:
+        raise ValueError(f"the start of a call in format {version}")
+    subject_end = _START.size + subject_bytes
+    trace_end = subject_end + trace_bytes
+    trace = start[subject_end:trace_end].decode()
+    headers = {TRACE_HEADER: trace} if trace else {}
+    return Event(start[_START.size : subject_end].decode(), start[trace_end:], headers)
+
+
+@asynccontextmanager
+async def outbox(runtime: Runtime) -> AsyncIterator[Outbox]:
+    """The process's outbox; made once (`await runtime.shared(outbox)`).
+
+    :raises CannotStart: if TURNOUT_DATA_DIR is not set, or its folder `spool` cannot be used
+    """
+    settings = config.load(EventsConfig)
+    options = SpoolOptions(
+        root=_root(settings.data_dir),
+        root_setting="TURNOUT_DATA_DIR",
+        bound_bytes=settings.spool_max_bytes,
+        fsync=settings.spool_fsync,
+    )
+    connected = await runtime.shared(broker)
+    spool = Spool(options, lost=lost_event_of)
+    try:
+        async with runtime.background("events: relay", spool.run(JetStreamPublisher(connected))):
+            yield Outbox(spool)
+            # Without a broker there is nothing to wait for: the next start relays what is left.
+            if connected.is_connected and not await spool.drain(DRAIN_SECONDS):
+                log.warning("events are left for the next start", extra={"records": spool.usage.pending_records})
+    finally:
+        spool.close()
+
+
+def _root(data_dir: Path | None) -> Path:
+    """The folder of the spool, made if the volume is there. The volume itself is never made: a folder in its place
+    would look right and be gone with the container."""
+    if data_dir is None:
+        raise CannotStart("TURNOUT_DATA_DIR is not set: name a writable folder on a volume that outlives the process")
+    root = data_dir / "spool"
+    try:
+        root.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise CannotStart(
+            f"TURNOUT_DATA_DIR: {data_dir} cannot be used ({error.strerror}): "
+            "name a writable folder on a volume that outlives the process"
+        ) from error
+    return root
+
+
+def _event(message: Message, tenant_slug: str) -> Event:
+    call = calls.current_or_none()
+    headers = {} if call is None else {TRACE_HEADER: call.trace.traceparent()}
+    return Event(subject_of(type(message), tenant_slug), message.SerializeToString(), headers)

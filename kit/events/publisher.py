@@ -1,0 +1,174 @@
+"""The spool's way out: batches of records, pipelined into JetStream, each acknowledged by it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Sequence
+from typing import Final
+
+import orjson
+from nats.aio.msg import Msg
+
+from kit.errors import Unavailable
+from kit.events.broker import Broker
+from kit.events.connection import Connection
+from kit.events.stream import PREFIX
+from kit.spool import ACKNOWLEDGED, Outcome, Record, Rejected
+
+log = logging.getLogger(__name__)
+
+ACK_SECONDS: Final = 10.0
+"""How long the broker may take to acknowledge a batch before the batch is repeated."""
+ID_HEADER: Final = "Nats-Msg-Id"
+
+# Tokens without white space, wildcards or control characters; long ones would break the protocol's line.
+_SUBJECT = re.compile(r"[^\s.*>\x00-\x1f\x7f]+(\.[^\s.*>\x00-\x1f\x7f]+)+")
+_MAX_SUBJECT = 512
+_HEADER_NAME = re.compile(r"[!-9;-~]+")
+_MESSAGE_TOO_LARGE: Final = {10054, 10097}
+_SEALED: Final = 10109
+
+
+class JetStreamPublisher:
+    """`kit.spool.Publisher` over a broker. Used by one relay at a time."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._connection: Connection | None = None
+        self._inbox = ""
+        self._sent = 0
+        self._answers: dict[str, _Answers] = {}
+
+    async def publish(self, batch: Sequence[Record]) -> Sequence[Outcome]:
+        """Publish `batch` in order, without waiting in between, and wait for all acknowledgements.
+
+        A record that JetStream has seen within its duplicate window (the spool repeats whole batches) is acknowledged
+        again and not stored again.
+
+        :raises Unavailable: `BROKER_UNREACHABLE`, `BROKER_SILENT`, `BROKER_REFUSES` or `STREAM_UNAVAILABLE`: later
+        """
+        connection = self._broker.connection()
+        await self._listen(connection)
+        answers = _Answers(batch)
+        for index, record in enumerate(batch):
+            if (reason := refusal_of(record, connection.max_payload)) is not None:
+                answers.settle(index, Rejected(reason))
+        await self._send(connection, answers)
+        if answers.homeless:
+            await self._broker.ensure_stream(connection)
+            await self._send(connection, answers)
+        return answers.outcomes()
+
+    async def _send(self, connection: Connection, answers: _Answers) -> None:
+        """Send what has no outcome yet, and wait until each has one or is known to have no stream."""
+        indexes = answers.begin()
+        if not indexes:
+            return
+        self._sent += 1
+        token = str(self._sent)
+        self._answers[token] = answers
+        try:
+            for index in indexes:
+                record = answers.batch[index]
+                headers = {**record.headers, ID_HEADER: record.id}
+                reply = f"{self._inbox}.{token}.{index}"
+                await connection.publish(record.subject, record.payload, reply=reply, headers=headers)
+            await connection.wait(answers.complete, seconds=ACK_SECONDS)
+        except TimeoutError:
+            raise Unavailable("the event broker does not answer", reason="BROKER_SILENT") from None
+        finally:
+            del self._answers[token]
+            answers.complete.cancel()
+
+    async def _listen(self, connection: Connection) -> None:
+        if self._connection is not connection:
+            self._inbox = connection.inbox()
+            await connection.subscribe(f"{self._inbox}.*.*", self._on_answer)
+            self._connection = connection
+
+    async def _on_answer(self, message: Msg) -> None:
+        _, token, index = message.subject.rsplit(".", 2)
+        # An answer that comes after its batch was given up belongs to nobody.
+        if (answers := self._answers.get(token)) is not None:
+            answers.receive(int(index), message)
+
+
+class _Answers:
+    """What the broker says to each record of a batch."""
+
+    def __init__(self, batch: Sequence[Record]) -> None:
+        self.batch = batch
+        self.complete: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.homeless: set[int] = set()
+        """Records that no stream listens for."""
+        self._outcomes: list[Outcome | None] = [None] * len(batch)
+        self._missing: set[int] = set()
+        self._refusal = ""
+
+    def begin(self) -> list[int]:
+        """Those to send, in order."""
+        self.complete = asyncio.get_running_loop().create_future()
+        self._missing = {index for index, outcome in enumerate(self._outcomes) if outcome is None}
+        self.homeless.clear()
+        return sorted(self._missing)
+
+    def settle(self, index: int, outcome: Outcome) -> None:
+        self._outcomes[index] = outcome
+
+    def receive(self, index: int, message: Msg) -> None:
+        if (message.headers or {}).get("Status") == "503":
+            self.homeless.add(index)
+        else:
+            self._read(index, message.data)
+        self._missing.discard(index)
+        if not self._missing and not self.complete.done():
+            self.complete.set_result(None)
+
+    def outcomes(self) -> list[Outcome]:
+        """All of them.
+
+        :raises Unavailable: if some record has none, because the broker takes it later or never
+        """
+        found = [outcome for outcome in self._outcomes if outcome is not None]
+        if len(found) < len(self.batch):
+            raise Unavailable(
+                f"the event broker does not take events now ({self._refusal or 'no stream listens'})",
+                reason="BROKER_REFUSES",
+            )
+        return found
+
+    def _read(self, index: int, answer: bytes) -> None:
+        try:
+            error = orjson.loads(answer).get("error")
+        except (orjson.JSONDecodeError, AttributeError):
+            self._refusal = "an answer that is not JetStream's"
+            return
+        if error is None:
+            self._outcomes[index] = ACKNOWLEDGED
+            return
+        number = error.get("err_code", 0)
+        if number in _MESSAGE_TOO_LARGE:
+            self._outcomes[index] = Rejected("MESSAGE_TOO_LARGE")
+        elif error.get("code") == 400 and number != _SEALED:
+            # 400 says that this message is at fault, not the stream: it will be no better next time.
+            self._outcomes[index] = Rejected(f"NATS_{number}")
+        else:
+            self._refusal = f"{error.get('description', 'no reason')}, {number}"
+
+
+def refusal_of(record: Record, max_payload: int) -> str | None:
+    """Why the broker would never take a record; None if it may. It hangs up on some of these, so they are not sent."""
+    if len(record.subject) > _MAX_SUBJECT or not record.subject.startswith(PREFIX):
+        return "BAD_SUBJECT"
+    if _SUBJECT.fullmatch(record.subject) is None:
+        return "BAD_SUBJECT"
+    header_bytes = len("NATS/1.0\r\n\r\n") + len(ID_HEADER) + len(record.id) + 4
+    for name, value in record.headers.items():
+        if _HEADER_NAME.fullmatch(name) is None:
+            return "BAD_HEADER"
+        header_bytes += len(name) + len(value.encode()) + 4
+    if header_bytes + len(record.payload) > max_payload:
+        return "MAX_PAYLOAD_EXCEEDED"
+    return None

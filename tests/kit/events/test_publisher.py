@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kit import ids
+from kit.errors import Unavailable
+from kit.events.broker import Broker
+from kit.events.publisher import JetStreamPublisher, refusal_of
+from kit.events.stream import STREAM
+from kit.spool import ACKNOWLEDGED, Record, Rejected
+from stack.nats import Nats
+
+MakeRecords = Callable[..., list[Record]]
+
+
+async def stored(broker: Broker) -> int:
+    state = (await broker.connection().manager.stream_info(STREAM)).state
+    return int(state.messages)
+
+
+async def test_the_stream_is_made_by_the_first_batch_and_every_record_is_acknowledged(
+    broker: Broker, records: MakeRecords
+) -> None:
+    publisher = JetStreamPublisher(broker)
+
+    assert list(await publisher.publish(records(300))) == [ACKNOWLEDGED] * 300
+
+    assert await stored(broker) == 300
+    info = await broker.connection().manager.stream_info(STREAM)
+    assert info.config.duplicate_window == 120
+    assert info.config.max_bytes == 64 << 20
+
+
+async def test_a_batch_that_is_repeated_is_stored_once(broker: Broker, records: MakeRecords) -> None:
+    publisher, batch = JetStreamPublisher(broker), records(50)
+    await publisher.publish(batch)
+
+    assert list(await publisher.publish(batch)) == [ACKNOWLEDGED] * 50
+
+    assert await stored(broker) == 50
+
+
+async def test_ids_and_headers_and_order_arrive(broker: Broker, records: MakeRecords) -> None:
+    batch = records(20, headers={"traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01"})
+
+    await JetStreamPublisher(broker).publish(batch)
+
+    manager = broker.connection().manager
+    for sequence, record in enumerate(batch, 1):
+        message = await manager.get_msg(STREAM, seq=sequence)
+        assert message.data == record.payload
+        assert message.headers == {"Nats-Msg-Id": record.id, **record.headers}
+
+
+async def test_what_the_broker_will_never_take_is_rejected_and_the_rest_passes(
+    broker: Broker, records: MakeRecords
+) -> None:
+    batch = records(6)
+    too_large = b"x" * (1 << 20)
+    batch[1] = Record(batch[1].id, batch[1].subject, too_large, {})
+    batch[2] = Record(batch[2].id, "turnout.events.v1.Two words.shop", b"", {})
+    batch[3] = Record(batch[3].id, "elsewhere.RequestServed.shop", b"", {})
+    batch[4] = Record(batch[4].id, batch[4].subject, b"", {"bad name": "x"})
+
+    outcomes = await JetStreamPublisher(broker).publish(batch)
+
+    assert list(outcomes) == [
+        ACKNOWLEDGED,
+        Rejected("MAX_PAYLOAD_EXCEEDED"),
+        Rejected("BAD_SUBJECT"),
+        Rejected("BAD_SUBJECT"),
+        Rejected("BAD_HEADER"),
+        ACKNOWLEDGED,
+    ]
+    assert broker.is_connected
+
+
+async def test_a_message_larger_than_the_stream_allows_is_rejected_and_the_rest_passes(
+    broker: Broker, records: MakeRecords
+) -> None:
+    connection = broker.connection()
+    await broker.ensure_stream(connection)
+    config = (await connection.manager.stream_info(STREAM)).config
+    await connection.manager.update_stream(config, max_msg_size=500)
+    batch = records(3)
+    batch[1] = Record(batch[1].id, batch[1].subject, b"x" * 600, {})
+
+    outcomes = await JetStreamPublisher(broker).publish(batch)
+
+    assert list(outcomes) == [ACKNOWLEDGED, Rejected("MESSAGE_TOO_LARGE"), ACKNOWLEDGED]
+
+
+async def test_a_stream_that_vanished_is_made_again(broker: Broker, records: MakeRecords) -> None:
+    publisher = JetStreamPublisher(broker)
+    await publisher.publish(records(5))
+    await broker.connection().manager.delete_stream(STREAM)
+
+    assert list(await publisher.publish(records(7))) == [ACKNOWLEDGED] * 7
+
+    assert await stored(broker) == 7
+
+
+async def test_without_a_broker_the_batch_is_for_later(nats: Nats, broker: Broker, records: MakeRecords) -> None:
+    publisher, batch = JetStreamPublisher(broker), records(10)
+    nats.kill()
+    with pytest.raises(Unavailable):
+        await publisher.publish(batch)
+    await asyncio.to_thread(nats.start)
+    await asyncio.wait_for(broker.connected(), 10)
+
+    assert list(await publisher.publish(batch)) == [ACKNOWLEDGED] * 10
+
+    assert await stored(broker) == 10
+
+
+async def test_a_broker_that_dies_in_the_middle_loses_nothing_and_stores_nothing_twice(
+    nats: Nats, broker: Broker, records: MakeRecords
+) -> None:
+    publisher = JetStreamPublisher(broker)
+    batches = [records(100) for _ in range(40)]
+    await publisher.publish(batches[0])
+
+    async def crash() -> None:
+        await asyncio.to_thread(nats.kill)
+        await asyncio.to_thread(nats.start)
+
+    crashing = asyncio.create_task(crash())
+    for batch in batches:
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    outcomes = await publisher.publish(batch)
+                    break
+                except Unavailable:
+                    await asyncio.sleep(0.01)  # the spool pauses, too; the loop must run for the end to be noticed
+                    await broker.connected()
+        assert list(outcomes) == [ACKNOWLEDGED] * 100
+    await crashing
+
+    # Once more after the restart: whatever was sent before it was stored, or is now.
+    await asyncio.wait_for(broker.connected(), 10)
+    for batch in batches:
+        await publisher.publish(batch)
+    assert await stored(broker) == 4000
+
+
+@given(st.text(max_size=30))
+def test_a_subject_that_is_sent_is_one_that_the_protocol_can_carry(tail: str) -> None:
+    record = Record(ids.encode(ids.uuid7()), f"turnout.events.v1.{tail}", b"", {})
+
+    if refusal_of(record, 1 << 20) is None:
+        tokens = record.subject.split(".")
+        assert all(tokens)
+        assert not any(character.isspace() or character in "*>\0" for character in record.subject)
