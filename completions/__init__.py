@@ -1,0 +1,1 @@
+"""Pure rules about completions that several rooms need: version, template, schema."""
