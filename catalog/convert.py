@@ -1,0 +1,95 @@
+"""Catalog messages to the view's own types."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+from catalog.view import (
+    ApiKey,
+    Change,
+    Completion,
+    Credential,
+    Deployment,
+    DeploymentKind,
+    Project,
+    Provider,
+    ProviderKind,
+    Revision,
+    Thing,
+    Variant,
+    Version,
+)
+from turnout.registry.v1 import catalog_pb2 as pb
+from turnout.registry.v1 import deployment_pb2, provider_pb2
+
+PROVIDER_KINDS = {
+    provider_pb2.PROVIDER_KIND_OPENAI: ProviderKind.OPENAI,
+    provider_pb2.PROVIDER_KIND_OPENAI_COMPATIBLE: ProviderKind.OPENAI_COMPATIBLE,
+}
+DEPLOYMENT_KINDS = {deployment_pb2.DEPLOYMENT_KIND_COMPLETION: DeploymentKind.COMPLETION}
+
+
+def change_from_proto(entry: pb.CatalogEntry) -> Change:
+    """One entry. What this code does not know yet is as good as absent: newer registries may send more."""
+    return entry.key, _thing(entry)
+
+
+def _thing(entry: pb.CatalogEntry) -> Thing | None:
+    match entry.WhichOneof("value"):
+        case "project":
+            return Project(entry.project.uid, entry.project.number, entry.project.slug)
+        case "provider":
+            return _provider(entry.provider)
+        case "credential":
+            return Credential(entry.credential.provider, entry.credential.envelope)
+        case "version":
+            version = entry.version.version
+            return Version(entry.version.project, version.uid, version.SerializeToString())
+        case "deployment":
+            return _deployment(entry.deployment)
+        case "api_key":
+            return _api_key(entry.api_key)
+    return None
+
+
+def _provider(provider: pb.CatalogProvider) -> Provider | None:
+    kind = PROVIDER_KINDS.get(provider.kind)
+    if kind is None:
+        return None
+    return Provider(provider.uid, provider.project, provider.slug, kind, provider.base_url)
+
+
+def _api_key(key: pb.CatalogApiKey) -> ApiKey:
+    return ApiKey(key.uid, key.project, key.secret_hash, frozenset(key.scopes), key.expire_time_ms)
+
+
+def _deployment(deployment: pb.CatalogDeployment) -> Deployment | None:
+    kind = DEPLOYMENT_KINDS.get(deployment.kind)
+    if kind is None:
+        return None
+    revisions = {revision.uid: _revision(revision) for revision in deployment.revisions}
+    aliases = {alias.alias: revisions[alias.revision] for alias in deployment.aliases if alias.revision in revisions}
+    return Deployment(deployment.uid, deployment.project, deployment.slug, kind, MappingProxyType(aliases))
+
+
+def _revision(revision: pb.CatalogRevision) -> Revision:
+    variants = tuple(
+        _variant(variant) for variant in revision.variants if variant.WhichOneof("serving") == "completion"
+    )
+    return Revision(revision.uid, revision.number, revision.salt, variants)
+
+
+def _variant(variant: pb.CatalogVariant) -> Variant:
+    completion = variant.completion
+    timeout = (
+        completion.attempt_timeout.ToTimedelta().total_seconds() if completion.HasField("attempt_timeout") else None
+    )
+    return Variant(
+        uid=variant.uid,
+        number=variant.number,
+        slug=variant.slug,
+        display_name=variant.display_name,
+        active=variant.active,
+        weight=variant.weight,
+        completion=Completion(completion.version, completion.max_retries, timeout),
+    )

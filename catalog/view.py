@@ -1,0 +1,189 @@
+"""The catalog as this process knows it: immutable, so that a call sees one state of the world from start to end.
+
+A change makes a new view that shares all that did not change. Versions stay packed, as they came: what a variant costs
+in memory must not depend on whether anybody calls it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TypeAlias, TypeVar
+
+
+class DeploymentKind(StrEnum):
+    """What a deployment answers."""
+
+    COMPLETION = "completion"
+
+
+class ProviderKind(StrEnum):
+    """Which wire contract a provider speaks."""
+
+    OPENAI = "openai"
+    OPENAI_COMPATIBLE = "openai-compatible"
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A tenant."""
+
+    uid: str
+    number: int
+    slug: str
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A place that runs LLMs."""
+
+    uid: str
+    project: str
+    slug: str
+    kind: ProviderKind
+    base_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A provider's credential, encrypted."""
+
+    provider: str
+    envelope: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A completion configuration, packed as a serialised `turnout.registry.v1.Version` whose provider is a uid."""
+
+    project: str
+    uid: str
+    packed: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A version and how hard to try."""
+
+    version: str
+    max_retries: int
+    attempt_timeout_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One way to serve a deployment."""
+
+    uid: str
+    number: int
+    slug: str
+    display_name: str
+    active: bool
+    weight: float
+    completion: Completion
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """A snapshot of a deployment."""
+
+    uid: str
+    number: str
+    salt: str
+    variants: tuple[Variant, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A stable name and the revisions that its aliases point to."""
+
+    uid: str
+    project: str
+    slug: str
+    kind: DeploymentKind
+    aliases: Mapping[str, Revision]
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """Who may call. `project` is empty for platform and service keys."""
+
+    uid: str
+    project: str
+    secret_hash: bytes = field(repr=False)
+    scopes: frozenset[str]
+    expire_time_ms: int
+
+
+Thing: TypeAlias = Project | Provider | Credential | Version | Deployment | ApiKey
+
+T = TypeVar("T", Project, Provider, Credential, Version, Deployment, ApiKey)
+
+Change: TypeAlias = tuple[str, Thing | None]
+"""A catalog key and what it holds from now on; None means that it is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Everything, as of one sequence of the registry's change log. Never changed in place."""
+
+    sequence: int = 0
+    things: Mapping[str, Thing] = field(default_factory=lambda: MappingProxyType({}))
+    """By catalog key, such as `deployment/dep_…`."""
+    names: Mapping[tuple[str, str], Project | Deployment] = field(default_factory=lambda: MappingProxyType({}))
+    """Deployments by (project uid, slug) and projects by ("", slug)."""
+
+    def with_changes(self, sequence: int, changes: Iterable[Change]) -> View:
+        """The view after a transaction."""
+        things, names = dict(self.things), dict(self.names)
+        for key, thing in changes:
+            before = things.pop(key, None)
+            if isinstance(before, (Project, Deployment)):
+                names.pop(_name(before), None)
+            if thing is not None:
+                things[key] = thing
+                if isinstance(thing, (Project, Deployment)):
+                    names[_name(thing)] = thing
+        return View(sequence, MappingProxyType(things), MappingProxyType(names))
+
+    def project(self, uid: str) -> Project | None:
+        """By uid."""
+        return _as(Project, self.things.get(f"project/{uid}"))
+
+    def project_named(self, slug: str) -> Project | None:
+        """By slug."""
+        return _as(Project, self.names.get(("", slug)))
+
+    def deployment(self, uid: str) -> Deployment | None:
+        """By uid."""
+        return _as(Deployment, self.things.get(f"deployment/{uid}"))
+
+    def deployment_named(self, project: str, slug: str) -> Deployment | None:
+        """By project uid and slug."""
+        return _as(Deployment, self.names.get((project, slug)))
+
+    def version(self, project: str, uid: str) -> Version | None:
+        """By project uid and uid: equal content in two projects is two versions."""
+        return _as(Version, self.things.get(f"version/{project}/{uid}"))
+
+    def provider(self, uid: str) -> Provider | None:
+        """By uid."""
+        return _as(Provider, self.things.get(f"provider/{uid}"))
+
+    def credential(self, provider: str) -> Credential | None:
+        """By the provider's uid."""
+        return _as(Credential, self.things.get(f"credential/{provider}"))
+
+    def api_key(self, uid: str) -> ApiKey | None:
+        """By the 12 characters inside the key."""
+        return _as(ApiKey, self.things.get(f"api_key/{uid}"))
+
+
+def _name(thing: Project | Deployment) -> tuple[str, str]:
+    return ("", thing.slug) if isinstance(thing, Project) else (thing.project, thing.slug)
+
+
+def _as(kind: type[T], thing: Thing | None) -> T | None:
+    return thing if isinstance(thing, kind) else None

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import asyncio
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from catalog import disk, watch
+from catalog.watch import Catalog
+from kit.errors import Unavailable
+
+
+async def _until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def _names(catalog: Catalog) -> set[str]:
+    return {slug for _, slug in catalog.usable_view().names}
+
+
+async def test_a_snapshot_and_then_changes_make_the_view(following: Any) -> None:
+    entry = following.project_entry
+    following.registry.send_snapshot(5, [entry("a", "one"), entry("b", "two")])
+    async with following.catalog() as catalog:
+        await catalog.reach(5)
+        assert _names(catalog) == {"one", "two"}
+
+        gone = entry("a", "one")
+        gone.ClearField("project")
+        following.registry.send_change(6, gone, entry("c", "three"))
+        await catalog.reach(6)
+        assert _names(catalog) == {"two", "three"}
+
+
+async def test_before_the_first_snapshot_nothing_is_known(following: Any) -> None:
+    async with following.catalog() as catalog:
+        with pytest.raises(Unavailable) as failure:
+            catalog.usable_view()
+    assert failure.value.reason == "CATALOG_NOT_READY"
+
+
+async def test_a_snapshot_that_arrives_torn_is_not_used(following: Any) -> None:
+    entry = following.project_entry
+    following.registry.send_snapshot(5, [entry("a", "one")], digest=b"x" * 32)
+    async with following.catalog() as catalog:
+        await _until(lambda: len(following.registry.requests) == 2)
+        with pytest.raises(Unavailable):
+            catalog.usable_view()
+        following.registry.send_snapshot(6, [entry("b", "two")])
+        await catalog.reach(6)
+        assert _names(catalog) == {"two"}
+
+
+async def test_after_a_failure_the_stream_resumes_where_it_was(following: Any) -> None:
+    entry = following.project_entry
+    following.registry.send_snapshot(5, [entry("a", "one")])
+    async with following.catalog() as catalog:
+        await catalog.reach(5)
+        following.registry.script.put_nowait(Unavailable("down", reason="DOWN"))
+        await _until(lambda: len(following.registry.requests) == 2)
+
+        assert following.registry.requests[1].after_sequence == 5
+        assert following.registry.requests[1].epoch == "epoch"
+        following.registry.send_resumed()
+        following.registry.send_change(6, entry("b", "two"))
+        await catalog.reach(6)
+        assert _names(catalog) == {"one", "two"}
+
+
+async def test_a_heartbeat_ahead_of_the_view_means_a_lost_change(following: Any) -> None:
+    following.registry.send_snapshot(5, [following.project_entry("a", "one")])
+    async with following.catalog() as catalog:
+        await catalog.reach(5)
+        following.registry.send_heartbeat(7)
+        await _until(lambda: len(following.registry.requests) == 2)
+        assert _names(catalog) == {"one"}
+
+
+async def test_silence_is_taken_for_death(following: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "SILENCE_SECONDS", 0.1)
+    following.registry.send_snapshot(5, [following.project_entry("a", "one")])
+    async with following.catalog() as catalog:
+        await _until(lambda: len(following.registry.requests) >= 2)
+        assert _names(catalog) == {"one"}
+
+
+async def test_a_restart_without_the_registry_serves_from_the_copy(following: Any, tmp_path: Path) -> None:
+    following.registry.send_snapshot(5, [following.project_entry("a", "one")])
+    copy = tmp_path / "catalog" / "copy"
+    async with following.catalog(tmp_path) as catalog:
+        await catalog.reach(5)
+        await _until(copy.exists)
+
+    async with following.catalog(tmp_path) as restarted:
+        assert _names(restarted) == {"one"}
+        await _until(lambda: len(following.registry.requests) == 2)
+    assert following.registry.requests[1].after_sequence == 5
+
+
+async def test_the_copy_follows_the_view_and_only_its_owner_can_read_it(following: Any, tmp_path: Path) -> None:
+    following.registry.send_snapshot(5, [following.project_entry("a", "one")])
+    copy = tmp_path / "catalog" / "copy"
+    async with following.catalog(tmp_path) as catalog:
+        await catalog.reach(5)
+        following.registry.send_change(6, following.project_entry("b", "two"))
+
+        def sequence_on_disk() -> int:
+            found = disk.read(copy)
+            return found[1] if found else 0
+
+        await _until(lambda: sequence_on_disk() == 6)
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    assert list(copy.parent.iterdir()) == [copy]
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "other format"])
+async def test_a_copy_that_cannot_be_trusted_is_discarded(following: Any, tmp_path: Path, damage: str) -> None:
+    copy = tmp_path / "catalog" / "copy"
+    disk.write(copy, epoch="e", sequence=3, entries=[following.project_entry("a", "one").SerializeToString()])
+    good = copy.read_bytes()
+    damaged = {
+        "flip": good[:-3] + bytes([good[-3] ^ 1]) + good[-2:],
+        "cut": good[:-5],
+        "empty": b"",
+        "other format": good.replace(b"catalog 1", b"catalog 2"),
+    }
+    copy.write_bytes(damaged[damage])
+
+    async with following.catalog(tmp_path) as catalog:
+        with pytest.raises(Unavailable) as failure:
+            catalog.usable_view()
+    assert failure.value.reason == "CATALOG_NOT_READY"
+
+
+async def test_a_view_that_is_too_old_is_refused_if_the_operator_says_so(following: Any) -> None:
+    following.registry.send_snapshot(5, [following.project_entry("a", "one")])
+    async with following.catalog(max_age_seconds=0.2) as catalog:
+        await catalog.reach(5)
+
+        def stale() -> bool:
+            try:
+                catalog.usable_view()
+            except Unavailable as error:
+                return error.reason == "CATALOG_STALE"
+            return False
+
+        await _until(stale)
+
+
+async def test_waiting_for_a_sequence_that_does_not_come_ends(following: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "REACH_SECONDS", 0.1)
+    following.registry.send_snapshot(5, [])
+    async with following.catalog() as catalog:
+        with pytest.raises(Unavailable) as failure:
+            await catalog.reach(9)
+    assert failure.value.reason == "CATALOG_BEHIND"
