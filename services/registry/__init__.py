@@ -1,0 +1,1 @@
+"""The registry: owns projects, providers, versions, deployments and API keys, and tells every service what changed."""

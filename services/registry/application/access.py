@@ -1,0 +1,114 @@
+"""What every use case begins and ends with: whose project, which repeat, which change."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Generic, TypeVar
+
+from kit.errors import Denied, Invalid, Violation
+from kit.paging import Cursor, Page, PageRequest, page, page_request
+from services.registry.domain import PLATFORM, PLATFORM_ADMIN, Caller, Project, Thing, Version, missing
+from services.registry.ports import Reading, Repeat, Write, Writing
+
+T = TypeVar("T")
+S = TypeVar("S", bound=Thing)
+
+_CURSOR: Final = (int, str)
+
+
+@dataclass(frozen=True, slots=True)
+class Written(Generic[T]):
+    """What a write answers."""
+
+    value: T
+    sequence: int
+    """The change that holds it, so that the caller can ask others for a state at least as new; 0 if nothing was
+    written."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListRequest:
+    """A page that is asked for."""
+
+    size: int
+    token: str
+
+
+async def find_project(tx: Reading, caller: Caller, segment: str) -> Project:
+    """The project that a resource name begins with.
+
+    :raises NotFound: `PROJECT_NOT_FOUND`; the same words for another tenant's project
+    """
+    project = await tx.project(segment)
+    if project is None or not caller.sees(project):
+        raise missing("project", f"projects/{segment}")
+    return project
+
+
+async def find_project_or_platform(tx: Reading, caller: Caller, segment: str) -> Project | None:
+    """As :func:`find_project`; None for `projects/-`.
+
+    :raises Denied: `SCOPE_MISSING` unless the caller may have the installation itself
+    """
+    if segment != PLATFORM:
+        return await find_project(tx, caller, segment)
+    if not caller.is_platform_admin:
+        raise Denied(
+            f"projects/{PLATFORM} needs a key with the scope {PLATFORM_ADMIN}",
+            reason="SCOPE_MISSING",
+            scope=PLATFORM_ADMIN,
+        )
+    return None
+
+
+def caller_name(caller: Caller, project: Project) -> str:
+    """The resource name of the caller's key, for the record of who did what in `project`."""
+    return f"projects/{project.slug if caller.tenant else PLATFORM}/apiKeys/{caller.key}"
+
+
+async def repeat_of(tx: Writing, write: Write, rpc: str, project: Project | None) -> str:
+    """The uid of what an earlier request with the same id made; empty if there was none.
+
+    :raises Invalid: `REQUEST_ID_REUSED` if that was another request
+    """
+    if not write.request_id:
+        return ""
+    found = await tx.repeat_of(tenant_of(project), rpc, write.request_id)
+    if found is None:
+        return ""
+    if not hmac.compare_digest(found.fingerprint, write.fingerprint):
+        raise reused()
+    return found.resource
+
+
+async def remember(tx: Writing, write: Write, rpc: str, project: Project | None, uid: str, now: datetime) -> None:
+    """Keep what a request made, for its repeats."""
+    if write.request_id:
+        await tx.remember(tenant_of(project), rpc, write.request_id, Repeat(write.fingerprint, uid), now)
+
+
+def reused() -> Invalid:
+    """A request id came back with another request."""
+    message = "was used for another request; take a new one"
+    return Invalid(f"request_id {message}", reason="REQUEST_ID_REUSED", violations=(Violation("request_id", message),))
+
+
+def tenant_of(project: Project | None) -> str:
+    """What keeps the request ids of projects apart."""
+    return "" if project is None else project.uid
+
+
+def requested_page(request: ListRequest, subject: str) -> PageRequest:
+    """What part of the list `subject` is asked for. All lists here are in the order of creation."""
+    return page_request(request.size, request.token, subject=subject, shape=_CURSOR)
+
+
+def found_page(found: list[S], request: PageRequest, subject: str) -> Page[S]:
+    """The page that answers it."""
+    return page(found, request, subject=subject, cursor=_cursor)
+
+
+def _cursor(thing: Thing) -> Cursor:
+    return (thing.created_in if isinstance(thing, Version) else thing.record.created_in, thing.uid)

@@ -1,0 +1,94 @@
+"""Use cases of providers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kit.paging import Page
+from services.registry import domain
+from services.registry.application.access import (
+    ListRequest,
+    Written,
+    find_project,
+    found_page,
+    remember,
+    repeat_of,
+    requested_page,
+    reused,
+)
+from services.registry.domain import Caller, Provider, ProviderDraft, Record, missing
+from services.registry.ports import Clock, NewUid, Store, UrlCheck, Vault, Write
+
+_CREATE = "CreateProvider"
+
+
+@dataclass(frozen=True, slots=True)
+class Providers:
+    """The places that run LLMs."""
+
+    store: Store
+    vault: Vault
+    check_url: UrlCheck
+    now: Clock
+    new_uid: NewUid
+
+    async def create_provider(
+        self, caller: Caller, project_segment: str, draft: ProviderDraft, write: Write
+    ) -> Written[Provider]:
+        """
+        :raises Exists: `PROVIDER_EXISTS`
+        :raises Invalid: `SLUG_INVALID`, `BASE_URL_REQUIRED`, `BASE_URL_INVALID`, `EGRESS_URL_INVALID`
+        :raises Precondition: `KEY_ENCRYPTION_KEY_MISSING`
+        """
+        domain.check_slug(draft.slug, field="provider_id")
+        base_url = domain.base_url(draft.kind, draft.base_url)
+        self.check_url(base_url, field="provider.base_url")
+        async with self.store.writing(is_dry=write.is_dry) as tx:
+            project = await find_project(tx, caller, project_segment)
+            if repeated := await repeat_of(tx, write, _CREATE, project):
+                found = await tx.provider(project, repeated)
+                if found is None:
+                    raise missing("provider", f"{project.name}/providers/{repeated}")
+                self._check_same_credential(found, draft)
+                return Written(found, found.record.changed_in)
+            now, uid = self.now(), self.new_uid("prv")
+            provider = Provider(
+                uid=uid,
+                project=project,
+                slug=draft.slug,
+                kind=draft.kind,
+                display_name=draft.display_name or draft.slug,
+                base_url=base_url,
+                envelope=None if draft.credential is None else self.vault.seal(draft.credential, provider=uid),
+                record=Record(now, now, tx.sequence, tx.sequence),
+            )
+            await tx.add_provider(provider)
+            await remember(tx, write, _CREATE, project, uid, now)
+            await tx.announce([provider])
+        return Written(provider, 0 if write.is_dry else tx.sequence)
+
+    def _check_same_credential(self, provider: Provider, draft: ProviderDraft) -> None:
+        # A credential is in no fingerprint: a hash of it would be a way to guess it.
+        if provider.envelope is None or draft.credential is None:
+            same = provider.envelope is None and draft.credential is None
+        else:
+            same = self.vault.holds(provider.envelope, draft.credential, provider=provider.uid)
+        if not same:
+            raise reused()
+
+    async def get_provider(self, caller: Caller, project_segment: str, segment: str) -> Provider:
+        """:raises NotFound: `PROVIDER_NOT_FOUND`"""
+        async with self.store.reading() as tx:
+            project = await find_project(tx, caller, project_segment)
+            found = await tx.provider(project, segment)
+            if found is None:
+                raise missing("provider", f"projects/{project_segment}/providers/{segment}")
+            return found
+
+    async def list_providers(self, caller: Caller, project_segment: str, request: ListRequest) -> Page[Provider]:
+        """A project's, oldest first."""
+        async with self.store.reading() as tx:
+            project = await find_project(tx, caller, project_segment)
+            subject = f"providers of {project.uid}"
+            asked = requested_page(request, subject)
+            return found_page(list(await tx.providers(project, asked)), asked, subject)

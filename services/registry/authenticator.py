@@ -1,0 +1,66 @@
+"""Who calls the registry: whoever follows the catalog is checked against the database, all others against the view.
+
+The view is what a follower is about to get: this very process follows itself, and before its first view, or with an old
+copy from disk that a changed key is not in, nobody could begin to follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from catalog.keys import CatalogAuthenticator, parse
+from catalog.view import ApiKey, View
+from kit.calls import Call, Principal
+from kit.interceptors import Authenticator
+from services.registry.ports import Store
+
+FOLLOWER_SCOPE: Final = "catalog:watch"
+
+
+class RegistryAuthenticator:
+    """Checks keys for a process that holds the registry."""
+
+    def __init__(self, store: Store, otherwise: Authenticator, now_ms: Callable[[], float]) -> None:
+        self._store = store
+        self._otherwise = otherwise
+        self._now_ms = now_ms
+
+    async def authenticate(self, key: str, call: Call) -> Principal:
+        """Who presents `key`.
+
+        :raises Unauthenticated: as :class:`CatalogAuthenticator`
+        :raises Unavailable: if the database, or for other rpcs the catalog, cannot be asked now
+        """
+        if call.method.scope != FOLLOWER_SCOPE:
+            return await self._otherwise.authenticate(key, call)
+        uid, _ = parse(key)
+        return await CatalogAuthenticator(_OneKey(await self._view_of(uid)), self._now_ms).authenticate(key, call)
+
+    async def _view_of(self, uid: str) -> View:
+        async with self._store.reading() as tx:
+            found = await tx.any_api_key(uid)
+        if found is None or found.revoked_at is not None:
+            return View()
+        key = ApiKey(
+            uid=uid,
+            project="" if found.project is None else found.project.uid,
+            secret_hash=found.secret_hash,
+            scopes=frozenset(found.scopes),
+            expire_time_ms=0 if found.expires_at is None else int(found.expires_at.timestamp() * 1000),
+        )
+        return View().with_changes(0, [(f"api_key/{uid}", key)])
+
+
+@dataclass(frozen=True, slots=True)
+class _OneKey:
+    """A catalog of what the database says now."""
+
+    view: View
+
+    def usable_view(self) -> View:
+        return self.view
+
+    async def reach(self, sequence: int, call: Call) -> None:
+        """Nothing is newer than the database."""

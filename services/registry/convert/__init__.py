@@ -1,0 +1,1 @@
+"""Between the contract's messages and the registry's own types, both ways. Pure."""

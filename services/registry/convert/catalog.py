@@ -1,0 +1,114 @@
+"""What the catalog tells of each thing."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from services.registry.convert.resources import DEPLOYMENT_KINDS_TO_PROTO, PROVIDER_KINDS_TO_PROTO, duration
+from services.registry.convert.versions import catalog_version
+from services.registry.domain import ApiKey, Deployment, Project, Provider, Revision, Thing, Version
+from turnout.registry.v1 import catalog_pb2 as pb
+
+CREDENTIAL_PREFIX: Final = "credential/"
+VERSION_PREFIX: Final = "version/"
+
+
+def catalog_entries(thing: Thing) -> list[tuple[str, bytes | None]]:
+    """The thing's keys and what they hold from now on: a serialised CatalogEntry, or None if it is gone."""
+    match thing:
+        case Project():
+            return [_packed(_project(thing))]
+        case Provider():
+            credential = pb.CatalogCredential(provider=thing.uid, envelope=thing.envelope or b"")
+            entry = pb.CatalogEntry(key=f"{CREDENTIAL_PREFIX}{thing.uid}", credential=credential)
+            return [_packed(_provider(thing)), *([] if thing.envelope is None else [_packed(entry)])]
+        case Version():
+            version = pb.CatalogVersion(project=thing.project.uid, version=catalog_version(thing))
+            return [_packed(pb.CatalogEntry(key=version_key(thing), version=version))]
+        case Deployment():
+            return [_packed(_deployment(thing))]
+        case ApiKey():
+            key = api_key_key(thing.uid)
+            return [(key, None)] if thing.revoked_at is not None else [_packed(_api_key(thing, key))]
+
+
+def version_key(version: Version) -> str:
+    """The catalog key of a version."""
+    return f"{VERSION_PREFIX}{version.project.uid}/{version.uid}"
+
+
+def api_key_key(uid: str) -> str:
+    """The catalog key of an API key."""
+    return f"api_key/{uid}"
+
+
+def entry_from_change(key: str, payload: bytes | None) -> pb.CatalogEntry:
+    """The entry that a change holds."""
+    return pb.CatalogEntry(key=key) if payload is None else pb.CatalogEntry.FromString(payload)
+
+
+def _packed(entry: pb.CatalogEntry) -> tuple[str, bytes]:
+    return entry.key, entry.SerializeToString(deterministic=True)
+
+
+def _project(project: Project) -> pb.CatalogEntry:
+    value = pb.CatalogProject(uid=project.uid, number=project.number, slug=project.slug)
+    return pb.CatalogEntry(key=f"project/{project.uid}", project=value)
+
+
+def _provider(provider: Provider) -> pb.CatalogEntry:
+    value = pb.CatalogProvider(
+        uid=provider.uid,
+        project=provider.project.uid,
+        slug=provider.slug,
+        kind=PROVIDER_KINDS_TO_PROTO[provider.kind],
+        base_url=provider.base_url,
+    )
+    return pb.CatalogEntry(key=f"provider/{provider.uid}", provider=value)
+
+
+def _deployment(deployment: Deployment) -> pb.CatalogEntry:
+    value = pb.CatalogDeployment(
+        uid=deployment.uid,
+        project=deployment.project.uid,
+        slug=deployment.slug,
+        kind=DEPLOYMENT_KINDS_TO_PROTO[deployment.kind],
+        aliases=[pb.CatalogAlias(alias=alias.alias, revision=alias.revision) for alias in deployment.aliases],
+        revisions=[_revision(revision) for revision in deployment.revisions],
+    )
+    return pb.CatalogEntry(key=f"deployment/{deployment.uid}", deployment=value)
+
+
+def _revision(revision: Revision) -> pb.CatalogRevision:
+    return pb.CatalogRevision(
+        uid=revision.uid,
+        number=revision.number,
+        salt=revision.salt,
+        variants=[
+            pb.CatalogVariant(
+                uid=variant.uid,
+                number=variant.number,
+                slug=variant.slug,
+                display_name=variant.display_name,
+                active=variant.active,
+                weight=variant.weight,
+                completion=pb.CatalogCompletion(
+                    version=variant.completion.version,
+                    max_retries=variant.completion.max_retries,
+                    attempt_timeout=duration(variant.completion.attempt_timeout),
+                ),
+            )
+            for variant in revision.variants
+        ],
+    )
+
+
+def _api_key(key: ApiKey, name: str) -> pb.CatalogEntry:
+    value = pb.CatalogApiKey(
+        uid=key.uid,
+        project="" if key.project is None else key.project.uid,
+        secret_hash=key.secret_hash,
+        scopes=key.scopes,
+        expire_time_ms=0 if key.expires_at is None else max(1, int(key.expires_at.timestamp() * 1000)),
+    )
+    return pb.CatalogEntry(key=name, api_key=value)

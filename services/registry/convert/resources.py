@@ -1,0 +1,200 @@
+"""Projects, providers, deployments and keys."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+from google.protobuf.duration_pb2 import Duration
+
+from kit.secrets import Secret
+from services.registry import domain
+from services.registry.convert.text import time_from_proto, time_to_proto
+from services.registry.convert.versions import content_from_proto
+from services.registry.domain import (
+    ApiKey,
+    ApiKeyDraft,
+    Deployment,
+    DeploymentDraft,
+    DeploymentKind,
+    Project,
+    ProjectDraft,
+    Provider,
+    ProviderDraft,
+    ProviderKind,
+    Variant,
+    VariantDraft,
+)
+from turnout.registry.v1 import api_key_pb2, deployment_pb2, project_pb2, provider_pb2
+
+PROVIDER_KINDS: Final = {
+    provider_pb2.PROVIDER_KIND_OPENAI: ProviderKind.OPENAI,
+    provider_pb2.PROVIDER_KIND_OPENAI_COMPATIBLE: ProviderKind.OPENAI_COMPATIBLE,
+}
+PROVIDER_KINDS_TO_PROTO: Final = {kind: number for number, kind in PROVIDER_KINDS.items()}
+DEPLOYMENT_KINDS: Final = {deployment_pb2.DEPLOYMENT_KIND_COMPLETION: DeploymentKind.COMPLETION}
+DEPLOYMENT_KINDS_TO_PROTO: Final = {kind: number for number, kind in DEPLOYMENT_KINDS.items()}
+
+
+def project_draft(slug: str, project: project_pb2.Project) -> ProjectDraft:
+    """What CreateProject is given."""
+    return ProjectDraft(slug, project.display_name)
+
+
+def project_to_proto(project: Project) -> project_pb2.Project:
+    """As callers see it."""
+    return project_pb2.Project(
+        name=project.name,
+        uid=project.uid,
+        number=project.number,
+        display_name=project.display_name,
+        create_time=time_to_proto(project.record.created_at),
+        update_time=time_to_proto(project.record.updated_at),
+        etag=project.record.etag(project.uid),
+    )
+
+
+def provider_draft(slug: str, provider: provider_pb2.Provider) -> ProviderDraft:
+    """What CreateProvider is given."""
+    return ProviderDraft(
+        slug=slug,
+        kind=PROVIDER_KINDS[provider.kind],
+        display_name=provider.display_name,
+        base_url=provider.base_url,
+        credential=Secret(provider.credential) if provider.credential else None,
+    )
+
+
+def provider_to_proto(provider: Provider) -> provider_pb2.Provider:
+    """As callers see it: never with its credential."""
+    return provider_pb2.Provider(
+        name=provider.name,
+        uid=provider.uid,
+        kind=PROVIDER_KINDS_TO_PROTO[provider.kind],
+        display_name=provider.display_name,
+        base_url=provider.base_url,
+        has_credential=provider.envelope is not None,
+        create_time=time_to_proto(provider.record.created_at),
+        update_time=time_to_proto(provider.record.updated_at),
+        etag=provider.record.etag(provider.uid),
+    )
+
+
+def deployment_draft(slug: str, deployment: deployment_pb2.Deployment) -> DeploymentDraft:
+    """What CreateDeployment is given.
+
+    :raises Invalid: as :func:`content_from_proto`
+    """
+    return DeploymentDraft(
+        slug=slug,
+        kind=DEPLOYMENT_KINDS[deployment.kind],
+        display_name=deployment.display_name,
+        description=deployment.description,
+        salt=deployment.salt,
+        variants=tuple(
+            _variant_draft(variant, f"deployment.variants[{index}].completion")
+            for index, variant in enumerate(deployment.variants)
+        ),
+    )
+
+
+def _variant_draft(variant: deployment_pb2.Variant, field: str) -> VariantDraft:
+    completion = variant.completion
+    return VariantDraft(
+        display_name=variant.display_name,
+        notes=variant.notes,
+        active=variant.active if variant.HasField("active") else None,
+        weight=variant.weight if variant.HasField("weight") else None,
+        version=completion.version,
+        new_version=content_from_proto(completion.new_version, field=f"{field}.new_version")
+        if completion.HasField("new_version")
+        else None,
+        max_retries=completion.max_retries,
+        attempt_timeout=completion.attempt_timeout.ToTimedelta() if completion.HasField("attempt_timeout") else None,
+    )
+
+
+def deployment_to_proto(deployment: Deployment) -> deployment_pb2.Deployment:
+    """As callers see it, through the alias `live`."""
+    live = deployment.live
+    return deployment_pb2.Deployment(
+        name=deployment.name,
+        uid=deployment.uid,
+        kind=DEPLOYMENT_KINDS_TO_PROTO[deployment.kind],
+        display_name=deployment.display_name,
+        description=deployment.description,
+        variants=[_variant_to_proto(deployment, variant) for variant in live.variants],
+        salt=live.salt,
+        aliases=[
+            deployment_pb2.Alias(
+                alias=alias.alias,
+                revision=deployment.revision(alias.revision).number,
+                update_time=time_to_proto(alias.updated_at),
+            )
+            for alias in deployment.aliases
+        ],
+        revision=live.number,
+        warnings=domain.warnings(live),
+        create_time=time_to_proto(deployment.record.created_at),
+        update_time=time_to_proto(deployment.record.updated_at),
+        creator=deployment.creator,
+        etag=deployment.record.etag(deployment.uid),
+    )
+
+
+def _variant_to_proto(deployment: Deployment, variant: Variant) -> deployment_pb2.Variant:
+    return deployment_pb2.Variant(
+        name=f"{deployment.name}/variants/{variant.slug}",
+        uid=variant.uid,
+        number=variant.number,
+        slug=variant.slug,
+        display_name=variant.display_name,
+        notes=variant.notes,
+        active=variant.active,
+        weight=variant.weight,
+        completion=deployment_pb2.CompletionVariant(
+            version=variant.completion.version,
+            max_retries=variant.completion.max_retries,
+            attempt_timeout=duration(variant.completion.attempt_timeout),
+        ),
+    )
+
+
+def api_key_draft(key: api_key_pb2.ApiKey) -> ApiKeyDraft:
+    """What CreateApiKey is given.
+
+    :raises Invalid: `TIME_OUT_OF_RANGE`
+    """
+    return ApiKeyDraft(
+        display_name=key.display_name,
+        scopes=tuple(key.scopes),
+        expires_at=time_from_proto(key.expire_time, field="api_key.expire_time")
+        if key.HasField("expire_time")
+        else None,
+    )
+
+
+def api_key_to_proto(key: ApiKey, *, text: str = "") -> api_key_pb2.ApiKey:
+    """As callers see it.
+
+    :param text: the whole key, at its making only
+    """
+    return api_key_pb2.ApiKey(
+        name=key.name,
+        uid=key.uid,
+        display_name=key.display_name,
+        scopes=key.scopes,
+        key=text,
+        expire_time=time_to_proto(key.expires_at),
+        revoke_time=time_to_proto(key.revoked_at),
+        create_time=time_to_proto(key.record.created_at),
+    )
+
+
+def duration(value: timedelta | None) -> Duration | None:
+    """A duration; None stays absent."""
+    if value is None:
+        return None
+    proto = Duration()
+    proto.FromTimedelta(value)
+    return proto

@@ -1,0 +1,247 @@
+"""Transactions, and what they write."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Insert, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from kit import database
+from kit.changelog import ChangeLog
+from kit.database import Sessions
+from kit.errors import Exists
+from services.registry import tables
+from services.registry.convert.catalog import VERSION_PREFIX, catalog_entries
+from services.registry.convert.versions import pack_content
+from services.registry.domain import ApiKey, Deployment, Project, Provider, Thing, Version, exists
+from services.registry.ports import Reading, Repeat, Writing
+from services.registry.store import rows
+from services.registry.store.reading import PostgresReading
+
+_MICROSECOND = timedelta(microseconds=1)
+_UNIQUE_VIOLATION = "23505"
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresStore:
+    """The Store port."""
+
+    sessions: Sessions
+    log: ChangeLog
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Reading]:
+        """One snapshot for all queries of the block."""
+        async with database.transaction(self.sessions, read_only_snapshot=True) as session:
+            yield PostgresReading(session)
+
+    @asynccontextmanager
+    async def writing(self, *, is_dry: bool = False) -> AsyncIterator[Writing]:
+        """Begins with the change log's lock, so that what the block reads is what its change follows."""
+        async with database.transaction(self.sessions) as session:
+            yield PostgresWriting(session, self.log, await self.log.lock(session))
+            if is_dry:
+                await session.rollback()
+
+
+class PostgresWriting(PostgresReading):
+    """The Writing port on one session."""
+
+    def __init__(self, session: AsyncSession, log: ChangeLog, sequence: int) -> None:
+        super().__init__(session)
+        self._log = log
+        self.sequence = sequence
+
+    async def announce(self, things: Sequence[Thing]) -> None:
+        """Append the change."""
+        entries = [entry for thing in things for entry in catalog_entries(thing)]
+        # Versions never change: what the catalog has of them need not be sent again.
+        known = await self._log.present(self._session, [key for key, _ in entries if key.startswith(VERSION_PREFIX)])
+        await self._log.append(self._session, [entry for entry in entries if entry[0] not in known])
+
+    async def next_number(self, counter: str, count: int = 1) -> int:
+        """The first of `count` numbers."""
+        table = tables.counters
+        statement = upsert(table).values(name=counter, value=count)
+        statement = statement.on_conflict_do_update(
+            index_elements=[table.c.name], set_={"value": table.c.value + statement.excluded.value}
+        )
+        last: int = (await self._session.execute(statement.returning(table.c.value))).scalar_one()
+        return last - count + 1
+
+    async def repeat_of(self, tenant: str, rpc: str, request_id: str) -> Repeat | None:
+        """What the request id was used for."""
+        table = tables.create_requests
+        query = select(table.c.fingerprint, table.c.resource).where(
+            table.c.tenant == tenant, table.c.rpc == rpc, table.c.request_id == request_id
+        )
+        row = (await self._session.execute(query)).one_or_none()
+        return None if row is None else Repeat(row.fingerprint, row.resource)
+
+    async def remember(self, tenant: str, rpc: str, request_id: str, repeat: Repeat, now: datetime) -> None:
+        """Keep what a request made."""
+        await self._insert(
+            insert(tables.create_requests).values(
+                tenant=tenant,
+                rpc=rpc,
+                request_id=request_id,
+                fingerprint=repeat.fingerprint,
+                resource=repeat.resource,
+                created_at=now,
+            )
+        )
+
+    async def add_project(self, project: Project) -> None:
+        """:raises Exists: `PROJECT_EXISTS`"""
+        await self._insert(
+            insert(tables.projects).values(
+                uid=project.uid,
+                number=project.number,
+                slug=project.slug,
+                display_name=project.display_name,
+                **rows.record_values(project.record),
+            ),
+            exists("project", project.name),
+        )
+
+    async def add_provider(self, provider: Provider) -> None:
+        """:raises Exists: `PROVIDER_EXISTS`"""
+        await self._insert(
+            insert(tables.providers).values(
+                uid=provider.uid,
+                project=provider.project.uid,
+                slug=provider.slug,
+                kind=provider.kind,
+                display_name=provider.display_name,
+                base_url=provider.base_url,
+                envelope=provider.envelope,
+                **rows.record_values(provider.record),
+            ),
+            exists("provider", provider.name),
+        )
+
+    async def add_version(self, version: Version) -> None:
+        """Store it."""
+        await self._insert(
+            insert(tables.versions).values(
+                project=version.project.uid,
+                uid=version.uid,
+                provider=version.provider,
+                content=pack_content(version.content),
+                created_at=version.created_at,
+                created_in=version.created_in,
+            )
+        )
+
+    async def add_deployment(self, deployment: Deployment) -> None:
+        """:raises Exists: `DEPLOYMENT_EXISTS`"""
+        await self._insert(
+            insert(tables.deployments).values(
+                uid=deployment.uid,
+                project=deployment.project.uid,
+                slug=deployment.slug,
+                kind=deployment.kind,
+                display_name=deployment.display_name,
+                description=deployment.description,
+                creator=deployment.creator,
+                **rows.record_values(deployment.record),
+            ),
+            exists("deployment", deployment.name),
+        )
+        for revision in deployment.revisions:
+            await self._insert(
+                insert(tables.revisions).values(
+                    uid=revision.uid,
+                    deployment=deployment.uid,
+                    major=revision.major,
+                    minor=revision.minor,
+                    salt=revision.salt,
+                    author=revision.author,
+                    created_at=revision.created_at,
+                )
+            )
+            if revision.variants:
+                await self._session.execute(insert(tables.variants), _variants(deployment, revision.uid))
+                await self._session.execute(insert(tables.revision_variants), _members(deployment, revision.uid))
+        for alias in deployment.aliases:
+            await self._insert(
+                insert(tables.aliases).values(
+                    deployment=deployment.uid,
+                    alias=alias.alias,
+                    revision=alias.revision,
+                    updated_at=alias.updated_at,
+                )
+            )
+
+    async def add_api_key(self, key: ApiKey) -> None:
+        """Store it."""
+        await self._insert(insert(tables.api_keys).values(uid=key.uid, **_key_values(key)))
+
+    async def replace_api_key(self, key: ApiKey) -> None:
+        """Store another state of it."""
+        table = tables.api_keys
+        await self._session.execute(update(table).where(table.c.uid == key.uid).values(**_key_values(key)))
+
+    async def bootstrap_keys(self, setting: str) -> Sequence[ApiKey]:
+        """Those that came from a setting and are not revoked."""
+        table = tables.api_keys
+        query = select(table).where(table.c.bootstrap == setting, table.c.revoked_at.is_(None)).order_by(table.c.uid)
+        return [rows.api_key(row, None) for row in await self._session.execute(query)]
+
+    async def _insert(self, statement: Insert, taken: Exists | None = None) -> None:
+        """Insert a row; a name that is taken is what `taken` says."""
+        try:
+            await self._session.execute(statement)
+        except IntegrityError as error:
+            if taken is not None and getattr(error.orig, "sqlstate", "") == _UNIQUE_VIOLATION:
+                raise taken from None
+            raise
+
+
+def _key_values(key: ApiKey) -> dict[str, Any]:
+    return {
+        "project": None if key.project is None else key.project.uid,
+        "display_name": key.display_name,
+        "scopes": list(key.scopes),
+        "secret_hash": key.secret_hash,
+        "creator": key.creator,
+        "expires_at": key.expires_at,
+        "revoked_at": key.revoked_at,
+        "bootstrap": key.bootstrap,
+        **rows.record_values(key.record),
+    }
+
+
+def _variants(deployment: Deployment, revision: str) -> list[dict[str, Any]]:
+    return [
+        {"uid": variant.uid, "deployment": deployment.uid, "number": variant.number, "slug": variant.slug}
+        for variant in deployment.revision(revision).variants
+    ]
+
+
+def _members(deployment: Deployment, revision: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "revision": revision,
+            "position": position,
+            "variant": variant.uid,
+            "display_name": variant.display_name,
+            "notes": variant.notes,
+            "active": variant.active,
+            "weight": variant.weight,
+            "project": deployment.project.uid,
+            "version": variant.completion.version,
+            "max_retries": variant.completion.max_retries,
+            "attempt_timeout_us": None
+            if variant.completion.attempt_timeout is None
+            else variant.completion.attempt_timeout // _MICROSECOND,
+        }
+        for position, variant in enumerate(deployment.revision(revision).variants)
+    ]

@@ -1,0 +1,139 @@
+"""Queries. Every list has a total order and a limit."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, Table, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from kit.ids import is_uid
+from kit.paging import PageRequest
+from services.registry import tables
+from services.registry.domain import ApiKey, Deployment, Project, Provider, Revision, Variant, Version
+from services.registry.store import rows
+
+_MAX_NUMBER_DIGITS = 18
+
+
+class PostgresReading:
+    """The Reading port on one session."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def project(self, segment: str) -> Project | None:
+        """By slug, uid or number."""
+        table = tables.projects
+        by: ColumnElement[bool] = table.c.uid == segment if is_uid(segment) else table.c.slug == segment
+        if segment.isascii() and segment.isdigit():
+            if len(segment) > _MAX_NUMBER_DIGITS:
+                return None
+            by = table.c.number == int(segment)
+        row = (await self._session.execute(select(table).where(by))).one_or_none()
+        return None if row is None else rows.project(row)
+
+    async def projects(self, page: PageRequest, *, only: str) -> Sequence[Project]:
+        """In the order of creation."""
+        query = select(tables.projects)
+        if only:
+            query = query.where(tables.projects.c.uid == only)
+        return [rows.project(row) for row in await self._page(query, tables.projects, page)]
+
+    async def provider(self, project: Project, segment: str) -> Provider | None:
+        """By slug or uid."""
+        row = await self._named(tables.providers, project, segment)
+        return None if row is None else rows.provider(row, project)
+
+    async def providers(self, project: Project, page: PageRequest) -> Sequence[Provider]:
+        """In the order of creation."""
+        return [rows.provider(row, project) for row in await self._page_of(tables.providers, project, page)]
+
+    async def version(self, project: Project, uid: str) -> Version | None:
+        """By uid."""
+        table = tables.versions
+        query = select(table).where(table.c.project == project.uid, table.c.uid == uid)
+        row = (await self._session.execute(query)).one_or_none()
+        return None if row is None else rows.version(row, project)
+
+    async def versions(self, project: Project, page: PageRequest) -> Sequence[Version]:
+        """In the order of creation."""
+        return [rows.version(row, project) for row in await self._page_of(tables.versions, project, page)]
+
+    async def deployment(self, project: Project, segment: str) -> Deployment | None:
+        """By slug or uid."""
+        row = await self._named(tables.deployments, project, segment)
+        return None if row is None else (await self._deployments(project, [row]))[0]
+
+    async def deployments(self, project: Project, page: PageRequest) -> Sequence[Deployment]:
+        """In the order of creation."""
+        return await self._deployments(project, await self._page_of(tables.deployments, project, page))
+
+    async def api_key(self, project: Project | None, uid: str) -> ApiKey | None:
+        """By id."""
+        table = tables.api_keys
+        query = select(table).where(table.c.uid == uid, _belongs_to(table, project))
+        row = (await self._session.execute(query)).one_or_none()
+        return None if row is None else rows.api_key(row, project)
+
+    async def any_api_key(self, uid: str) -> ApiKey | None:
+        """By id, whatever project it belongs to."""
+        query = select(tables.api_keys).where(tables.api_keys.c.uid == uid)
+        row = (await self._session.execute(query)).one_or_none()
+        if row is None:
+            return None
+        return rows.api_key(row, None if row.project is None else await self.project(row.project))
+
+    async def api_keys(self, project: Project | None, page: PageRequest) -> Sequence[ApiKey]:
+        """In the order of creation."""
+        return [rows.api_key(row, project) for row in await self._page_of(tables.api_keys, project, page)]
+
+    async def _named(self, table: Table, project: Project, segment: str) -> rows.AnyRow | None:
+        by = table.c.uid == segment if is_uid(segment) else table.c.slug == segment
+        query = select(table).where(table.c.project == project.uid, by)
+        return (await self._session.execute(query)).one_or_none()
+
+    async def _page_of(self, table: Table, project: Project | None, page: PageRequest) -> Sequence[rows.AnyRow]:
+        return await self._page(select(table).where(_belongs_to(table, project)), table, page)
+
+    async def _page(self, query: Select[Any], table: Table, page: PageRequest) -> Sequence[rows.AnyRow]:
+        if page.after is not None:
+            query = query.where(tuple_(table.c.created_in, table.c.uid) > tuple_(*page.after))
+        query = query.order_by(table.c.created_in, table.c.uid).limit(page.size + 1)
+        found: Sequence[rows.AnyRow] = (await self._session.execute(query)).all()
+        return found
+
+    async def _deployments(self, project: Project, found: Sequence[rows.AnyRow]) -> list[Deployment]:
+        """With their aliases and what these point to, in three queries however many there are."""
+        uids = [row.uid for row in found]
+        table = tables.aliases
+        pointers = (
+            await self._session.execute(
+                select(table).where(table.c.deployment.in_(uids)).order_by(table.c.deployment, table.c.alias)
+            )
+        ).all()
+        revisions = await self._revisions({row.revision for row in pointers})
+        by_deployment: dict[str, list[rows.AnyRow]] = defaultdict(list)
+        for row in pointers:
+            by_deployment[row.deployment].append(row)
+        return [rows.deployment(row, project, by_deployment[row.uid], revisions) for row in found]
+
+    async def _revisions(self, uids: set[str]) -> dict[str, Revision]:
+        of, variant = tables.revision_variants, tables.variants
+        query = (
+            select(of, variant.c.uid, variant.c.number, variant.c.slug)
+            .join(variant, variant.c.uid == of.c.variant)
+            .where(of.c.revision.in_(uids))
+            .order_by(of.c.revision, of.c.position)
+        )
+        variants: dict[str, list[Variant]] = defaultdict(list)
+        for row in await self._session.execute(query):
+            variants[row.revision].append(rows.variant(row))
+        found = await self._session.execute(select(tables.revisions).where(tables.revisions.c.uid.in_(uids)))
+        return {row.uid: rows.revision(row, variants[row.uid]) for row in found}
+
+
+def _belongs_to(table: Table, project: Project | None) -> ColumnElement[bool]:
+    return table.c.project.is_(None) if project is None else table.c.project == project.uid

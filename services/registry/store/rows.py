@@ -1,0 +1,120 @@
+"""Rows to domain objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Row
+
+from services.registry.convert.versions import unpack_content
+from services.registry.domain import (
+    Alias,
+    ApiKey,
+    Completion,
+    Deployment,
+    DeploymentKind,
+    Project,
+    Provider,
+    ProviderKind,
+    Record,
+    Revision,
+    Variant,
+    Version,
+)
+
+# A row's columns are those of the query that made it, which no type of SQLAlchemy's tells.
+AnyRow = Row[Any]
+
+
+def record(row: AnyRow) -> Record:
+    """When it was made and changed."""
+    return Record(row.created_at, row.updated_at, row.created_in, row.changed_in)
+
+
+def record_values(kept: Record) -> dict[str, object]:
+    """The same as columns."""
+    return {
+        "created_at": kept.created_at,
+        "updated_at": kept.updated_at,
+        "created_in": kept.created_in,
+        "changed_in": kept.changed_in,
+    }
+
+
+def project(row: AnyRow) -> Project:
+    """From `projects`."""
+    return Project(row.uid, row.number, row.slug, row.display_name, record(row))
+
+
+def provider(row: AnyRow, of: Project) -> Provider:
+    """From `providers`."""
+    return Provider(
+        uid=row.uid,
+        project=of,
+        slug=row.slug,
+        kind=ProviderKind(row.kind),
+        display_name=row.display_name,
+        base_url=row.base_url,
+        envelope=row.envelope,
+        record=record(row),
+    )
+
+
+def version(row: AnyRow, of: Project) -> Version:
+    """From `versions`."""
+    return Version(row.uid, of, row.provider, unpack_content(row.content), row.created_at, row.created_in)
+
+
+def api_key(row: AnyRow, of: Project | None) -> ApiKey:
+    """From `api_keys`."""
+    return ApiKey(
+        uid=row.uid,
+        project=of,
+        display_name=row.display_name,
+        scopes=tuple(row.scopes),
+        secret_hash=row.secret_hash,
+        creator=row.creator,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+        record=record(row),
+        bootstrap=row.bootstrap,
+    )
+
+
+def variant(row: AnyRow) -> Variant:
+    """From `revision_variants` joined with `variants`."""
+    timeout = None if row.attempt_timeout_us is None else timedelta(microseconds=row.attempt_timeout_us)
+    return Variant(
+        uid=row.uid,
+        number=row.number,
+        slug=row.slug,
+        display_name=row.display_name,
+        notes=row.notes,
+        active=row.active,
+        weight=row.weight,
+        completion=Completion(row.version, row.max_retries, timeout),
+    )
+
+
+def revision(row: AnyRow, variants: Iterable[Variant]) -> Revision:
+    """From `revisions`."""
+    return Revision(row.uid, row.major, row.minor, row.salt, row.author, row.created_at, tuple(variants))
+
+
+def deployment(row: AnyRow, of: Project, aliases: Iterable[AnyRow], revisions: Mapping[str, Revision]) -> Deployment:
+    """From `deployments`, with the rows of its aliases and the revisions that they point to."""
+    pointers = tuple(Alias(alias.alias, alias.revision, alias.updated_at) for alias in aliases)
+    return Deployment(
+        uid=row.uid,
+        project=of,
+        slug=row.slug,
+        kind=DeploymentKind(row.kind),
+        display_name=row.display_name,
+        description=row.description,
+        creator=row.creator,
+        aliases=pointers,
+        revisions=tuple(revisions[uid] for uid in dict.fromkeys(alias.revision for alias in pointers)),
+        record=record(row),
+    )

@@ -1,0 +1,185 @@
+"""The registry's rows, in its schema. The change log's tables are `kit.changelog`'s."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Double,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+
+SCHEMA: Final = "registry"
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+    }
+)
+
+
+def _record() -> tuple[Column[object], ...]:
+    """When, and in which changes of the log, a row was made and last changed."""
+    return (
+        Column("created_at", DateTime(timezone=True), nullable=False),
+        Column("updated_at", DateTime(timezone=True), nullable=False),
+        Column("created_in", BigInteger, nullable=False),
+        Column("changed_in", BigInteger, nullable=False),
+    )
+
+
+counters = Table(
+    "counters",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+
+projects = Table(
+    "projects",
+    metadata,
+    Column("uid", Text, primary_key=True),
+    Column("number", BigInteger, nullable=False, unique=True),
+    Column("slug", Text, nullable=False, unique=True),
+    Column("display_name", Text, nullable=False),
+    *_record(),
+    Index(None, "created_in", "uid"),
+)
+
+providers = Table(
+    "providers",
+    metadata,
+    Column("uid", Text, primary_key=True),
+    Column("project", Text, ForeignKey("projects.uid"), nullable=False),
+    Column("slug", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("display_name", Text, nullable=False),
+    Column("base_url", Text, nullable=False),
+    Column("envelope", LargeBinary),
+    *_record(),
+    UniqueConstraint("project", "slug"),
+    Index(None, "project", "created_in", "uid"),
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("project", Text, ForeignKey("projects.uid"), primary_key=True),
+    Column("uid", Text, primary_key=True),
+    Column("provider", Text, ForeignKey("providers.uid"), nullable=False),
+    # A serialised turnout.registry.v1.Version without its output-only fields.
+    Column("content", LargeBinary, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("created_in", BigInteger, nullable=False),
+    Index(None, "project", "created_in", "uid"),
+)
+
+deployments = Table(
+    "deployments",
+    metadata,
+    Column("uid", Text, primary_key=True),
+    Column("project", Text, ForeignKey("projects.uid"), nullable=False),
+    Column("slug", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("display_name", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("creator", Text, nullable=False),
+    *_record(),
+    UniqueConstraint("project", "slug"),
+    Index(None, "project", "created_in", "uid"),
+)
+
+revisions = Table(
+    "revisions",
+    metadata,
+    Column("uid", Text, primary_key=True),
+    Column("deployment", Text, ForeignKey("deployments.uid"), nullable=False),
+    Column("major", Integer, nullable=False),
+    Column("minor", Integer, nullable=False),
+    Column("salt", Text, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    UniqueConstraint("deployment", "major", "minor"),
+)
+
+variants = Table(
+    "variants",
+    metadata,
+    Column("uid", Text, primary_key=True),
+    Column("deployment", Text, ForeignKey("deployments.uid"), nullable=False),
+    Column("number", BigInteger, nullable=False, unique=True),
+    Column("slug", Text, nullable=False),
+    UniqueConstraint("deployment", "slug"),
+)
+
+revision_variants = Table(
+    "revision_variants",
+    metadata,
+    Column("revision", Text, ForeignKey("revisions.uid"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("variant", Text, ForeignKey("variants.uid"), nullable=False),
+    Column("display_name", Text, nullable=False),
+    Column("notes", Text, nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("weight", Double, nullable=False),
+    Column("project", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("max_retries", Integer, nullable=False),
+    Column("attempt_timeout_us", BigInteger),
+    UniqueConstraint("revision", "variant"),
+    ForeignKeyConstraint(["project", "version"], ["versions.project", "versions.uid"]),
+)
+
+aliases = Table(
+    "aliases",
+    metadata,
+    Column("deployment", Text, ForeignKey("deployments.uid"), primary_key=True),
+    Column("alias", Text, primary_key=True),
+    Column("revision", Text, ForeignKey("revisions.uid"), nullable=False),
+    Column("updated_at", DateTime(timezone=True), nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("uid", Text, primary_key=True),
+    # NULL: a key of the installation.
+    Column("project", Text, ForeignKey("projects.uid")),
+    Column("display_name", Text, nullable=False),
+    Column("scopes", ARRAY(Text), nullable=False),
+    Column("secret_hash", LargeBinary, nullable=False),
+    Column("creator", Text, nullable=False),
+    Column("expires_at", DateTime(timezone=True)),
+    Column("revoked_at", DateTime(timezone=True)),
+    Column("bootstrap", Text, nullable=False),
+    *_record(),
+    Index(None, "project", "created_in", "uid"),
+)
+
+create_requests = Table(
+    "create_requests",
+    metadata,
+    # The project's uid; empty for requests of the installation.
+    Column("tenant", Text, primary_key=True),
+    Column("rpc", Text, primary_key=True),
+    Column("request_id", Text, primary_key=True),
+    Column("fingerprint", LargeBinary, nullable=False),
+    Column("resource", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+)

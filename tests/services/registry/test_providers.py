@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+
+from catalog.view import Credential
+from kit.errors import Exists, Invalid, Precondition
+from kit.secrets import Envelope, Keyring, open_envelope
+from turnout.registry.v1 import provider_pb2
+from turnout.registry.v1 import provider_service_pb2 as pb
+
+
+def request(project: str, slug: str = "llm", **fields: Any) -> pb.CreateProviderRequest:
+    provider = provider_pb2.Provider(**{"kind": provider_pb2.PROVIDER_KIND_OPENAI, **fields})
+    return pb.CreateProviderRequest(parent=f"projects/{project}", provider_id=slug, provider=provider)
+
+
+async def test_a_credential_is_never_answered_and_opens_with_the_key_encryption_key_for_its_provider_only(
+    registry: Any, shop: Any, keyring: str, state_of: Any
+) -> None:
+    made = await shop.call("CreateProvider", request(shop.project, credential="sk-very-secret"))
+    got = await shop.call("GetProvider", pb.GetProviderRequest(name=made.name))
+
+    assert got == made
+    assert made.has_credential
+    assert not made.credential
+    await registry.catalog.reach(shop.sequence)
+    credential = registry.catalog.usable_view().credential(made.uid)
+    assert isinstance(credential, Credential)
+    envelope = Envelope.from_bytes(credential.envelope)
+    assert open_envelope(Keyring.parse(keyring), envelope, context=made.uid.encode()).reveal() == "sk-very-secret"
+    with pytest.raises(Precondition):
+        open_envelope(Keyring.parse(keyring), envelope, context=b"prv_other")
+    assert "sk-very-secret" not in repr(await state_of(registry.url))
+
+
+async def test_defaults_are_filled_in(shop: Any) -> None:
+    made = await shop.call("CreateProvider", request(shop.project))
+
+    assert (made.base_url, made.display_name) == ("https://api.openai.com/v1", "llm")
+    assert not made.has_credential
+    assert made.create_time == made.update_time
+    assert made.etag
+
+
+async def test_a_taken_slug_exists(shop: Any) -> None:
+    await shop.call("CreateProvider", request(shop.project))
+
+    error = await shop.fails("CreateProvider", request(shop.project))
+
+    assert isinstance(error, Exists)
+    assert (error.reason, error.metadata["resource"]) == ("PROVIDER_EXISTS", f"projects/{shop.project}/providers/llm")
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "reason"),
+    [
+        ({"kind": provider_pb2.PROVIDER_KIND_OPENAI_COMPATIBLE}, "provider.base_url", "BASE_URL_REQUIRED"),
+        ({"base_url": "http://127.0.0.1:8080/v1"}, "provider.base_url", "EGRESS_URL_INVALID"),
+        ({"base_url": "https://169.254.169.254/latest"}, "provider.base_url", "EGRESS_URL_INVALID"),
+        ({"base_url": "ftp://example.com"}, "provider.base_url", "EGRESS_URL_INVALID"),
+        ({"base_url": "https://user:pass@example.com/v1"}, "provider.base_url", "EGRESS_URL_INVALID"),
+        ({"base_url": "https://example.com/v1?key=1"}, "provider.base_url", "BASE_URL_INVALID"),
+        ({"credential": "a\0b"}, "provider.credential", "TEXT_HAS_NUL"),
+        ({"credential": "x" * 16385}, "provider.credential", "INVALID_REQUEST"),
+    ],
+)
+async def test_a_provider_that_could_not_be_called_is_refused(
+    shop: Any, fields: dict[str, Any], field: str, reason: str
+) -> None:
+    error = await shop.fails("CreateProvider", request(shop.project, **fields))
+
+    assert isinstance(error, Invalid)
+    assert (error.reason, [violation.field for violation in error.violations]) == (reason, [field])
+
+
+async def test_private_addresses_are_allowed_by_the_operators_setting(
+    own_database: str, new_keys: Any, start: Any
+) -> None:
+    async with start(own_database, new_keys(), TURNOUT_EGRESS_ALLOW_PRIVATE="true") as registry:
+        shop = await registry.new_project()
+        made = await shop.call("CreateProvider", request(shop.project, base_url="http://127.0.0.1:8080/v1/"))
+
+    assert made.base_url == "http://127.0.0.1:8080/v1"
+
+
+async def test_without_a_key_encryption_key_a_credential_is_refused_and_the_setting_named(
+    own_database: str, new_keys: Any, start: Any
+) -> None:
+    async with start(own_database, new_keys(), TURNOUT_KEY_ENCRYPTION_KEYS="") as registry:
+        shop = await registry.new_project()
+        error = await shop.fails("CreateProvider", request(shop.project, credential="sk-1"))
+        await shop.call("CreateProvider", request(shop.project))
+
+    assert isinstance(error, Precondition)
+    assert error.reason == "KEY_ENCRYPTION_KEY_MISSING"
+    assert "TURNOUT_KEY_ENCRYPTION_KEYS" in error.message
+    assert "sk-1" not in error.message
+
+
+async def test_a_repeated_request_answers_the_first_provider_and_another_request_under_its_id_is_refused(
+    shop: Any, registry: Any, state_of: Any
+) -> None:
+    first = request(shop.project, credential="sk-1")
+    first.request_id = str(uuid.uuid4())
+    made = await shop.call("CreateProvider", first)
+    after = await state_of(registry.url)
+
+    assert await shop.call("CreateProvider", first) == made
+    for change in ("another credential", "no credential", "another slug", "another name"):
+        other = pb.CreateProviderRequest()
+        other.CopyFrom(first)
+        match change:
+            case "another credential":
+                other.provider.credential = "sk-2"
+            case "no credential":
+                other.provider.credential = ""
+            case "another slug":
+                other.provider_id = "other"
+            case "another name":
+                other.provider.display_name = "Other"
+        error = await shop.fails("CreateProvider", other)
+        assert (error.reason, error.violations[0].field) == ("REQUEST_ID_REUSED", "request_id"), change
+    assert await state_of(registry.url) == after
+
+
+async def test_a_dry_run_answers_what_would_be_and_writes_nothing(registry: Any, shop: Any, state_of: Any) -> None:
+    before = await state_of(registry.url)
+    dry = request(shop.project, credential="sk-1")
+    dry.validate_only = True
+
+    made = await shop.call("CreateProvider", dry)
+
+    assert made.name == f"projects/{shop.project}/providers/llm"
+    assert await state_of(registry.url) == before

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from kit.errors import Invalid
+from turnout.registry.v1 import provider_pb2, provider_service_pb2, version_pb2
+from turnout.registry.v1 import version_service_pb2 as pb
+
+
+def rich() -> version_pb2.Version:
+    version = version_pb2.Version(
+        provider="main",
+        model="large",
+        tools_json='[{"type":"function","function":{"name":"f","parameters":{"z":1,"a":9007199254740993}}}]',
+        tool_choice_json='"auto"',
+        response_format_json='{"type":"json_object"}',
+        variables_schema_json='{"properties":{"name":{"type":"string"}}}',
+    )
+    version.messages.add(role=1, content="You are {{ name }}.")
+    message = version.messages.add(role=3, name="someone")
+    message.parts.add(text="Look at {{ thing.colour }}")
+    message.parts.add().image.url = "https://example.com/{{ id }}.png"
+    message.parts[1].image.detail = "low"
+    answer = version.messages.add(role=4)
+    answer.tool_calls.add(id="call_1", tool="f", arguments_json="{}")
+    version.messages.add(role=5, content="42", tool_call_id="call_1")
+    parameters = version.parameters
+    parameters.temperature, parameters.top_p, parameters.top_k, parameters.max_output_tokens = 0, 1, 4, 100
+    parameters.presence_penalty, parameters.frequency_penalty, parameters.seed = -1, 0.5, -(1 << 62)
+    parameters.parallel_tool_calls, parameters.reasoning_effort = False, "low"
+    parameters.stop.extend(["a", "b"])
+    parameters.extra_json = '{"b":1,"a":null}'
+    return version
+
+
+async def put(client: Any, version: version_pb2.Version, **fields: Any) -> Any:
+    request = pb.PutVersionRequest(parent=f"projects/{client.project}", version=version, **fields)
+    return await client.call("PutVersion", request)
+
+
+async def test_everything_that_is_put_comes_back_and_putting_what_came_back_is_the_same_version(shop: Any) -> None:
+    made = await put(shop, rich())
+    got = await shop.call("GetVersion", pb.GetVersionRequest(name=made.name))
+
+    assert got == made
+    assert await put(shop, got) == made
+    given = rich()
+    for field in ("messages", "parameters", "tools_json", "tool_choice_json", "response_format_json", "model"):
+        assert getattr(got, field) == getattr(given, field), field
+    schema = orjson.loads(got.variables_schema_json)
+    assert sorted(schema["properties"]) == ["id", "name", "thing"]
+    assert schema["properties"]["name"] == {"type": "string"}
+
+
+async def test_a_put_of_the_same_content_changes_nothing(registry: Any, shop: Any, state_of: Any) -> None:
+    made = await put(shop, rich())
+    sequence, before = shop.sequence, await state_of(registry.url)
+    provider = await shop.call(
+        "GetProvider", provider_service_pb2.GetProviderRequest(name=f"projects/{shop.project}/providers/main")
+    )
+    by_uid = rich()
+    by_uid.provider = provider.uid
+
+    assert await put(shop, rich()) == await put(shop, by_uid) == made
+    assert shop.sequence == sequence
+    assert await state_of(registry.url) == before
+
+
+async def test_equal_content_in_two_projects_is_two_versions_of_one_uid(registry: Any, shop: Any) -> None:
+    other = await registry.new_project()
+    request = provider_service_pb2.CreateProviderRequest(parent=f"projects/{other.project}", provider_id="main")
+    request.provider.kind = provider_pb2.PROVIDER_KIND_OPENAI
+    await other.call("CreateProvider", request)
+
+    one, two = await put(shop, rich()), await put(other, rich())
+
+    assert one.uid == two.uid
+    assert one.name != two.name
+
+
+async def test_an_unused_version_is_not_in_the_catalog_but_takes_a_sequence(registry: Any, shop: Any) -> None:
+    before = shop.sequence
+    made = await put(shop, rich())
+
+    assert shop.sequence > before
+    await registry.catalog.reach(shop.sequence)
+    view = registry.catalog.usable_view()
+    project = view.project_named(shop.project)
+    assert project is not None
+    assert view.version(project.uid, made.uid) is None
+
+
+async def test_a_dry_run_answers_the_id_and_writes_nothing(registry: Any, shop: Any, state_of: Any) -> None:
+    before = await state_of(registry.url)
+    dry = await put(shop, rich(), validate_only=True)
+
+    assert await state_of(registry.url) == before
+    assert dry.uid == (await put(shop, rich())).uid
+
+
+async def test_an_unknown_provider_is_a_violation(shop: Any) -> None:
+    version = rich()
+    version.provider = "nowhere"
+
+    error = await shop.fails("PutVersion", pb.PutVersionRequest(parent=f"projects/{shop.project}", version=version))
+
+    assert isinstance(error, Invalid)
+    assert (error.reason, error.violations[0].field) == ("PROVIDER_NOT_FOUND", "version.provider")
+
+
+async def test_a_version_too_large_for_every_services_memory_is_refused(shop: Any) -> None:
+    version = rich()
+    for field in ("tools_json", "response_format_json", "variables_schema_json"):
+        text = "x" * 900_000
+        setattr(version, field, f'["{text}"]' if field == "tools_json" else f'{{"description":"{text}"}}')
+
+    error = await shop.fails("PutVersion", pb.PutVersionRequest(parent=f"projects/{shop.project}", version=version))
+
+    assert (error.reason, error.violations[0].field) == ("VERSION_TOO_LARGE", "version")
+
+
+async def test_faults_in_several_places_are_all_named_as_the_request_names_them(shop: Any) -> None:
+    version = rich()
+    version.tools_json, version.parameters.extra_json = r'["\u0000"]', r'{"a":"\u0000"}'
+    version.messages[2].tool_calls[0].tool = "f"
+
+    error = await shop.fails("PutVersion", pb.PutVersionRequest(parent=f"projects/{shop.project}", version=version))
+
+    fields = {violation.field for violation in error.violations}
+    assert fields == {"version.tools_json[0]", "version.parameters.extra_json.a"}
