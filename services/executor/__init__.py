@@ -1,0 +1,1 @@
+"""The executor: runs completions against providers, and records what happened."""

@@ -1,0 +1,73 @@
+"""What was said in a call, as JSON text in pieces that the event stream can carry. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import orjson
+
+from completions.chat import Message, Part, TextPart
+from services.executor.domain import Run
+
+MAX_BYTES: Final = 1 << 20
+"""What is longer is cut."""
+PIECE_BYTES: Final = 192 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What was said in a call, both sides in one JSON object unless cut."""
+
+    pieces: tuple[bytes, ...] = field(repr=False)
+    truncated: bool
+
+
+def payload(run: Run) -> Payload:
+    """What the model said, if there was an answer, and what the caller sent."""
+    text = _text(run)
+    if len(text) <= PIECE_BYTES:
+        return Payload((text,), truncated=False)
+    kept = min(len(text), MAX_BYTES)
+    pieces = tuple(text[start : min(start + PIECE_BYTES, kept)] for start in range(0, kept, PIECE_BYTES))
+    return Payload(pieces, truncated=len(text) > MAX_BYTES)
+
+
+def _text(run: Run) -> bytes:
+    call = run.call
+    # A decision means that the variables were parsed, so their text can stand as it is; else it may be anything.
+    is_parsed = run.decision is not None
+    variables = (call.variables_json.encode() or b"{}") if is_parsed else orjson.dumps(call.variables_json)
+    messages = orjson.dumps([_document(message) for message in call.messages])
+    # The answer first: a long question that is cut does not cost it.
+    opening = b"{"
+    if run.answer is not None:
+        opening = b'{"message":' + orjson.dumps(_document(run.answer.message)) + b","
+    return b"".join((opening, b'"variables":', variables, b',"messages":', messages, b"}"))
+
+
+def _document(message: Message) -> dict[str, object]:
+    document: dict[str, object] = {"role": message.role}
+    if message.content:
+        document["content"] = message.content
+    if message.parts:
+        document["parts"] = _parts(message.parts)
+    if message.name:
+        document["name"] = message.name
+    if message.tool_calls:
+        document["tool_calls"] = [
+            {"id": call.id, "tool": call.name, "arguments_json": call.arguments_json} for call in message.tool_calls
+        ]
+    if message.tool_call_id:
+        document["tool_call_id"] = message.tool_call_id
+    if message.reasoning:
+        document["reasoning"] = message.reasoning
+    return document
+
+
+def _parts(parts: Sequence[Part]) -> list[dict[str, object]]:
+    return [
+        {"text": part.text} if isinstance(part, TextPart) else {"image": {"url": part.url, "detail": part.detail}}
+        for part in parts
+    ]

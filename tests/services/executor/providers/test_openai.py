@@ -1,0 +1,357 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from catalog.view import Provider, ProviderKind
+from completions.chat import ImagePart, Message, Role, TextPart, ToolCall
+from completions.version import Parameters, Version
+from kit.egress import Egress, EgressPolicy, EgressResponse
+from kit.secrets import Secret
+from kit.telemetry import Tracing
+from services.executor.domain import FinishReason, ProviderAnswer, ProviderFailure, ProviderRequest, Reason, Usage
+from services.executor.providers import openai_answer
+from services.executor.providers.openai import OpenAi
+
+CREDENTIAL = "sk-planted-credential-0123456789"
+RETRY_STATUSES = frozenset({408, 409, 429, 500, 501, 502, 503, 504})
+VERSION = Version(provider="prv_main", model="test-model")
+QUESTION = (Message(Role.USER, "What is the capital of France?"),)
+TRACING = Tracing(sample_ratio=0, resource={}, exporter=None)
+
+
+@pytest.fixture
+async def adapter() -> AsyncIterator[OpenAi]:
+    async with Egress(EgressPolicy(allow_private=True)) as egress:
+        yield OpenAi(egress, TRACING, RETRY_STATUSES, max_response_bytes=100_000)
+
+
+def asked(upstream: Any, version: Version = VERSION, **fields: Any) -> ProviderRequest:
+    kind = fields.pop("kind", ProviderKind.OPENAI_COMPATIBLE)
+    given: dict[str, Any] = {
+        "provider": Provider("prv_main", "prj_shop", "main", kind, getattr(upstream, "base_url", upstream)),
+        "credential": Secret(CREDENTIAL),
+        "model": version.model,
+        "prepared_body": OpenAi(None, TRACING, RETRY_STATUSES, 1).prepare(version, kind),  # type: ignore[arg-type]
+        "messages": QUESTION,
+    }
+    return ProviderRequest(**(given | fields))
+
+
+async def failed(adapter: OpenAi, upstream: Any, *steps: Any, timeout: float = 5, **fields: Any) -> ProviderFailure:
+    upstream.then(*steps)
+    outcome = await adapter.complete(asked(upstream, **fields), timeout)
+    assert isinstance(outcome, ProviderFailure)
+    return outcome
+
+
+async def test_an_answer_is_read_whole(adapter: OpenAi, upstream: Any) -> None:
+    usage = {
+        "prompt_tokens": 24,
+        "completion_tokens": 8,
+        "prompt_tokens_details": {"cached_tokens": 16},
+        "completion_tokens_details": {"reasoning_tokens": 3},
+    }
+    upstream.then(upstream.http(200, upstream.completion("Paris.", usage=usage)))
+
+    answer = await adapter.complete(asked(upstream), 5)
+
+    assert answer == ProviderAnswer(
+        Message(Role.ASSISTANT, "Paris."), FinishReason.STOP, Usage(24, 8, 16, 3), "served-model", 200
+    )
+    [received] = upstream.received
+    assert received.path == "/v1/chat/completions"
+    assert received.headers["authorization"] == f"Bearer {CREDENTIAL}"
+    assert "traceparent" not in received.headers
+    assert received.body == {
+        "model": "test-model",
+        "messages": [{"role": "user", "content": "What is the capital of France?"}],
+    }
+
+
+async def test_everything_of_a_version_is_sent_verbatim(adapter: OpenAi, upstream: Any) -> None:
+    tools: list[Any] = [
+        {"type": "function", "function": {"name": "f", "parameters": {"z": 9007199254740993, "a": None}}}
+    ]
+    version = Version(
+        provider="prv_main",
+        model="test-model",
+        parameters=Parameters(
+            temperature=0.5,
+            top_p=0.9,
+            top_k=40,
+            max_output_tokens=64,
+            presence_penalty=0.1,
+            frequency_penalty=-0.1,
+            stop=("END",),
+            seed=7,
+            parallel_tool_calls=False,
+            reasoning_effort="low",
+            extra={"min_p": 0.1, "stream": True, "messages": []},
+        ),
+        tools=tools,
+        tool_choice="auto",
+        response_format={"type": "json_schema", "json_schema": {"z": 1, "a": 2}},
+    )
+    await adapter.complete(asked(upstream, version), 5)
+
+    body = upstream.received[0].body
+    assert list(body) == [
+        "model", "temperature", "top_p", "top_k", "max_tokens", "presence_penalty", "frequency_penalty", "stop", "seed",
+        "parallel_tool_calls", "reasoning_effort", "tools", "tool_choice", "response_format", "min_p", "messages",
+    ]  # fmt: skip
+    assert json.dumps(body["tools"]) == json.dumps(tools)
+    assert list(body["response_format"]["json_schema"]) == ["z", "a"]
+    assert (body["temperature"], body["stop"], body["parallel_tool_calls"]) == (0.5, ["END"], False)
+
+
+async def test_openai_itself_is_told_the_token_limit_in_its_newer_word(adapter: OpenAi, upstream: Any) -> None:
+    version = Version(provider="prv_main", model="m", parameters=Parameters(max_output_tokens=9))
+    await adapter.complete(asked(upstream, version, kind=ProviderKind.OPENAI), 5)
+    assert upstream.received[0].body["max_completion_tokens"] == 9
+
+
+async def test_every_kind_of_message_is_sent(adapter: OpenAi, upstream: Any) -> None:
+    messages = (
+        Message(Role.DEVELOPER, "Be brief."),
+        Message(Role.USER, parts=(TextPart("what is this?"), ImagePart("data:image/png;base64,AA", "low"), ImagePart("https://x/y"))),
+        Message(Role.ASSISTANT, tool_calls=(ToolCall("c1", "look", '{"a": 1'),), reasoning="hm"),
+        Message(Role.TOOL, "a cat", tool_call_id="c1"),
+        Message(Role.USER, "", name="ada"),
+    )  # fmt: skip
+    await adapter.complete(asked(upstream, messages=messages), 5)
+
+    assert upstream.received[0].body["messages"] == [
+        {"role": "developer", "content": "Be brief."},
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "what is this?"},
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA", "detail": "low"}},
+                {"type": "image_url", "image_url": {"url": "https://x/y"}},
+            ],
+        },
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"a": 1'}}],
+            "reasoning_content": "hm",
+        },
+        {"role": "tool", "content": "a cat", "tool_call_id": "c1"},
+        {"role": "user", "content": "", "name": "ada"},
+    ]
+
+
+async def test_tool_calls_and_reasoning_are_read(adapter: OpenAi, upstream: Any) -> None:
+    message = {
+        "role": "assistant",
+        "content": None,
+        "reasoning_content": "hm",
+        "tool_calls": [
+            {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a":'}},
+            {"id": "c2", "type": "function", "function": {"name": "g", "arguments": {"b": 1}}},
+        ],
+    }
+    choices = [{"index": 0, "message": message, "finish_reason": "tool_calls"}]
+    upstream.then(upstream.http(200, {"choices": choices}))
+
+    answer = await adapter.complete(asked(upstream), 5)
+
+    assert isinstance(answer, ProviderAnswer)
+    assert answer.message.tool_calls == (ToolCall("c1", "f", '{"a":'), ToolCall("c2", "g", '{"b":1}'))
+    assert (answer.message.reasoning, answer.finish_reason) == ("hm", FinishReason.TOOL_CALLS)
+    # What the provider did not tell is unknown, not zero; who answered is then who was asked.
+    assert (answer.usage, answer.model) == (Usage(), "test-model")
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "is_retryable"),
+    [
+        (301, Reason.REDIRECTED, False),
+        (400, Reason.REJECTED_REQUEST, False),
+        (401, Reason.CREDENTIAL_REFUSED, False),
+        (403, Reason.CREDENTIAL_REFUSED, False),
+        (404, Reason.MODEL_NOT_FOUND, False),
+        (408, Reason.ERROR, True),
+        (409, Reason.ERROR, True),
+        (413, Reason.REJECTED_REQUEST, False),
+        (422, Reason.REJECTED_REQUEST, False),
+        (429, Reason.RATE_LIMITED, True),
+        (500, Reason.ERROR, True),
+        (502, Reason.ERROR, True),
+        (503, Reason.ERROR, True),
+        (504, Reason.ERROR, True),
+        (529, Reason.ERROR, False),
+        (204, Reason.MALFORMED_RESPONSE, False),
+    ],
+)
+async def test_what_a_status_means(
+    adapter: OpenAi, upstream: Any, status: int, reason: Reason, is_retryable: bool
+) -> None:
+    body = b"" if status == 204 else {"error": {"message": "no"}}
+    failure = await failed(adapter, upstream, upstream.http(status, body))
+    assert (failure.reason, failure.http_status, failure.is_retryable) == (reason, status, is_retryable)
+
+
+async def test_retry_after_is_read_in_both_forms(adapter: OpenAi, upstream: Any) -> None:
+    http = upstream.http
+    assert (await failed(adapter, upstream, http(429, {}, ["retry-after: 7"]))).retry_after_seconds == 7
+    date = formatdate(time.time() + 100, usegmt=True)
+    found = (await failed(adapter, upstream, http(503, {}, [f"retry-after: {date}"]))).retry_after_seconds
+    assert found is not None
+    assert 97 < found <= 100
+    past = formatdate(time.time() - 100, usegmt=True)
+    assert (await failed(adapter, upstream, http(503, {}, [f"retry-after: {past}"]))).retry_after_seconds == 0
+    for nonsense in ("soon", "-1", "1e9", "9" * 30, "Mon, 99 Foo 2020 00:00:00 GMT"):
+        assert (
+            await failed(adapter, upstream, http(503, {}, [f"retry-after: {nonsense}"]))
+        ).retry_after_seconds is None
+    assert (await failed(adapter, upstream, http(503, {}))).retry_after_seconds is None
+
+
+def shaped(**choice: Any) -> dict[str, Any]:
+    return {"choices": [choice]}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b'"Paris."',
+        b'{"choices":[{"message":{"content":"\\ud800"}}]}',
+        {},
+        {"choices": []},
+        {"choices": {}},
+        {"choices": ["Paris."]},
+        shaped(),
+        shaped(message="Paris."),
+        shaped(message={"content": 7}),
+        shaped(message={"content": {"text": "Paris."}}),
+        shaped(message={"tool_calls": "f"}),
+        shaped(message={"tool_calls": ["f"]}),
+        shaped(message={"tool_calls": [{"function": {}}]}),
+        {"error": {"message": "overloaded"}},
+    ],
+)
+async def test_a_garbage_answer_is_a_failure_that_may_be_retried(adapter: OpenAi, upstream: Any, body: Any) -> None:
+    failure = await failed(adapter, upstream, upstream.http(200, body))
+    assert (failure.reason, failure.is_retryable) == (Reason.MALFORMED_RESPONSE, True)
+
+
+async def test_a_page_where_json_should_be_is_malformed(adapter: OpenAi, upstream: Any) -> None:
+    page = upstream.http(200, upstream.completion(), content_type="text/html")
+    assert (await failed(adapter, upstream, page)).reason is Reason.MALFORMED_RESPONSE
+    upstream.then(upstream.http(200, upstream.completion(), content_type=""))
+    assert isinstance(await adapter.complete(asked(upstream), 5), ProviderAnswer)
+
+
+async def test_an_answer_that_is_too_large_is_malformed(adapter: OpenAi, upstream: Any) -> None:
+    large = upstream.http(200, upstream.completion("x" * 200_000))
+    assert (await failed(adapter, upstream, large)).reason is Reason.MALFORMED_RESPONSE
+
+
+async def test_what_is_not_http_is_malformed(adapter: OpenAi, upstream: Any) -> None:
+    assert (await failed(adapter, upstream, b"SSH-2.0-OpenSSH\r\n\r\n")).reason is Reason.MALFORMED_RESPONSE
+
+
+async def test_a_connection_that_breaks_is_a_failure_that_may_be_retried(adapter: OpenAi, upstream: Any) -> None:
+    for step in (upstream.reset, upstream.half):
+        failure = await failed(adapter, upstream, step)
+        assert (failure.reason, failure.http_status, failure.is_retryable) == (Reason.UNREACHABLE, 0, True)
+
+
+async def test_a_provider_that_is_down_is_unreachable(adapter: OpenAi) -> None:
+    outcome = await adapter.complete(asked("http://127.0.0.1:1/v1"), 5)
+    assert isinstance(outcome, ProviderFailure)
+    assert (outcome.reason, outcome.is_retryable) == (Reason.UNREACHABLE, True)
+
+
+async def test_a_provider_that_stalls_times_out(adapter: OpenAi, upstream: Any) -> None:
+    failure = await failed(adapter, upstream, upstream.stall, timeout=0.2)
+    assert (failure.reason, failure.is_retryable) == (Reason.TIMEOUT, True)
+
+
+async def test_cancelling_an_attempt_cancels_the_provider(adapter: OpenAi, upstream: Any) -> None:
+    upstream.then(upstream.stall)
+    attempt = asyncio.create_task(adapter.complete(asked(upstream), 30))
+    async with asyncio.timeout(5):
+        while not upstream.received:
+            await asyncio.sleep(0.01)
+        attempt.cancel()
+        while not upstream.left:
+            await asyncio.sleep(0.01)
+    with pytest.raises(asyncio.CancelledError):
+        await attempt
+
+
+async def test_an_address_that_may_not_be_called_is_refused() -> None:
+    async with Egress(EgressPolicy()) as egress:
+        adapter = OpenAi(egress, TRACING, RETRY_STATUSES, max_response_bytes=1000)
+        for base_url in ("https://127.0.0.1:1/v1", "http://example.com/v1", "https://169.254.169.254/v1"):
+            outcome = await adapter.complete(asked(base_url), 5)
+            assert isinstance(outcome, ProviderFailure)
+            assert (outcome.reason, outcome.is_retryable) == (Reason.ADDRESS_REFUSED, False)
+
+
+async def test_a_credential_that_no_header_can_carry_is_refused(adapter: OpenAi, upstream: Any) -> None:
+    failure = await failed(adapter, upstream, credential=Secret("sk-\r\nx-evil: 1"))
+    assert failure.reason is Reason.CREDENTIAL_REFUSED
+    assert "evil" not in failure.message
+
+
+async def test_a_provider_that_wants_no_credential_gets_none(adapter: OpenAi, upstream: Any) -> None:
+    await adapter.complete(asked(upstream, credential=None), 5)
+    assert "authorization" not in upstream.received[0].headers
+
+
+async def test_a_provider_is_quoted_without_credential_and_content_and_in_part(adapter: OpenAi, upstream: Any) -> None:
+    words = f"key {CREDENTIAL} may not ask {QUESTION[0].content!r}\nbecause " + "x" * 500
+    for body in ({"error": {"message": words}}, {"error": words}, {"detail": [{"msg": words, "input": "secret"}]}):
+        message = (await failed(adapter, upstream, upstream.http(400, body))).message
+        assert "key <secret> may not ask '<content>' because xxx" in message
+        assert len(message) < 260
+        assert "\n" not in message
+    raw = await failed(adapter, upstream, upstream.http(400, QUESTION[0].content.encode()))
+    assert raw.message == "the provider answered HTTP 400"
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(
+        st.sampled_from(
+            ["choices", "message", "content", "tool_calls", "function", "name", "arguments", "usage", "error", "model",
+             "prompt_tokens", "prompt_tokens_details", "cached_tokens", "finish_reason", "refusal", "type", "text"]
+        ),
+        inner,
+        max_size=4,
+    ),
+    max_leaves=30,
+)  # fmt: skip
+
+
+@given(json_values, st.sampled_from([200, 400, 503]))
+def test_whatever_json_comes_it_is_an_answer_or_a_failure(body: Any, status: int) -> None:
+    response = EgressResponse(status, CIMultiDictProxy(CIMultiDict()), json.dumps(body).encode())
+    request = asked("http://127.0.0.1:1/v1")
+    if status == 200:
+        shaped_body = EgressResponse(
+            200, response.headers, json.dumps({"choices": [{"message": body}], "usage": body}).encode()
+        )
+        for each in (response, shaped_body):
+            assert isinstance(openai_answer.read(each, request), (ProviderAnswer, ProviderFailure))
+    else:
+        failure = openai_answer.read_failure(response, request, RETRY_STATUSES, unix_seconds=0)
+        assert len(failure.message) < 260

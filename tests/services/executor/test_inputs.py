@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kit.errors import Invalid
+from services.executor import inputs
+from services.executor.domain import RunCall, Source
+
+
+def call(**fields: Any) -> RunCall:
+    given: dict[str, Any] = {
+        "deployment": "assistant", "variables_json": "", "messages": (), "routing_key": "", "identity": "",
+        "thread": "", "metadata_json": "", "caller_trace_id": "", "source": Source.API, "tenant": "prj_shop",
+        "key_id": "k", "trace_id": "0" * 32, "deadline": 1e12,
+    }  # fmt: skip
+    return RunCall(**(given | fields))
+
+
+def test_variables_are_parsed() -> None:
+    assert inputs.check(call(variables_json='{"b":1,"a":[9007199254740993]}')) == {"b": 1, "a": [9007199254740993]}
+    assert inputs.check(call()) == {}
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason", "field"),
+    [
+        ({"variables_json": "{"}, "JSON_MALFORMED", "variables_json"),
+        ({"variables_json": "[]"}, "JSON_NOT_OBJECT", "variables_json"),
+        ({"variables_json": '{"a":' + "[" * 70 + "]" * 70 + "}"}, "JSON_TOO_DEEP", "variables_json"),
+        ({"variables_json": '{"a":"' + "x" * (256 << 10) + '"}'}, "JSON_TOO_LARGE", "variables_json"),
+        ({"metadata_json": '"x"'}, "JSON_NOT_OBJECT", "metadata_json"),
+        ({"metadata_json": '{"a":"' + "x" * (16 << 10) + '"}'}, "JSON_TOO_LARGE", "metadata_json"),
+        ({"metadata_json": '{"a":["\\u0000"]}'}, "TEXT_NOT_STORABLE", "metadata_json"),
+        ({"metadata_json": '{"\\u0000":1}'}, "TEXT_NOT_STORABLE", "metadata_json"),
+        ({"identity": "a\0b"}, "TEXT_NOT_STORABLE", "identity.id"),
+        ({"thread": "a\0b"}, "TEXT_NOT_STORABLE", "thread"),
+        ({"caller_trace_id": "a\0b"}, "TEXT_NOT_STORABLE", "trace_id"),
+    ],
+)
+def test_what_cannot_be_served_or_kept_is_refused(fields: dict[str, Any], reason: str, field: str) -> None:
+    with pytest.raises(Invalid) as failure:
+        inputs.check(call(**fields))
+    assert failure.value.reason == reason
+    assert [violation.field for violation in failure.value.violations] == [field]
+
+
+def test_the_text_of_an_escape_is_not_the_character() -> None:
+    assert inputs.check(call(metadata_json='{"a":"\\\\u0000"}')) == {}

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from catalog.view import Provider, ProviderKind, View
+from catalog.view import Version as PackedVersion
+from completions.chat import Message, Role
+from completions.version import Version
+from kit.errors import Precondition
+from services.executor.prepared import PreparedVersions
+
+PROVIDER = Provider("prv_main", "prj_shop", "main", ProviderKind.OPENAI_COMPATIBLE, "https://x/v1")
+
+
+class Work:
+    """Fakes of the two ports, which count what they are asked."""
+
+    def __init__(self) -> None:
+        self.unpacked: list[bytes] = []
+        self.prepared: list[ProviderKind] = []
+
+    def unpack(self, packed: bytes) -> Version:
+        self.unpacked.append(packed)
+        return Version(packed.decode(), "test-model", (Message(Role.USER, "{{ country }}?"),))
+
+    def prepare(self, version: Version, kind: ProviderKind) -> bytes:
+        self.prepared.append(kind)
+        return f"{kind} {version.model}".encode()
+
+    async def complete(self, request: Any, timeout_seconds: float) -> Any:
+        raise NotImplementedError
+
+
+def view(*uids: str, provider: Provider | None = PROVIDER, named: str = "prv_main") -> View:
+    versions = [(f"version/prj_shop/{uid}", PackedVersion("prj_shop", uid, named.encode())) for uid in uids]
+    return View().with_changes(1, [*versions, ("provider/prv_main", provider)])
+
+
+def kept(work: Work, limit: int = 10) -> PreparedVersions:
+    return PreparedVersions(work, dict.fromkeys(ProviderKind, work), limit)
+
+
+def test_a_version_is_prepared_once() -> None:
+    work = Work()
+    versions, seen = kept(work), view("ver_1")
+    first, provider = versions.get(seen, "prj_shop", "ver_1")
+    assert versions.get(seen, "prj_shop", "ver_1") == (first, PROVIDER)
+    assert provider is PROVIDER
+    assert first.compiled.render({"country": "France"}) == (Message(Role.USER, "France?"),)
+    assert first.body == b"openai-compatible test-model"
+    assert len(work.unpacked) == 1
+
+
+def test_only_the_most_recently_used_are_kept() -> None:
+    work = Work()
+    versions, seen = kept(work, 2), view("ver_1", "ver_2", "ver_3")
+    for uid in ("ver_1", "ver_2", "ver_1", "ver_3", "ver_1"):
+        versions.get(seen, "prj_shop", uid)
+    assert len(work.unpacked) == 3
+    versions.get(seen, "prj_shop", "ver_2")
+    assert len(work.unpacked) == 4
+
+
+def test_a_provider_that_changes_is_used_as_it_is_now() -> None:
+    work = Work()
+    versions = kept(work)
+    versions.get(view("ver_1"), "prj_shop", "ver_1")
+    moved = replace(PROVIDER, base_url="https://y/v1")
+    assert versions.get(view("ver_1", provider=moved), "prj_shop", "ver_1")[1] is moved
+    other = replace(PROVIDER, kind=ProviderKind.OPENAI)
+    assert versions.get(view("ver_1", provider=other), "prj_shop", "ver_1")[0].body == b"openai test-model"
+
+
+@pytest.mark.parametrize(
+    ("seen", "reason"),
+    [
+        (view(), "VERSION_NOT_FOUND"),
+        (view("ver_1", provider=None), "PROVIDER_NOT_FOUND"),
+        (view("ver_1", named="prv_gone"), "PROVIDER_NOT_FOUND"),
+        (view("ver_1", provider=replace(PROVIDER, project="prj_other")), "PROVIDER_NOT_FOUND"),
+    ],
+)
+def test_what_the_catalog_lacks_is_named(seen: View, reason: str) -> None:
+    with pytest.raises(Precondition) as failure:
+        kept(Work()).get(seen, "prj_shop", "ver_1")
+    assert failure.value.reason == reason
+
+
+def test_equal_versions_of_two_projects_are_two() -> None:
+    with pytest.raises(Precondition):
+        kept(Work()).get(view("ver_1"), "prj_other", "ver_1")

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from decimal import ROUND_HALF_UP, Decimal
+
+import genai_prices
+import pytest
+from genai_prices.data_snapshot import get_snapshot
+
+from catalog.view import Provider, ProviderKind
+from services.executor.domain import Usage
+from services.executor.prices import GenaiPrices, PerToken, _per_token
+
+OPENAI = Provider("p", "prj", "openai", ProviderKind.OPENAI, "https://api.openai.com/v1")
+GOOGLE = Provider(
+    "p", "prj", "google", ProviderKind.OPENAI_COMPATIBLE, "https://generativelanguage.googleapis.com/v1beta/openai"
+)
+LOCAL = Provider("p", "prj", "local", ProviderKind.OPENAI_COMPATIBLE, "http://127.0.0.1:8080/v1")
+
+
+@pytest.fixture
+async def prices() -> AsyncIterator[GenaiPrices]:
+    prices = GenaiPrices()
+    async with prices.loading():
+        yield prices
+
+
+async def test_a_call_costs_what_its_tokens_cost(prices: GenaiPrices) -> None:
+    assert await prices.cost_usd_micros(OPENAI, "gpt-4o", Usage(1000, 100)) == 3500
+    assert await prices.cost_usd_micros(OPENAI, "gpt-4o", Usage(1000, 100, 500)) == 2875
+
+
+async def test_a_tier_is_paid_by_all_tokens_of_a_call(prices: GenaiPrices) -> None:
+    assert await prices.cost_usd_micros(GOOGLE, "gemini-2.5-pro", Usage(200_000, 1000)) == 200_000 * 1.25 + 10_000
+    assert (
+        await prices.cost_usd_micros(GOOGLE, "gemini-2.5-pro", Usage(200_001, 1000))
+        == round(200_001 * 2.5 + 0.1) + 15_000
+    )
+
+
+async def test_unknown_is_unknown_and_never_zero(prices: GenaiPrices) -> None:
+    assert await prices.cost_usd_micros(LOCAL, "gpt-4o", Usage(1000, 100)) is None
+    assert await prices.cost_usd_micros(OPENAI, "no-such-model-of-mine", Usage(1000, 100)) is None
+    assert await prices.cost_usd_micros(OPENAI, "gpt-4o", Usage(1000, None)) is None
+    assert await prices.cost_usd_micros(OPENAI, "gpt-4o", Usage(None, 100)) is None
+    assert await prices.cost_usd_micros(OPENAI, "gpt-4o", Usage(10, 10, 11)) is None
+    assert await prices.cost_usd_micros(GOOGLE, "gemini-2.5-pro", Usage(10, 10, 11)) is None
+
+
+async def test_openai_behind_an_own_address_costs_the_same(prices: GenaiPrices) -> None:
+    proxied = Provider("p", "prj", "proxied", ProviderKind.OPENAI, "https://llm.example.com/v1")
+    assert await prices.cost_usd_micros(proxied, "gpt-4o", Usage(1000, 100)) == 3500
+
+
+def test_half_a_millionth_is_rounded_up() -> None:
+    price = PerToken(Decimal("0.5"), Decimal(1), Decimal("0.25"))
+    assert [price(Usage(read, 0)) for read in (1, 2, 3)] == [1, 1, 2]
+    assert price(Usage(1, 0, 1)) == 0
+
+
+def test_the_price_per_token_agrees_with_the_lists_own_calculation_for_every_model() -> None:
+    checked = 0
+    for provider in get_snapshot().providers:
+        for model in provider.models:
+            per_token = _per_token(model)
+            if per_token is None:
+                continue
+            for read, written, cached in ((1234, 567, None), (1_000_001, 3, 999)):
+                usage = genai_prices.Usage(input_tokens=read, output_tokens=written, cache_read_tokens=cached)
+                listed = model.calc_price(usage, provider).total_price * 1_000_000
+                assert per_token(Usage(read, written, cached)) == listed.quantize(Decimal(1), ROUND_HALF_UP), model.id
+            checked += 1
+    assert checked > 1000
