@@ -1,0 +1,1 @@
+"""Analytics: remembers every request and payload, and measures them."""
