@@ -1,0 +1,1 @@
+"""Embedded Postgres, NATS and a local LLM for demos and tests; never imported by services."""

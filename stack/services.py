@@ -1,0 +1,182 @@
+"""Turnout's own services as processes: all in one, or one process each, on the embedded Postgres and NATS.
+
+The environment given here is complete and explicit: it is what an operator would write for the same machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+from catalog import keys
+from kit.errors import Unavailable
+from kit.secrets import Keyring
+from stack.nats import Nats
+from stack.postgres import Postgres
+from stack.server import Launch, Server
+
+DATABASE = "turnout"
+ROOMS = ("registry", "executor", "analytics")
+
+Mode = Literal["all", "split"]
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What an installation cannot be rebuilt without; kept in a file that its owner alone can read."""
+
+    platform_key: str
+    service_key: str
+    key_encryption_keys: str
+
+    @classmethod
+    def kept_in(cls, path: Path) -> Secrets:
+        """Those of an earlier start, else new ones."""
+        if path.exists():
+            return cls(**json.loads(path.read_text()))
+        made = cls(keys.new_key().text, keys.new_key().text, Keyring.generate_setting("key-1"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            json.dump(asdict(made), file)
+        return made
+
+
+class ServiceProcess(Server):
+    """One process with some of the services."""
+
+    ready_seconds = 60.0
+
+    def __init__(self, folder: Path, names: Sequence[str], environment: Mapping[str, str], *, workers: int = 1) -> None:
+        super().__init__(folder)
+        self.name = "-".join(names)  # type: ignore[misc]  # one class, as many names as sets of services
+        self._names = tuple(names)
+        self.environment = dict(environment)
+        self._workers = workers
+
+    @property
+    def address(self) -> str:
+        """`host:port`."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def _ready_file(self) -> Path:
+        return self.folder / "ready.json"
+
+    def _launch(self) -> Launch:
+        self._ready_file.unlink(missing_ok=True)
+        Path(self.environment["TURNOUT_DATA_DIR"]).mkdir(parents=True, exist_ok=True, mode=0o700)
+        command = [sys.executable, "-m", "services", ",".join(self._names), "--ready-file", str(self._ready_file)]
+        if self._workers > 1:
+            command += ["--workers", str(self._workers)]
+        return Launch(command, self.environment | {"TURNOUT_LISTEN_ADDRESS": self.address}, self.folder)
+
+    def _answers(self) -> bool:
+        return self._ready_file.exists()
+
+
+class Installation:
+    """Services that find each other, on one Postgres and one NATS.
+
+    :param extra: settings that differ from the defaults, for all processes
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        mode: Mode,
+        postgres: Postgres,
+        nats: Nats,
+        database: str = DATABASE,
+        workers: int = 1,
+        extra: Mapping[str, str] | None = None,
+    ) -> None:
+        self.folder = folder.resolve()
+        self.mode = mode
+        self.postgres = postgres
+        self.nats = nats
+        self._database = database
+        self.secrets = Secrets.kept_in(self.folder / "secrets.json")
+        groups: list[tuple[str, ...]] = [ROOMS] if mode == "all" else [(name,) for name in ROOMS]
+        self.processes = [ServiceProcess(self.folder / "-".join(group), group, {}, workers=workers) for group in groups]
+        addresses = {name: self._process(name).address for name in ROOMS} if mode == "split" else {}
+        for process in self.processes:
+            process.environment = self._environment(process, addresses) | dict(extra or {})
+
+    def _process(self, room: str) -> ServiceProcess:
+        return next(process for process in self.processes if room in process._names)
+
+    def process(self, room: str) -> ServiceProcess:
+        """The process that a service lives in."""
+        return self._process(room)
+
+    def address(self, room: str) -> str:
+        """Where to call a service."""
+        return self._process(room).address
+
+    def _environment(self, process: ServiceProcess, addresses: Mapping[str, str]) -> dict[str, str]:
+        url = self.postgres.url(self._database)
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("TURNOUT_")}
+        return inherited | {
+            "TURNOUT_DATA_DIR": str(process.folder / "data"),
+            "TURNOUT_NATS_URL": self.nats.url,
+            "TURNOUT_SERVICE_KEY": self.secrets.service_key,
+            "TURNOUT_KEY_ENCRYPTION_KEYS": self.secrets.key_encryption_keys,
+            "TURNOUT_EGRESS_ALLOW_PRIVATE": "true",
+            "TURNOUT_REGISTRY_DATABASE_URL": url,
+            "TURNOUT_REGISTRY_BOOTSTRAP_PLATFORM_KEY": self.secrets.platform_key,
+            "TURNOUT_REGISTRY_BOOTSTRAP_SERVICE_KEY": self.secrets.service_key,
+            "TURNOUT_ANALYTICS_DATABASE_URL": url,
+            **{f"TURNOUT_{name.upper()}_ADDRESS": address for name, address in addresses.items()},
+        }
+
+    def migrate(self) -> None:
+        """Make the database and bring it to the newest schema.
+
+        :raises Unavailable: `MIGRATION_FAILED` with what the command said
+        """
+        self.postgres.create_database(self._database)
+        done = subprocess.run(
+            [sys.executable, "-m", "services", "migrate"],
+            env=self.processes[0].environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise Unavailable(f"the migration failed: {done.stderr or done.stdout}", reason="MIGRATION_FAILED")
+
+    def start(self) -> None:
+        """Migrate, then start every process, side by side, and wait until each is ready."""
+        self.migrate()
+        pool = ThreadPoolExecutor(len(self.processes))
+        try:
+            for started in [pool.submit(process.start) for process in self.processes]:
+                started.result()
+        except BaseException:  # a Ctrl-C as well
+            # Twice: what was being launched during the first is found by the second.
+            self.stop()
+            pool.shutdown()
+            self.stop()
+            raise
+        pool.shutdown()
+
+    def stop(self) -> None:
+        """Stop every process, those that call before those that are called."""
+        for process in reversed(self.processes):
+            process.stop(timeout_seconds=30)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()

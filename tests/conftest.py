@@ -1,0 +1,58 @@
+"""The real servers that tests share: started when the first test asks, stopped after the last."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stack.llm import Llm
+from stack.nats import Nats
+from stack.postgres import Postgres
+
+# Whole servers and whole installations: `make test` runs them, `make check` does not.
+_SLOW_FOLDERS = {"stack", "system"}
+
+# The asserts of these explain themselves as those of tests do.
+pytest.register_assert_rewrite("tests.system.clients", "tests.system.load")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what is slow by where it lies."""
+    tests = config.rootpath / "tests"
+    for item in items:
+        if item.path.is_relative_to(tests) and item.path.relative_to(tests).parts[0] in _SLOW_FOLDERS:
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="session")
+def open_folder() -> Iterator[Path]:
+    """A folder that Postgres' unprivileged user can reach; pytest's own are closed to it."""
+    folder = Path(tempfile.mkdtemp(prefix="turnout-tests-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres(open_folder: Path) -> Iterator[Postgres]:
+    """One Postgres for all tests; each takes databases of its own."""
+    with Postgres(open_folder / "postgres") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def nats(open_folder: Path) -> Iterator[Nats]:
+    """One NATS for all tests that do not kill it."""
+    with Nats(open_folder / "nats") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def llm(open_folder: Path) -> Iterator[Llm]:
+    """A real LLM."""
+    with Llm(open_folder / "llm") as server:
+        yield server
