@@ -1,0 +1,1 @@
+"""`turnout`: a gRPC client for people."""

@@ -1,0 +1,76 @@
+"""Tables for people, JSON for programs, failures in sentences."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import grpc
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from kit.errors import AppError
+
+screen: Final = Console()
+errors: Final = Console(stderr=True)
+_UNFOLDED_WIDTH: Final = 10_000
+
+
+def as_json(message: Message | Iterable[Message]) -> None:
+    """One document on standard output, in the field names of the contracts."""
+    shown = _plain(message) if isinstance(message, Message) else [_plain(each) for each in message]
+    print(json.dumps(shown, indent=2, ensure_ascii=False))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[str] = ()) -> None:
+    """A table; columns named in `numbers` are aligned to the right. Cells are text, never markup, and never folded:
+    what does not fit is for the terminal to wrap, and pipes get one line a row."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        shown.add_column(column, justify="right" if column in numbers else "left", no_wrap=True)
+    for row in rows:
+        shown.add_row(*(Text(str(cell)) for cell in row))
+    Console(width=_UNFOLDED_WIDTH).print(shown)
+
+
+def say(sentence: str) -> None:
+    """One sentence on standard output, as it is: no markup, no folding."""
+    screen.print(Text(sentence), soft_wrap=True)
+
+
+def facts(pairs: Iterable[tuple[str, object]]) -> None:
+    """Names and values, one pair a line, however long: keys and addresses are copied from here."""
+    shown = list(pairs)
+    width = max(len(name) for name, _ in shown)
+    for name, value in shown:
+        line = Text(f"{name:<{width}}  ", style="bold").append(str(value), style="not bold")
+        screen.print(line, soft_wrap=True)
+
+
+def failure(error: AppError, code: grpc.StatusCode) -> None:
+    """What went wrong, on standard error."""
+    errors.print(Text(f"{error.message}", style="red"), soft_wrap=True)
+    for violation in error.violations:
+        errors.print(Text(f"  {violation.field}: {violation.message}"), soft_wrap=True)
+    for attempt in error.attempts:
+        errors.print(Text(f"  {attempt.message}"), soft_wrap=True)
+    errors.print(Text(f"  ({code.name} {error.reason})", style="dim"), soft_wrap=True)
+
+
+def micros(cost_usd_micros: int) -> str:
+    """Money as people write it."""
+    return f"${cost_usd_micros / 1e6:,.6f}".rstrip("0").rstrip(".")
+
+
+def milliseconds(microseconds: int) -> str:
+    """A latency as people write it."""
+    return f"{microseconds / 1000:,.1f} ms"
+
+
+def _plain(message: Message) -> dict[str, Any]:
+    plain: dict[str, Any] = MessageToDict(message, preserving_proto_field_name=True)
+    return plain

@@ -1,0 +1,48 @@
+"""`turnout stats`: what was measured."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from cli import output
+from cli.client import Client, failures_for_people
+from turnout.analytics.v1 import metrics_service_pb2 as pb
+from turnout.analytics.v1.metrics_service_pb2_grpc import MetricsServiceStub
+
+_NUMBERS = ["requests", "errors", "lost", "tokens in", "tokens out", "cost", "p50", "p95", "p99"]
+
+
+def stats(
+    context: typer.Context,
+    deployment: Annotated[str, typer.Argument(help="A deployment. Empty: all.")] = "",
+    hours: Annotated[float, typer.Option(min=0.01, help="How far back.")] = 720,
+) -> None:
+    """Show requests, errors, tokens, cost and latency by deployment and variant."""
+    client: Client = context.obj
+    start = Timestamp()
+    start.FromDatetime(datetime.now(UTC) - timedelta(hours=hours))
+    with failures_for_people():
+        answer = MetricsServiceStub(client.channel("analytics")).QueryMetrics(
+            pb.QueryMetricsRequest(parent=client.parent, deployment=deployment, start_time=start)
+        )
+    if client.as_json:
+        output.as_json(answer)
+        return
+    rows = [(row.deployment_slug, row.variant_slug or "(none)", *_cells(row)) for row in answer.rows]
+    output.table(["deployment", "variant", *_NUMBERS], [*rows, ("total", "", *_cells(answer.total))], numbers=_NUMBERS)
+
+
+def _cells(row: pb.MetricsRow) -> tuple[str, ...]:
+    cost = output.micros(row.cost_usd_micros) + (
+        f" + {row.unknown_cost_requests} unknown" if row.unknown_cost_requests else ""
+    )
+    latencies = [
+        output.milliseconds(getattr(row, name)) if row.HasField(name) else "–"
+        for name in ("latency_p50_us", "latency_p95_us", "latency_p99_us")
+    ]
+    counts = (row.requests, row.errors + row.cancelled, row.lost, row.input_tokens, row.output_tokens)
+    return (*(f"{count:,}" for count in counts), cost, *latencies)

@@ -1,0 +1,160 @@
+"""Every command, against a whole installation."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from typer.testing import Result
+
+from catalog import keys
+
+pytestmark = pytest.mark.slow
+
+
+def done(result: Result) -> str:
+    """What was shown, if all went well."""
+    assert result.exit_code == 0, result.stderr
+    return result.stdout
+
+
+def told(result: Result) -> str:
+    """What was said about a failure."""
+    assert result.exit_code == 1, result.stdout
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    return result.stderr
+
+
+def answer(shop: Callable[..., Result], *arguments: str) -> Any:
+    """The same as JSON."""
+    return json.loads(done(shop("--json", *arguments)))
+
+
+def served(shop: Callable[..., Result], llm_url: str) -> None:
+    """A provider and a deployment."""
+    done(shop("providers", "create", "local", "--base-url", llm_url))
+    done(shop("deployments", "create", "guide", "--provider", "local", "--model", "m", "--system", "On {{ country }}."))
+    # As with a new key: until the executor has heard of it. Without its variable it is not called.
+    deadline = time.monotonic() + 5
+    while "NOT_FOUND" in shop("run", "guide").stderr:
+        assert time.monotonic() < deadline
+
+
+def counted(shop: Callable[..., Result], calls: int) -> Any:
+    """The statistics, once so many served calls are in them."""
+    deadline = time.monotonic() + 20
+    while True:
+        found = answer(shop, "stats")
+        ok = int(found["total"].get("ok", 0))
+        if ok >= calls or time.monotonic() > deadline:
+            assert ok == calls
+            return found
+
+
+def test_projects_are_listed_with_what_people_named_them(shop: Callable[..., Result]) -> None:
+    [project] = answer(shop, "projects", "list")
+
+    assert project["display_name"] == "[red]Shop[/red]"
+    assert "[red]Shop[/red]" in done(shop("projects", "list"))
+    assert "PERMISSION_DENIED" in told(shop("projects", "create", "another"))
+
+
+def test_providers_are_made_and_listed_without_their_credential(shop: Callable[..., Result], llm_url: str) -> None:
+    made = shop("providers", "create", "local", "--base-url", llm_url, TURNOUT_PROVIDER_CREDENTIAL="sk-planted")
+    assert "providers/local" in done(made)
+
+    [provider] = answer(shop, "providers", "list")
+    assert provider["base_url"] == llm_url
+    shown = done(shop("providers", "list"))
+    assert "stored" in shown
+    assert "sk-planted" not in shown + json.dumps(provider) + made.stdout + made.stderr
+    assert "ALREADY_EXISTS" in told(shop("providers", "create", "local", "--base-url", llm_url))
+    assert "base_url" in told(shop("providers", "create", "second", "--base-url", "nonsense"))
+
+
+def test_deployments_are_made_listed_and_shown(shop: Callable[..., Result], llm_url: str) -> None:
+    served(shop, llm_url)
+
+    [listed] = answer(shop, "deployments", "list")
+    assert listed["name"].endswith("/deployments/guide")
+    assert "100%" in done(shop("deployments", "list"))
+    shown = done(shop("deployments", "show", "guide"))
+    assert listed["uid"] in shown
+    assert listed["name"] in shown
+    assert answer(shop, "deployments", "show", listed["uid"])["name"] == listed["name"]
+    assert "nope" in told(shop("deployments", "show", "nope"))
+    assert "NOT_FOUND" in told(shop("deployments", "show", "nope"))
+
+
+def test_a_call_prints_the_answer_alone_and_the_rest_beside_it(shop: Callable[..., Result], llm_url: str) -> None:
+    served(shop, llm_url)
+
+    plain = shop("run", "guide", "-v", "country=France", "Hello")
+    whole = answer(shop, "run", "guide", "-v", "country=France", "Hello")
+
+    assert done(plain) == "The capital of France is Paris.\n"
+    assert "revision 1.0" in plain.stderr
+    assert "unknown cost" in plain.stderr
+    assert whole["message"]["content"] == "The capital of France is Paris."
+    assert whole["decision"]["revision_number"] == "1.0"
+
+
+def test_calls_that_cannot_be_served_are_told_in_sentences(shop: Callable[..., Result], llm_url: str) -> None:
+    served(shop, llm_url)
+
+    assert "NOT_FOUND" in told(shop("run", "nope"))
+    missing = told(shop("run", "guide", "Hello"))
+    assert "country" in missing
+    assert "MISSING_VARIABLES" in missing
+    usage = shop("run", "guide", "-v", "country", "Hello")
+    assert usage.exit_code == 2
+    assert "name=value" in usage.stderr
+
+
+def test_what_was_called_is_in_stats_and_logs(shop: Callable[..., Result], llm_url: str) -> None:
+    served(shop, llm_url)
+    for _ in range(3):
+        done(shop("run", "guide", "-v", "country=France", "Hello"))
+
+    found = counted(shop, 3)
+
+    assert {row["deployment_slug"] for row in found["rows"]} == {"guide"}
+    shown = [line.split() for line in done(shop("stats", "guide", "--hours", "1")).splitlines()]
+    assert shown[0][:3] == ["deployment", "variant", "requests"]
+    assert ["guide", "variant-1", "4", "1"] in [line[:4] for line in shown]
+    assert shown[-1][0] == "total"
+    logs = answer(shop, "logs", "guide", "--variant", "variant-1")
+    assert [log["request"]["status"] for log in logs] == ["REQUEST_STATUS_OK"] * 3 + ["REQUEST_STATUS_ERROR"]
+    assert len(answer(shop, "logs", "guide", "--limit", "2")) == 2
+    # The one that `served` made, which asked without the variable.
+    assert {log["request"]["reason"] for log in answer(shop, "logs", "guide", "--errors")} == {"MISSING_VARIABLES"}
+    assert done(shop("logs", "--errors")).count("ERROR MISSING_VARIABLES") == 1
+
+
+def test_a_key_is_printed_alone_works_and_ends_when_revoked(shop: Callable[..., Result], llm_url: str) -> None:
+    served(shop, llm_url)
+
+    made = shop("keys", "create", "[blue]robot[/blue]")
+    key = done(made)
+
+    uid, _ = keys.parse(key.rstrip("\n"))
+    assert key.count("\n") == 1
+    assert "shown once" in made.stderr
+    assert "[blue]robot[/blue]" in done(shop("keys", "list"))
+    assert key.strip() not in shop("keys", "list").stdout
+    deadline = time.monotonic() + 5
+    while "KEY_UNKNOWN" in (first := shop("run", "guide", "-v", "country=F", TURNOUT_API_KEY=key.strip())).stderr:
+        assert time.monotonic() < deadline
+    assert done(first)
+    assert "PERMISSION_DENIED" in told(shop("keys", "list", TURNOUT_API_KEY=key.strip()))
+
+    assert "revoked" in done(shop("keys", "revoke", uid))
+    deadline = time.monotonic() + 5
+    while (refused := shop("run", "guide", "-v", "country=F", TURNOUT_API_KEY=key.strip())).exit_code == 0:
+        assert time.monotonic() < deadline
+    assert "UNAUTHENTICATED" in told(refused)
+    assert "everything" in told(shop("keys", "create", "x", "--scope", "everything"))

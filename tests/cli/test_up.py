@@ -1,0 +1,182 @@
+"""`turnout up`: the first minutes of a newcomer, and nothing left behind."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+PROGRAM = Path(sys.executable).with_name("turnout")
+LAST_LINE = "Ctrl-C stops everything; the data stay."
+
+
+@dataclass
+class Up:
+    """A running `turnout up`, as a person sees it."""
+
+    process: subprocess.Popen[bytes]
+    output: Path
+
+    @classmethod
+    def start(cls, folder: Path, *arguments: str) -> Up:
+        """Start it in a folder, and wait until it has told how to call it."""
+        output = folder / f"up-{time.monotonic_ns()}.txt"
+        with output.open("wb") as file:
+            process = subprocess.Popen([PROGRAM, "up", *arguments], cwd=folder, stdout=file, stderr=subprocess.STDOUT)
+        up = cls(process, output)
+        deadline = time.monotonic() + 60
+        while LAST_LINE not in up.text:
+            assert process.poll() is None, up.text
+            assert time.monotonic() < deadline, up.text
+            time.sleep(0.05)
+        return up
+
+    @property
+    def text(self) -> str:
+        return self.output.read_text()
+
+    def fact(self, name: str) -> str:
+        """What it told under a name."""
+        found = re.search(rf"^{name} +(\S.*)$", self.text, re.MULTILINE)
+        assert found is not None, self.text
+        return found[1].strip()
+
+    @property
+    def commands(self) -> list[str]:
+        """The commands it printed."""
+        told = self.text.partition("In another terminal, in this folder:\n")[2].partition("\n\n")[0]
+        return [line.removeprefix("  ") for line in told.splitlines()]
+
+    def family(self) -> list[psutil.Process]:
+        """Everything it started, now."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """An empty one that Postgres' unprivileged user can reach."""
+    path = Path(tempfile.mkdtemp(prefix="turnout-up-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def start(folder: Path) -> Iterator[Callable[..., Up]]:
+    """Starts it there; what a failed test leaves is ended with its parent."""
+    started: list[Up] = []
+
+    def start(*arguments: str) -> Up:
+        started.append(Up.start(folder, *arguments))
+        return started[-1]
+
+    yield start
+    for up in started:
+        up.process.kill()
+        up.process.wait()
+
+
+def shell(command: str, folder: Path) -> str:
+    """What a shell shows for a command."""
+    done = subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, f"{command}\n{done.stderr}"
+    return done.stdout
+
+
+def assert_gone(processes: list[psutil.Process], seconds: float = 15) -> None:
+    _, alive = psutil.wait_procs(processes, timeout=seconds)
+    # Whoever is nobody's child is reaped by the init process, if there is one.
+    assert [each for each in alive if each.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def test_the_printed_commands_work_ctrl_c_ends_all_and_the_next_start_finds_the_data(
+    folder: Path, start: Callable[..., Up]
+) -> None:
+    began = time.monotonic()
+    up = start()
+    print(f"up after {time.monotonic() - began:.1f} s")
+
+    run, show, stats = up.commands
+    assert shell(run, folder).strip()
+    shown = shell(show, folder)
+    assert "travel-assistant" in shown
+    assert "Plain" in shown
+    assert "travel-assistant" in wait_for(stats, folder, r"total +1 ")
+    key = up.fact("API key")
+
+    family = up.family()
+    assert len(family) > 4
+    began = time.monotonic()
+    up.process.send_signal(signal.SIGINT)
+    assert up.process.wait(40) == 0
+    print(f"down after {time.monotonic() - began:.1f} s")
+    assert_gone(family, 2)
+    assert "Traceback" not in up.text
+    refused = subprocess.run(["bash", "-c", stats], cwd=folder, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert "turnout up" in refused.stderr
+
+    again = start()
+    assert again.fact("API key") == key
+    assert again.fact("data") == up.fact("data")
+    assert "travel-assistant" in wait_for(again.commands[2], folder, r"total +1 ")
+    family = again.family()
+    again.process.kill()
+    again.process.wait()
+    assert_gone(family)
+
+
+def test_two_at_once_have_folders_and_ports_of_their_own(folder: Path, start: Callable[..., Up]) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda options: start(*options), [[], ["--split"]])
+
+    assert first.fact("data") != second.fact("data")
+    ports = [set(re.findall(r":(\d+)", up.fact("address") + " " + up.fact("local LLM"))) for up in (first, second)]
+    assert len(ports[1]) == 4
+    assert ports[0].isdisjoint(ports[1])
+    assert shell(second.commands[0], folder).strip()
+
+    family = second.family()
+    second.process.terminate()
+    assert second.process.wait(60) == 0
+    assert_gone(family, 2)
+
+    # The other one goes on, and is what the commands reach now.
+    assert shell(first.commands[0], folder).strip()
+    family = first.family()
+    first.process.send_signal(signal.SIGINT)
+    assert first.process.wait(60) == 0
+    assert_gone(family, 2)
+
+
+def test_a_folder_that_cannot_be_written_is_told(folder: Path) -> None:
+    (folder / "file").touch()
+
+    done = subprocess.run(
+        [PROGRAM, "up", "--folder", "file"], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "file" in done.stderr
+
+
+def wait_for(command: str, folder: Path, pattern: str) -> str:
+    """Repeat a command until what it shows matches."""
+    deadline = time.monotonic() + 20
+    while not re.search(pattern, shown := shell(command, folder)):
+        assert time.monotonic() < deadline, shown
+    return shown
