@@ -1,0 +1,68 @@
+"""Whole installations: real processes, real Postgres, NATS and LLM, called with generated clients."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from stack.nats import Nats
+from stack.postgres import Postgres
+from stack.services import Installation
+from tests.system.clients import Clients, tenant
+from tests.system.processes import installed, upstream
+
+
+@pytest.fixture(scope="session")
+def instant_llm(open_folder: Path) -> Iterator[str]:
+    """Base URL of an instant upstream."""
+    with upstream(open_folder / "upstream") as base_url:
+        yield base_url
+
+
+@pytest.fixture(scope="session")
+def slow_llm(open_folder: Path) -> Iterator[str]:
+    """An upstream that answers after 20 s."""
+    with upstream(open_folder / "slow", "--latency-ms", "20000") as base_url:
+        yield base_url
+
+
+@pytest.fixture(scope="session")
+def refusing_llm(open_folder: Path) -> Iterator[str]:
+    """An upstream that knows no credential."""
+    with upstream(open_folder / "refusing", "--status", "401") as base_url:
+        yield base_url
+
+
+@pytest.fixture
+async def garbage_llm() -> AsyncIterator[str]:
+    """A server that answers 200 with what is not a completion."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 15\r\n\r\n<html>hi</html>")
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+
+
+@pytest.fixture(scope="session", params=["all", "split"])
+def installation(
+    request: pytest.FixtureRequest, open_folder: Path, postgres: Postgres, nats: Nats
+) -> Iterator[Installation]:
+    """All services in one process, and one process each: the same stories must pass."""
+    with installed(open_folder, postgres, nats, request.param) as running:
+        yield running
+
+
+@pytest.fixture
+async def shop(installation: Installation) -> AsyncIterator[Clients]:
+    """A tenant."""
+    async with tenant(installation) as clients:
+        yield clients

@@ -1,0 +1,63 @@
+"""Processes that system tests run: installations and upstreams."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from stack.nats import Nats
+from stack.postgres import Postgres
+from stack.services import Installation, Mode
+from stack.supervisor import Child
+
+
+@contextmanager
+def upstream(folder: Path, *arguments: str) -> Iterator[str]:
+    """An instant OpenAI-compatible server in its own process; its base URL."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "upstream.log"
+    child = Child.start(
+        [sys.executable, "-m", "bench.upstream", "--port", "0", *arguments],
+        env={"PATH": "", "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        cwd=folder,
+        log_path=log,
+    )
+    try:
+        yield f"http://{json.loads(_first_line(log, child))['address']}/v1"
+    finally:
+        child.stop()
+
+
+def _first_line(log: Path, child: Child) -> str:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if log.exists() and "\n" in (text := log.read_text()):
+            return text.splitlines()[0]
+        assert child.alive(), "the upstream ended at once"
+        time.sleep(0.02)
+    raise AssertionError("the upstream did not start")
+
+
+@contextmanager
+def installed(open_folder: Path, postgres: Postgres, nats: Nats, mode: Mode, **options: Any) -> Iterator[Installation]:
+    """An installation with a database and a folder of its own."""
+    name = f"system_{uuid.uuid4().hex[:8]}"
+    folder = open_folder / name
+    installation = Installation(folder, mode=mode, postgres=postgres, nats=nats, database=name, **options)
+    try:
+        with installation:
+            yield installation
+    except BaseException:
+        for process in installation.processes:
+            if process.log_path.exists():
+                print(f"--- {process.name}\n{process.log_path.read_text()[-8000:]}")
+        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
