@@ -1,0 +1,1 @@
+"""Reproducible benchmarks; each says what was on and compares within the same run."""
