@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SERVICES: Final = ("registry", "executor", "analytics")
 """Every service, in the order in which one process wires them."""
 
-COMMANDS: Final = ("migrate", "keygen")
+COMMANDS: Final = ("migrate", "keygen", "replay")
 """What stands in the place of services and serves nothing."""
 
 _NOT_OURS: Final = re.compile(
@@ -46,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _migrate()
         if names == ("keygen",):
             return _keygen()
+        if names == ("replay",):
+            return _replay(options.hours)
         if options.workers > 1 and "TURNOUT_WORKER_PIPE" not in os.environ:
             return _run_workers(options)
         return _run(names, options.ready_file)
@@ -65,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         "examples:\n"
         "  python -m services keygen                print new keys as settings; once for an installation\n"
         "  python -m services migrate               make or renew the tables; once before each new version\n"
+        "  python -m services replay --hours 1      publish again what a lost NATS had taken; doubles nothing\n"
         "  python -m services all                   everything in one process\n"
         "  python -m services executor --workers 4  one service, in four processes on one port",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -76,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--print-config", action="store_true", help="show the settings in force, secrets hidden, and exit"
     )
+    parser.add_argument("--hours", type=float, default=1.0, help="for replay: how far back (default 1)")
     parser.add_argument("--ready-file", type=Path, help="write pid and port here, as JSON, once the process serves")
     return parser
 
@@ -191,6 +195,41 @@ def _keygen() -> int:
     print(f"TURNOUT_REGISTRY_BOOTSTRAP_SERVICE_KEY={service_key}")
     print(f"TURNOUT_SERVICE_KEY={service_key}")
     print(f"TURNOUT_KEY_ENCRYPTION_KEYS={Keyring.generate_setting('key-1')}")
+    return 0
+
+
+def _replay(hours: float) -> int:
+    import asyncio
+    from datetime import UTC, datetime, timedelta
+
+    from kit import config
+    from kit.errors import AppError
+    from kit.events.config import EventsConfig
+    from kit.events.republish import republish
+    from kit.events.stream import StreamOptions
+
+    settings = config.load(EventsConfig)
+    if settings.data_dir is None:
+        raise config.BadConfig("bad settings:\n  TURNOUT_DATA_DIR: is not set")
+
+    def progress(count: int) -> None:
+        print(f"\r{count} events", end="", file=sys.stderr)
+
+    try:
+        count = asyncio.run(
+            republish(
+                settings.data_dir / "spool",
+                settings.nats_url.get_secret_value(),
+                StreamOptions(max_bytes=settings.events_stream_max_bytes),
+                datetime.now(UTC) - timedelta(hours=hours),
+                progress=progress,
+            )
+        )
+    except (AppError, TimeoutError, OSError) as error:
+        cause = error if isinstance(error, AppError) else "is TURNOUT_NATS_URL right, and TURNOUT_DATA_DIR the volume?"
+        print(f"\nthe replay ended early: {cause}", file=sys.stderr)
+        return 1
+    print(f"\r{count} events published again")
     return 0
 
 

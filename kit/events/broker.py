@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -24,6 +24,7 @@ from kit.runtime import Runtime
 log = logging.getLogger(__name__)
 
 _MAX_PAUSE_SECONDS: Final = 2.0
+_LOOK_SECONDS: Final = 0.5
 _OPEN_SECONDS: Final = 10
 _PING_SECONDS: Final = 10
 _PENDING_BYTES: Final = 16 << 20
@@ -141,7 +142,11 @@ class Broker:
         self._connection = connection
         self._opened.set()
         try:
-            await life.ended.wait()
+            while not life.ended.is_set() and connection.is_alive:
+                # Looked at as well: a client whose connection breaks while it sends can close without telling anybody.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_LOOK_SECONDS):
+                        await life.ended.wait()
             log.warning("the connection to NATS ended; opening another", extra={"servers": self._addresses()})
         finally:
             self._connection = None

@@ -35,6 +35,11 @@ class Connection:
         self.manager = JetStreamManager(client, timeout=API_SECONDS)
 
     @property
+    def is_alive(self) -> bool:
+        """Whether the client still holds it; it may take a moment until waiters are told that it does not."""
+        return bool(self._client.is_connected)
+
+    @property
     def max_payload(self) -> int:
         """The largest message, headers included, that the broker takes; it hangs up on larger ones."""
         return self._client.max_payload

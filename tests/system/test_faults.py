@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterator, Set
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import nats
 import pytest
 
-from kit.events.publisher import ID_HEADER
 from kit.events.stream import STREAM
 from kit.events.subjects import subject_of
-from kit.spool import replay
 from stack.nats import Nats
 from stack.server import Server
 from stack.services import ROOMS, Installation
@@ -185,8 +183,8 @@ async def test_calls_that_wait_for_their_provider_when_the_executor_is_killed_ar
 
 async def test_events_arrive_after_nats_lost_its_stream(mortal: Installation, flaky_llm: str) -> None:
     """What the spool has relayed is the stream's to keep: if NATS loses its disk before analytics has read it, only
-    `kit.spool.replay` can bring it back. It reads what was acknowledged within the spool's retention (an hour at least)
-    and whoever operates the installation publishes that again, under the same ids: what arrives twice counts once.
+    `python -m services replay` can bring it back. It publishes what was acknowledged within the spool's retention (an
+    hour at least) again, under the same ids: what arrives twice counts once.
     """
     async with tenant(mortal) as shop:
         await _deploy(shop, flaky_llm)
@@ -205,7 +203,7 @@ async def test_events_arrive_after_nats_lost_its_stream(mortal: Installation, fl
         await settled(shop, mortal.nats, 40)
         assert (await shop.totals()).total.requests == 40, "20 went with the stream"
 
-        await _replay(mortal, shop.project)
+        await _replay(mortal)
         await settled(shop, mortal.nats, 60)
         await assert_counted_once(shop, books.calls)
 
@@ -230,14 +228,9 @@ async def _relayed(broker: Nats, project: str, requests: int) -> None:
         await client.close()
 
 
-async def _replay(installation: Installation, project: str) -> None:
-    """Publish again whatever of a project the executor's spool still holds."""
-    client = await nats.connect(installation.nats.url)
-    root = installation.process("executor").folder / "data" / "spool"
-    try:
-        for record in replay(root, datetime.now(UTC) - timedelta(hours=1)):
-            if record.subject.endswith(f".{project}"):
-                headers = {**record.headers, ID_HEADER: record.id}
-                await client.jetstream().publish(record.subject, record.payload, headers=headers)
-    finally:
-        await client.close()
+async def _replay(installation: Installation) -> None:
+    """As an operator does it."""
+    replay = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services", "replay", "--hours", "1", env=installation.process("executor").environment
+    )
+    assert await asyncio.wait_for(replay.wait(), 60) == 0

@@ -121,3 +121,13 @@ async def test_a_stream_that_does_not_fit_says_which_setting_to_change(nats: Nat
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_client_that_closes_without_telling_anybody_is_replaced(
+    broker: Broker, until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Seen when a server dies while a batch is being sent: the client is closed and calls nobody back.
+    silent = broker.connection()
+    monkeypatch.setattr(type(silent), "is_alive", property(lambda self: self is not silent))
+
+    await until(lambda: broker.is_connected and broker.connection() is not silent)
