@@ -168,7 +168,8 @@ def test_the_child_inherits_neither_descriptors_nor_signal_settings(start: Calla
     seen = dict(line.split(":", 1) for line in log.read_text().splitlines())
     assert set(seen["fds"].split()) <= {"0", "1", "2", "3", "10"}  # 3 or 10 is the shell's own, for reading the folder
     assert int(seen["SigBlk"], 16) == 0
-    assert int(seen["SigIgn"], 16) == 0
+    # 32 and 33 are the C library's own: it lets nobody set them, so they are as our own parent left them.
+    assert int(seen["SigIgn"], 16) & ~(0b11 << 31) == 0
 
 
 @pytest.mark.usefixtures("as_root")
