@@ -13,6 +13,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from turnout.chat.v1 import message_pb2 as _message_pb2
 from turnout.executor.v1 import execution_pb2 as _execution_pb2
+from turnout.registry.v1 import deployment_pb2 as _deployment_pb2
 from turnout.router.v1 import decision_pb2 as _decision_pb2
 import builtins as _builtins
 import sys
@@ -90,6 +91,11 @@ class RequestServed(_message.Message):
     TRACE_ID_FIELD_NUMBER: _builtins.int
     SERVICE_INSTANCE_FIELD_NUMBER: _builtins.int
     PAYLOAD_SHED_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    STREAMED_FIELD_NUMBER: _builtins.int
+    TIME_TO_FIRST_TOKEN_US_FIELD_NUMBER: _builtins.int
+    RECOMMENDATION_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """request_id is `req_…`, as the caller saw it."""
     project: _builtins.str
@@ -136,6 +142,16 @@ class RequestServed(_message.Message):
     """service_instance is the id of the process that served the call."""
     payload_shed: _builtins.bool
     """payload_shed says that the payload was dropped because the spool was nearly full."""
+    kind: _deployment_pb2.DeploymentKind.ValueType
+    """kind is what the deployment answers."""
+    user: _builtins.str
+    """user is the end user of a completion, or whom items were recommended for. Empty if not said."""
+    streamed: _builtins.bool
+    """streamed says that the answer was sent in pieces."""
+    time_to_first_token_us: _builtins.int
+    """time_to_first_token_us is how long it took until the first piece of a streamed answer, in microseconds. Absent if
+    there was none.
+    """
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """start_time is when the call arrived."""
@@ -151,6 +167,10 @@ class RequestServed(_message.Message):
     @_builtins.property
     def usage(self) -> _message_pb2.Usage:
         """usage counts tokens."""
+
+    @_builtins.property
+    def recommendation(self) -> Global___Recommended:
+        """recommendation says more about a call of that kind. Absent otherwise, and if the call failed before a model answered."""
 
     def __init__(
         self,
@@ -182,21 +202,62 @@ class RequestServed(_message.Message):
         trace_id: _builtins.str = ...,
         service_instance: _builtins.str = ...,
         payload_shed: _builtins.bool = ...,
+        kind: _deployment_pb2.DeploymentKind.ValueType = ...,
+        user: _builtins.str = ...,
+        streamed: _builtins.bool = ...,
+        time_to_first_token_us: _builtins.int | None = ...,
+        recommendation: Global___Recommended | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_usd_micros", b"_cost_usd_micros", "cost_usd_micros", b"cost_usd_micros", "decision", b"decision", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_usd_micros", b"_cost_usd_micros", "_time_to_first_token_us", b"_time_to_first_token_us", "cost_usd_micros", b"cost_usd_micros", "decision", b"decision", "recommendation", b"recommendation", "start_time", b"start_time", "time_to_first_token_us", b"time_to_first_token_us", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_usd_micros", b"_cost_usd_micros", "api_key", b"api_key", "attempts", b"attempts", "caller_trace_id", b"caller_trace_id", "cost_usd_micros", b"cost_usd_micros", "decision", b"decision", "deployment_slug", b"deployment_slug", "fallback_index", b"fallback_index", "finish_reason", b"finish_reason", "identity", b"identity", "latency_us", b"latency_us", "metadata_json", b"metadata_json", "model", b"model", "payload_shed", b"payload_shed", "project", b"project", "project_slug", b"project_slug", "provider", b"provider", "reason", b"reason", "request_id", b"request_id", "served_variant", b"served_variant", "service_instance", b"service_instance", "source", b"source", "start_time", b"start_time", "status", b"status", "thread", b"thread", "trace_id", b"trace_id", "usage", b"usage", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_usd_micros", b"_cost_usd_micros", "_time_to_first_token_us", b"_time_to_first_token_us", "api_key", b"api_key", "attempts", b"attempts", "caller_trace_id", b"caller_trace_id", "cost_usd_micros", b"cost_usd_micros", "decision", b"decision", "deployment_slug", b"deployment_slug", "fallback_index", b"fallback_index", "finish_reason", b"finish_reason", "identity", b"identity", "kind", b"kind", "latency_us", b"latency_us", "metadata_json", b"metadata_json", "model", b"model", "payload_shed", b"payload_shed", "project", b"project", "project_slug", b"project_slug", "provider", b"provider", "reason", b"reason", "recommendation", b"recommendation", "request_id", b"request_id", "served_variant", b"served_variant", "service_instance", b"service_instance", "source", b"source", "start_time", b"start_time", "status", b"status", "streamed", b"streamed", "thread", b"thread", "time_to_first_token_us", b"time_to_first_token_us", "trace_id", b"trace_id", "usage", b"usage", "user", b"user", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_usd_micros: _TypeAlias = _typing.Literal["cost_usd_micros"]  # noqa: Y015
     _WhichOneofArgType__cost_usd_micros: _TypeAlias = _typing.Literal["_cost_usd_micros", b"_cost_usd_micros"]  # noqa: Y015
+    _WhichOneofReturnType__time_to_first_token_us: _TypeAlias = _typing.Literal["time_to_first_token_us"]  # noqa: Y015
+    _WhichOneofArgType__time_to_first_token_us: _TypeAlias = _typing.Literal["_time_to_first_token_us", b"_time_to_first_token_us"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_usd_micros) -> _WhichOneofReturnType__cost_usd_micros | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__time_to_first_token_us) -> _WhichOneofReturnType__time_to_first_token_us | None: ...
 
 Global___RequestServed: _TypeAlias = RequestServed  # noqa: Y015
 
 @_typing.final
+class Recommended(_message.Message):
+    """Recommended is what a trained model answered."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    ITEM_COUNT_FIELD_NUMBER: _builtins.int
+    COLD_START_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """model is the uid of the trained model."""
+    item_count: _builtins.int
+    """item_count is how many items it recommended."""
+    cold_start: _builtins.bool
+    """cold_start says that it did not know the user and answered the most popular items."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        item_count: _builtins.int = ...,
+        cold_start: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cold_start", b"cold_start", "item_count", b"item_count", "model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Recommended: _TypeAlias = Recommended  # noqa: Y015
+
+@_typing.final
 class RequestPayload(_message.Message):
-    """RequestPayload is a piece of what was said in a call. Its pieces, joined in order, are a JSON object in UTF-8, unless cut:
-    `message` (what the model answered; absent if nobody did), `variables` and `messages` (what the caller sent).
+    """RequestPayload is a piece of what was said in a call. Its pieces, joined in order, are a JSON object in UTF-8, unless cut.
+    Of a completion: `message` (what the model answered; absent if nobody did), `variables` and `messages` (what the caller
+    sent). Of a recommendation: `items` (what was recommended, each with `item_id` and `score`).
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -36,13 +36,14 @@ class RunRequest(_message.Message):
     METADATA_JSON_FIELD_NUMBER: _builtins.int
     TRACE_ID_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
     deployment: _builtins.str
     """deployment is the target: `name`, `name:alias`, `name/alias`, the uid, or the resource name. Required."""
     variables_json: _builtins.str
     """variables_json is a JSON object of the template's variables. At most 256 KiB. Empty means none."""
     routing_key: _builtins.str
-    """routing_key is what the choice of variant sticks to. Empty means the identity, else the thread, else nothing: each
-    call is then assigned anew.
+    """routing_key is what the choice of variant sticks to. Empty means the identity, else the thread, else the user, else
+    nothing: each call is then assigned anew.
     """
     thread: _builtins.str
     """thread groups calls of one conversation. Empty means none."""
@@ -52,6 +53,8 @@ class RunRequest(_message.Message):
     """trace_id is the caller's own id for tracking; kept with the log beside the W3C trace id. Empty means none."""
     source: _execution_pb2.Source.ValueType
     """source says where the call came from. Unspecified lets Turnout tell."""
+    user: _builtins.str
+    """user is the end user, as in the OpenAI API. It is not sent to the provider. Empty means none."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
         """messages follow the deployment's own. They are data, never templates. At most 1000."""
@@ -72,10 +75,11 @@ class RunRequest(_message.Message):
         metadata_json: _builtins.str = ...,
         trace_id: _builtins.str = ...,
         source: _execution_pb2.Source.ValueType = ...,
+        user: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "identity", b"identity", "messages", b"messages", "metadata_json", b"metadata_json", "routing_key", b"routing_key", "source", b"source", "thread", b"thread", "trace_id", b"trace_id", "variables_json", b"variables_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "identity", b"identity", "messages", b"messages", "metadata_json", b"metadata_json", "routing_key", b"routing_key", "source", b"source", "thread", b"thread", "trace_id", b"trace_id", "user", b"user", "variables_json", b"variables_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -152,3 +156,219 @@ class RunResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_usd_micros) -> _WhichOneofReturnType__cost_usd_micros | None: ...
 
 Global___RunResponse: _TypeAlias = RunResponse  # noqa: Y015
+
+@_typing.final
+class RunStreamRequest(_message.Message):
+    """RunStreamRequest is a call whose answer is wanted in pieces."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def run(self) -> Global___RunRequest:
+        """run is the call. Required."""
+
+    def __init__(
+        self,
+        *,
+        run: Global___RunRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunStreamRequest: _TypeAlias = RunStreamRequest  # noqa: Y015
+
+@_typing.final
+class RunStreamResponse(_message.Message):
+    """RunStreamResponse is one event of an answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STARTED_FIELD_NUMBER: _builtins.int
+    DELTA_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def started(self) -> Global___RunStarted:
+        """started comes first, once."""
+
+    @_builtins.property
+    def delta(self) -> Global___RunDelta:
+        """delta is a piece of the message."""
+
+    @_builtins.property
+    def ended(self) -> Global___RunEnded:
+        """ended comes last, once. Without it the answer is not whole."""
+
+    def __init__(
+        self,
+        *,
+        started: Global___RunStarted | None = ...,
+        delta: Global___RunDelta | None = ...,
+        ended: Global___RunEnded | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "ended", b"ended", "event", b"event", "started", b"started"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "ended", b"ended", "event", b"event", "started", b"started"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "delta", "ended"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___RunStreamResponse: _TypeAlias = RunStreamResponse  # noqa: Y015
+
+@_typing.final
+class RunStarted(_message.Message):
+    """RunStarted says who answers, when the first piece is there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """request_id is `req_…`: the id of this call in logs and metrics."""
+    provider: _builtins.str
+    """provider is the slug of the provider that answers."""
+    model: _builtins.str
+    """model is the model that answers, in the provider's words."""
+    version: _builtins.str
+    """version is the uid of the version that runs."""
+    @_builtins.property
+    def decision(self) -> _decision_pb2.Decision:
+        """decision is the variant that the call was assigned, and how."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        decision: _decision_pb2.Decision | None = ...,
+        provider: _builtins.str = ...,
+        model: _builtins.str = ...,
+        version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "model", b"model", "provider", b"provider", "request_id", b"request_id", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunStarted: _TypeAlias = RunStarted  # noqa: Y015
+
+@_typing.final
+class RunDelta(_message.Message):
+    """RunDelta is a piece of the message. Pieces are joined in the order of their coming."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTENT_FIELD_NUMBER: _builtins.int
+    REASONING_FIELD_NUMBER: _builtins.int
+    TOOL_CALLS_FIELD_NUMBER: _builtins.int
+    content: _builtins.str
+    """content is more of the text. Empty if there is none in this piece."""
+    reasoning: _builtins.str
+    """reasoning is more of what the model thinks. Empty if there is none in this piece."""
+    @_builtins.property
+    def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolCallDelta]:
+        """tool_calls are more of the calls that the model asks for. Empty if there are none in this piece."""
+
+    def __init__(
+        self,
+        *,
+        content: _builtins.str = ...,
+        reasoning: _builtins.str = ...,
+        tool_calls: _abc.Iterable[Global___ToolCallDelta] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "reasoning", b"reasoning", "tool_calls", b"tool_calls"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunDelta: _TypeAlias = RunDelta  # noqa: Y015
+
+@_typing.final
+class ToolCallDelta(_message.Message):
+    """ToolCallDelta is a piece of a tool call."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    TOOL_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_JSON_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """index says which of the message's tool calls it belongs to, from 0."""
+    id: _builtins.str
+    """id is the call's id; in its first piece only."""
+    tool: _builtins.str
+    """tool is the function's name; in its first piece only."""
+    arguments_json: _builtins.str
+    """arguments_json is more of the arguments' JSON text."""
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        id: _builtins.str = ...,
+        tool: _builtins.str = ...,
+        arguments_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments_json", b"arguments_json", "id", b"id", "index", b"index", "tool", b"tool"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ToolCallDelta: _TypeAlias = ToolCallDelta  # noqa: Y015
+
+@_typing.final
+class RunEnded(_message.Message):
+    """RunEnded says how it went."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FINISH_REASON_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    COST_USD_MICROS_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    LATENCY_US_FIELD_NUMBER: _builtins.int
+    TIME_TO_FIRST_TOKEN_US_FIELD_NUMBER: _builtins.int
+    finish_reason: _message_pb2.FinishReason.ValueType
+    """finish_reason says why the model stopped."""
+    cost_usd_micros: _builtins.int
+    """cost_usd_micros is the price of the call in millionths of a US dollar. Absent means unknown."""
+    latency_us: _builtins.int
+    """latency_us is how long Turnout took in all, in microseconds."""
+    time_to_first_token_us: _builtins.int
+    """time_to_first_token_us is how long it took until the first piece, in microseconds."""
+    @_builtins.property
+    def usage(self) -> _message_pb2.Usage:
+        """usage counts tokens. Empty if the provider did not tell."""
+
+    @_builtins.property
+    def attempts(self) -> _containers.RepeatedCompositeFieldContainer[_execution_pb2.Attempt]:
+        """attempts are the calls to providers that this answer took, failed ones included."""
+
+    def __init__(
+        self,
+        *,
+        finish_reason: _message_pb2.FinishReason.ValueType = ...,
+        usage: _message_pb2.Usage | None = ...,
+        cost_usd_micros: _builtins.int | None = ...,
+        attempts: _abc.Iterable[_execution_pb2.Attempt] | None = ...,
+        latency_us: _builtins.int = ...,
+        time_to_first_token_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_usd_micros", b"_cost_usd_micros", "cost_usd_micros", b"cost_usd_micros", "usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_usd_micros", b"_cost_usd_micros", "attempts", b"attempts", "cost_usd_micros", b"cost_usd_micros", "finish_reason", b"finish_reason", "latency_us", b"latency_us", "time_to_first_token_us", b"time_to_first_token_us", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cost_usd_micros: _TypeAlias = _typing.Literal["cost_usd_micros"]  # noqa: Y015
+    _WhichOneofArgType__cost_usd_micros: _TypeAlias = _typing.Literal["_cost_usd_micros", b"_cost_usd_micros"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_usd_micros) -> _WhichOneofReturnType__cost_usd_micros | None: ...
+
+Global___RunEnded: _TypeAlias = RunEnded  # noqa: Y015

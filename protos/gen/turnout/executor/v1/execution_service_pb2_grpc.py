@@ -40,6 +40,11 @@ class ExecutionServiceStub:
                 request_serializer=turnout_dot_executor_dot_v1_dot_execution__service__pb2.RunRequest.SerializeToString,
                 response_deserializer=turnout_dot_executor_dot_v1_dot_execution__service__pb2.RunResponse.FromString,
                 _registered_method=True)
+        self.RunStream = channel.unary_stream(
+                '/turnout.executor.v1.ExecutionService/RunStream',
+                request_serializer=turnout_dot_executor_dot_v1_dot_execution__service__pb2.RunStreamRequest.SerializeToString,
+                response_deserializer=turnout_dot_executor_dot_v1_dot_execution__service__pb2.RunStreamResponse.FromString,
+                _registered_method=True)
 
 
 class ExecutionServiceServicer:
@@ -57,6 +62,16 @@ class ExecutionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RunStream(self, request, context):
+        """RunStream is Run in pieces, as the model writes them: RunStarted, then RunDelta as often as there is something, then
+        RunEnded. Nothing is sent before the model has said something, so a failure until then is a status alone, exactly as
+        Run's, and an attempt may be repeated until then. A failure later is UNAVAILABLE `STREAM_BROKEN` after what was sent;
+        a stream is whole only if RunEnded came. A caller who cancels ends the call to the provider.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ExecutionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -64,6 +79,11 @@ def add_ExecutionServiceServicer_to_server(servicer, server):
                     servicer.Run,
                     request_deserializer=turnout_dot_executor_dot_v1_dot_execution__service__pb2.RunRequest.FromString,
                     response_serializer=turnout_dot_executor_dot_v1_dot_execution__service__pb2.RunResponse.SerializeToString,
+            ),
+            'RunStream': grpc.unary_stream_rpc_method_handler(
+                    servicer.RunStream,
+                    request_deserializer=turnout_dot_executor_dot_v1_dot_execution__service__pb2.RunStreamRequest.FromString,
+                    response_serializer=turnout_dot_executor_dot_v1_dot_execution__service__pb2.RunStreamResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -94,6 +114,33 @@ class ExecutionService:
             '/turnout.executor.v1.ExecutionService/Run',
             turnout_dot_executor_dot_v1_dot_execution__service__pb2.RunRequest.SerializeToString,
             turnout_dot_executor_dot_v1_dot_execution__service__pb2.RunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RunStream(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/turnout.executor.v1.ExecutionService/RunStream',
+            turnout_dot_executor_dot_v1_dot_execution__service__pb2.RunStreamRequest.SerializeToString,
+            turnout_dot_executor_dot_v1_dot_execution__service__pb2.RunStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,

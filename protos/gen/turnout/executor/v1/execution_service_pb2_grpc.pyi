@@ -40,6 +40,12 @@ class ExecutionServiceStub:
     Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND` or `ALIAS_NOT_FOUND`; FAILED_PRECONDITION `NO_ACTIVE_VARIANT` or
     `DEPLOYMENT_KIND_MISMATCH`; INVALID_ARGUMENT `MISSING_VARIABLES`; UNAVAILABLE `PROVIDER_FAILED` with every attempt in the details.
     """
+    RunStream: _grpc.UnaryStreamMultiCallable[_execution_service_pb2.RunStreamRequest, _execution_service_pb2.RunStreamResponse]
+    """RunStream is Run in pieces, as the model writes them: RunStarted, then RunDelta as often as there is something, then
+    RunEnded. Nothing is sent before the model has said something, so a failure until then is a status alone, exactly as
+    Run's, and an attempt may be repeated until then. A failure later is UNAVAILABLE `STREAM_BROKEN` after what was sent;
+    a stream is whole only if RunEnded came. A caller who cancels ends the call to the provider.
+    """
 
 @_typing.type_check_only
 class ExecutionServiceAsyncStub(ExecutionServiceStub):
@@ -52,6 +58,12 @@ class ExecutionServiceAsyncStub(ExecutionServiceStub):
 
     Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND` or `ALIAS_NOT_FOUND`; FAILED_PRECONDITION `NO_ACTIVE_VARIANT` or
     `DEPLOYMENT_KIND_MISMATCH`; INVALID_ARGUMENT `MISSING_VARIABLES`; UNAVAILABLE `PROVIDER_FAILED` with every attempt in the details.
+    """
+    RunStream: _aio.UnaryStreamMultiCallable[_execution_service_pb2.RunStreamRequest, _execution_service_pb2.RunStreamResponse]  # type: ignore[assignment]
+    """RunStream is Run in pieces, as the model writes them: RunStarted, then RunDelta as often as there is something, then
+    RunEnded. Nothing is sent before the model has said something, so a failure until then is a status alone, exactly as
+    Run's, and an attempt may be repeated until then. A failure later is UNAVAILABLE `STREAM_BROKEN` after what was sent;
+    a stream is whole only if RunEnded came. A caller who cancels ends the call to the provider.
     """
 
 class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -68,6 +80,18 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND` or `ALIAS_NOT_FOUND`; FAILED_PRECONDITION `NO_ACTIVE_VARIANT` or
         `DEPLOYMENT_KIND_MISMATCH`; INVALID_ARGUMENT `MISSING_VARIABLES`; UNAVAILABLE `PROVIDER_FAILED` with every attempt in the details.
+        """
+
+    @_abc_1.abstractmethod
+    def RunStream(
+        self,
+        request: _execution_service_pb2.RunStreamRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_execution_service_pb2.RunStreamResponse], _abc.AsyncIterator[_execution_service_pb2.RunStreamResponse]]:
+        """RunStream is Run in pieces, as the model writes them: RunStarted, then RunDelta as often as there is something, then
+        RunEnded. Nothing is sent before the model has said something, so a failure until then is a status alone, exactly as
+        Run's, and an attempt may be repeated until then. A failure later is UNAVAILABLE `STREAM_BROKEN` after what was sent;
+        a stream is whole only if RunEnded came. A caller who cancels ends the call to the provider.
         """
 
 def add_ExecutionServiceServicer_to_server(servicer: ExecutionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -35,6 +35,7 @@ class CatalogEntry(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     DEPLOYMENT_FIELD_NUMBER: _builtins.int
     API_KEY_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """key identifies the thing, such as `deployment/dep_…`."""
     @_builtins.property
@@ -61,6 +62,10 @@ class CatalogEntry(_message.Message):
     def api_key(self) -> Global___CatalogApiKey:
         """api_key is who may call."""
 
+    @_builtins.property
+    def model(self) -> Global___CatalogModel:
+        """model is a trained recommender that some aliased revision uses."""
+
     def __init__(
         self,
         *,
@@ -71,12 +76,13 @@ class CatalogEntry(_message.Message):
         version: Global___CatalogVersion | None = ...,
         deployment: Global___CatalogDeployment | None = ...,
         api_key: Global___CatalogApiKey | None = ...,
+        model: Global___CatalogModel | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["api_key", b"api_key", "credential", b"credential", "deployment", b"deployment", "project", b"project", "provider", b"provider", "value", b"value", "version", b"version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["api_key", b"api_key", "credential", b"credential", "deployment", b"deployment", "model", b"model", "project", b"project", "provider", b"provider", "value", b"value", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_key", b"api_key", "credential", b"credential", "deployment", b"deployment", "key", b"key", "project", b"project", "provider", b"provider", "value", b"value", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_key", b"api_key", "credential", b"credential", "deployment", b"deployment", "key", b"key", "model", b"model", "project", b"project", "provider", b"provider", "value", b"value", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_value: _TypeAlias = _typing.Literal["project", "provider", "credential", "version", "deployment", "api_key"]  # noqa: Y015
+    _WhichOneofReturnType_value: _TypeAlias = _typing.Literal["project", "provider", "credential", "version", "deployment", "api_key", "model"]  # noqa: Y015
     _WhichOneofArgType_value: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_value) -> _WhichOneofReturnType_value | None: ...
 
@@ -325,6 +331,7 @@ class CatalogVariant(_message.Message):
     ACTIVE_FIELD_NUMBER: _builtins.int
     WEIGHT_FIELD_NUMBER: _builtins.int
     COMPLETION_FIELD_NUMBER: _builtins.int
+    RECOMMENDATION_FIELD_NUMBER: _builtins.int
     uid: _builtins.str
     """uid is the typed id."""
     number: _builtins.int
@@ -341,6 +348,10 @@ class CatalogVariant(_message.Message):
     def completion(self) -> Global___CatalogCompletion:
         """completion runs an LLM."""
 
+    @_builtins.property
+    def recommendation(self) -> Global___CatalogRecommendation:
+        """recommendation asks a trained model."""
+
     def __init__(
         self,
         *,
@@ -351,12 +362,13 @@ class CatalogVariant(_message.Message):
         active: _builtins.bool = ...,
         weight: _builtins.float = ...,
         completion: Global___CatalogCompletion | None = ...,
+        recommendation: Global___CatalogRecommendation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["completion", b"completion", "serving", b"serving"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["completion", b"completion", "recommendation", b"recommendation", "serving", b"serving"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "completion", b"completion", "display_name", b"display_name", "number", b"number", "serving", b"serving", "slug", b"slug", "uid", b"uid", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "completion", b"completion", "display_name", b"display_name", "number", b"number", "recommendation", b"recommendation", "serving", b"serving", "slug", b"slug", "uid", b"uid", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_serving: _TypeAlias = _typing.Literal["completion"]  # noqa: Y015
+    _WhichOneofReturnType_serving: _TypeAlias = _typing.Literal["completion", "recommendation"]  # noqa: Y015
     _WhichOneofArgType_serving: _TypeAlias = _typing.Literal["serving", b"serving"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_serving) -> _WhichOneofReturnType_serving | None: ...
 
@@ -393,6 +405,66 @@ class CatalogCompletion(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CatalogCompletion: _TypeAlias = CatalogCompletion  # noqa: Y015
+
+@_typing.final
+class CatalogRecommendation(_message.Message):
+    """CatalogRecommendation is a trained model and what it answers strangers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    UNKNOWN_USERS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """model is the uid of the trained model, which is in the catalog too."""
+    unknown_users: _deployment_pb2.UnknownUsers.ValueType
+    """unknown_users says what users get that the model does not know; never unspecified."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        unknown_users: _deployment_pb2.UnknownUsers.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "unknown_users", b"unknown_users"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CatalogRecommendation: _TypeAlias = CatalogRecommendation  # noqa: Y015
+
+@_typing.final
+class CatalogModel(_message.Message):
+    """CatalogModel is a trained recommender."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UID_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    uid: _builtins.str
+    """uid is the typed id."""
+    project: _builtins.str
+    """project is the uid of the project it belongs to."""
+    number: _builtins.int
+    """number counts trained models of this installation."""
+    digest: _builtins.str
+    """digest names its artifact."""
+    def __init__(
+        self,
+        *,
+        uid: _builtins.str = ...,
+        project: _builtins.str = ...,
+        number: _builtins.int = ...,
+        digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "number", b"number", "project", b"project", "uid", b"uid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CatalogModel: _TypeAlias = CatalogModel  # noqa: Y015
 
 @_typing.final
 class CatalogApiKey(_message.Message):

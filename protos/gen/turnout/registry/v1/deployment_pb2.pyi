@@ -32,6 +32,8 @@ class _DeploymentKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Deploy
     """DEPLOYMENT_KIND_UNSPECIFIED is refused."""
     DEPLOYMENT_KIND_COMPLETION: _DeploymentKind.ValueType  # 1
     """DEPLOYMENT_KIND_COMPLETION answers messages from LLMs."""
+    DEPLOYMENT_KIND_RECOMMENDATION: _DeploymentKind.ValueType  # 2
+    """DEPLOYMENT_KIND_RECOMMENDATION answers items for users from trained recommenders."""
 
 class DeploymentKind(_DeploymentKind, metaclass=_DeploymentKindEnumTypeWrapper):
     """DeploymentKind says what a deployment answers."""
@@ -40,7 +42,33 @@ DEPLOYMENT_KIND_UNSPECIFIED: DeploymentKind.ValueType  # 0
 """DEPLOYMENT_KIND_UNSPECIFIED is refused."""
 DEPLOYMENT_KIND_COMPLETION: DeploymentKind.ValueType  # 1
 """DEPLOYMENT_KIND_COMPLETION answers messages from LLMs."""
+DEPLOYMENT_KIND_RECOMMENDATION: DeploymentKind.ValueType  # 2
+"""DEPLOYMENT_KIND_RECOMMENDATION answers items for users from trained recommenders."""
 Global___DeploymentKind: _TypeAlias = DeploymentKind  # noqa: Y015
+
+class _UnknownUsers:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UnknownUsersEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UnknownUsers.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    UNKNOWN_USERS_UNSPECIFIED: _UnknownUsers.ValueType  # 0
+    """UNKNOWN_USERS_UNSPECIFIED means UNKNOWN_USERS_POPULAR."""
+    UNKNOWN_USERS_POPULAR: _UnknownUsers.ValueType  # 1
+    """UNKNOWN_USERS_POPULAR answers the most popular items and marks the answer with `cold_start`."""
+    UNKNOWN_USERS_REFUSE: _UnknownUsers.ValueType  # 2
+    """UNKNOWN_USERS_REFUSE fails with NOT_FOUND `UNKNOWN_USER`."""
+
+class UnknownUsers(_UnknownUsers, metaclass=_UnknownUsersEnumTypeWrapper):
+    """UnknownUsers says what a recommender answers for a user that it was not trained with."""
+
+UNKNOWN_USERS_UNSPECIFIED: UnknownUsers.ValueType  # 0
+"""UNKNOWN_USERS_UNSPECIFIED means UNKNOWN_USERS_POPULAR."""
+UNKNOWN_USERS_POPULAR: UnknownUsers.ValueType  # 1
+"""UNKNOWN_USERS_POPULAR answers the most popular items and marks the answer with `cold_start`."""
+UNKNOWN_USERS_REFUSE: UnknownUsers.ValueType  # 2
+"""UNKNOWN_USERS_REFUSE fails with NOT_FOUND `UNKNOWN_USER`."""
+Global___UnknownUsers: _TypeAlias = UnknownUsers  # noqa: Y015
 
 @_typing.final
 class Deployment(_message.Message):
@@ -175,6 +203,8 @@ class Variant(_message.Message):
     ACTIVE_FIELD_NUMBER: _builtins.int
     WEIGHT_FIELD_NUMBER: _builtins.int
     COMPLETION_FIELD_NUMBER: _builtins.int
+    RECOMMENDATION_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is the resource name `projects/{project}/deployments/{deployment}/variants/{slug}`. Output only."""
     uid: _builtins.str
@@ -191,11 +221,18 @@ class Variant(_message.Message):
     """active says whether it takes part in serving. Absent means true."""
     weight: _builtins.float
     """weight is its share relative to the other active variants, 0 to 100 with decimals. Absent means 100 for a
-    deployment's first variant and 0 for a later one, so that adding one moves nobody.
+    completion deployment's first variant and 0 for its later ones, so that adding one moves nobody; and 100 for every
+    variant of a recommendation deployment.
     """
+    etag: _builtins.str
+    """etag is the deployment's. Output only."""
     @_builtins.property
     def completion(self) -> Global___CompletionVariant:
-        """completion runs an LLM."""
+        """completion runs an LLM; in deployments of that kind."""
+
+    @_builtins.property
+    def recommendation(self) -> Global___RecommendationVariant:
+        """recommendation asks a trained model; in deployments of that kind."""
 
     def __init__(
         self,
@@ -209,16 +246,18 @@ class Variant(_message.Message):
         active: _builtins.bool | None = ...,
         weight: _builtins.float | None = ...,
         completion: Global___CompletionVariant | None = ...,
+        recommendation: Global___RecommendationVariant | None = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_active", b"_active", "_weight", b"_weight", "active", b"active", "completion", b"completion", "serving", b"serving", "weight", b"weight"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_active", b"_active", "_weight", b"_weight", "active", b"active", "completion", b"completion", "recommendation", b"recommendation", "serving", b"serving", "weight", b"weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_active", b"_active", "_weight", b"_weight", "active", b"active", "completion", b"completion", "display_name", b"display_name", "name", b"name", "notes", b"notes", "number", b"number", "serving", b"serving", "slug", b"slug", "uid", b"uid", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_active", b"_active", "_weight", b"_weight", "active", b"active", "completion", b"completion", "display_name", b"display_name", "etag", b"etag", "name", b"name", "notes", b"notes", "number", b"number", "recommendation", b"recommendation", "serving", b"serving", "slug", b"slug", "uid", b"uid", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__active: _TypeAlias = _typing.Literal["active"]  # noqa: Y015
     _WhichOneofArgType__active: _TypeAlias = _typing.Literal["_active", b"_active"]  # noqa: Y015
     _WhichOneofReturnType__weight: _TypeAlias = _typing.Literal["weight"]  # noqa: Y015
     _WhichOneofArgType__weight: _TypeAlias = _typing.Literal["_weight", b"_weight"]  # noqa: Y015
-    _WhichOneofReturnType_serving: _TypeAlias = _typing.Literal["completion"]  # noqa: Y015
+    _WhichOneofReturnType_serving: _TypeAlias = _typing.Literal["completion", "recommendation"]  # noqa: Y015
     _WhichOneofArgType_serving: _TypeAlias = _typing.Literal["serving", b"serving"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__active) -> _WhichOneofReturnType__active | None: ...
@@ -266,3 +305,29 @@ class CompletionVariant(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CompletionVariant: _TypeAlias = CompletionVariant  # noqa: Y015
+
+@_typing.final
+class RecommendationVariant(_message.Message):
+    """RecommendationVariant is a trained model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    UNKNOWN_USERS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """model is the uid, the number or the resource name of a trained model of the same project. Required."""
+    unknown_users: Global___UnknownUsers.ValueType
+    """unknown_users says what users get that the model does not know. Unspecified means the most popular items."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        unknown_users: Global___UnknownUsers.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "unknown_users", b"unknown_users"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecommendationVariant: _TypeAlias = RecommendationVariant  # noqa: Y015

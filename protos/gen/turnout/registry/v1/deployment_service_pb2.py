@@ -24,11 +24,12 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from turnout.options.v1 import options_pb2 as turnout_dot_options_dot_v1_dot_options__pb2
 from turnout.registry.v1 import deployment_pb2 as turnout_dot_registry_dot_v1_dot_deployment__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,turnout/registry/v1/deployment_service.proto\x12\x13turnout.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a turnout/options/v1/options.proto\x1a$turnout/registry/v1/deployment.proto\"\xe9\x01\n\x17\x43reateDeploymentRequest\x12\x1a\n\x06parent\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12=\n\rdeployment_id\x18\x02 \x01(\tB&\xbaH#r!\x18?2\x1d^[a-z0-9_-]*[a-z][a-z0-9_-]*$\x12;\n\ndeployment\x18\x03 \x01(\x0b\x32\x1f.turnout.registry.v1.DeploymentB\x06\xbaH\x03\xc8\x01\x01\x12\x1f\n\nrequest_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\"0\n\x14GetDeploymentRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\"n\n\x16ListDeploymentsRequest\x12\x1a\n\x06parent\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"h\n\x17ListDeploymentsResponse\x12\x34\n\x0b\x64\x65ployments\x18\x01 \x03(\x0b\x32\x1f.turnout.registry.v1.Deployment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x91\x04\n\x11\x44\x65ploymentService\x12\xae\x01\n\x10\x43reateDeployment\x12,.turnout.registry.v1.CreateDeploymentRequest\x1a\x1f.turnout.registry.v1.Deployment\"K\xca\xdb\x18\x10\n\x0eregistry:write\x82\xd3\xe4\x93\x02\x31\"#/v1/{parent=projects/*}/deployments:\ndeployment\x12\x9b\x01\n\rGetDeployment\x12).turnout.registry.v1.GetDeploymentRequest\x1a\x1f.turnout.registry.v1.Deployment\">\xca\xdb\x18\x0f\n\rregistry:read\x82\xd3\xe4\x93\x02%\x12#/v1/{name=projects/*/deployments/*}\x12\xac\x01\n\x0fListDeployments\x12+.turnout.registry.v1.ListDeploymentsRequest\x1a,.turnout.registry.v1.ListDeploymentsResponse\">\xca\xdb\x18\x0f\n\rregistry:read\x82\xd3\xe4\x93\x02%\x12#/v1/{parent=projects/*}/deploymentsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,turnout/registry/v1/deployment_service.proto\x12\x13turnout.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a turnout/options/v1/options.proto\x1a$turnout/registry/v1/deployment.proto\"\xe9\x01\n\x17\x43reateDeploymentRequest\x12\x1a\n\x06parent\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12=\n\rdeployment_id\x18\x02 \x01(\tB&\xbaH#r!\x18?2\x1d^[a-z0-9_-]*[a-z][a-z0-9_-]*$\x12;\n\ndeployment\x18\x03 \x01(\x0b\x32\x1f.turnout.registry.v1.DeploymentB\x06\xbaH\x03\xc8\x01\x01\x12\x1f\n\nrequest_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\"0\n\x14GetDeploymentRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\"n\n\x16ListDeploymentsRequest\x12\x1a\n\x06parent\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"h\n\x17ListDeploymentsResponse\x12\x34\n\x0b\x64\x65ployments\x18\x01 \x03(\x0b\x32\x1f.turnout.registry.v1.Deployment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xad\x01\n\x14UpdateVariantRequest\x12\x35\n\x07variant\x18\x01 \x01(\x0b\x32\x1c.turnout.registry.v1.VariantB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x16\n\x05\x61lias\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\x32\xc9\x05\n\x11\x44\x65ploymentService\x12\xae\x01\n\x10\x43reateDeployment\x12,.turnout.registry.v1.CreateDeploymentRequest\x1a\x1f.turnout.registry.v1.Deployment\"K\xca\xdb\x18\x10\n\x0eregistry:write\x82\xd3\xe4\x93\x02\x31\"#/v1/{parent=projects/*}/deployments:\ndeployment\x12\x9b\x01\n\rGetDeployment\x12).turnout.registry.v1.GetDeploymentRequest\x1a\x1f.turnout.registry.v1.Deployment\">\xca\xdb\x18\x0f\n\rregistry:read\x82\xd3\xe4\x93\x02%\x12#/v1/{name=projects/*/deployments/*}\x12\xac\x01\n\x0fListDeployments\x12+.turnout.registry.v1.ListDeploymentsRequest\x1a,.turnout.registry.v1.ListDeploymentsResponse\">\xca\xdb\x18\x0f\n\rregistry:read\x82\xd3\xe4\x93\x02%\x12#/v1/{parent=projects/*}/deployments\x12\xb5\x01\n\rUpdateVariant\x12).turnout.registry.v1.UpdateVariantRequest\x1a\x1c.turnout.registry.v1.Variant\"[\xca\xdb\x18\x10\n\x0eregistry:write\x82\xd3\xe4\x93\x02\x41\x32\x36/v1/{variant.name=projects/*/deployments/*/variants/*}:\x07variantb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,20 +52,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTDEPLOYMENTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_LISTDEPLOYMENTSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTDEPLOYMENTSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_UPDATEVARIANTREQUEST'].fields_by_name['variant']._loaded_options = None
+  _globals['_UPDATEVARIANTREQUEST'].fields_by_name['variant']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_UPDATEVARIANTREQUEST'].fields_by_name['alias']._loaded_options = None
+  _globals['_UPDATEVARIANTREQUEST'].fields_by_name['alias']._serialized_options = b'\272H\004r\002\030?'
   _globals['_DEPLOYMENTSERVICE'].methods_by_name['CreateDeployment']._loaded_options = None
   _globals['_DEPLOYMENTSERVICE'].methods_by_name['CreateDeployment']._serialized_options = b'\312\333\030\020\n\016registry:write\202\323\344\223\0021\"#/v1/{parent=projects/*}/deployments:\ndeployment'
   _globals['_DEPLOYMENTSERVICE'].methods_by_name['GetDeployment']._loaded_options = None
   _globals['_DEPLOYMENTSERVICE'].methods_by_name['GetDeployment']._serialized_options = b'\312\333\030\017\n\rregistry:read\202\323\344\223\002%\022#/v1/{name=projects/*/deployments/*}'
   _globals['_DEPLOYMENTSERVICE'].methods_by_name['ListDeployments']._loaded_options = None
   _globals['_DEPLOYMENTSERVICE'].methods_by_name['ListDeployments']._serialized_options = b'\312\333\030\017\n\rregistry:read\202\323\344\223\002%\022#/v1/{parent=projects/*}/deployments'
-  _globals['_CREATEDEPLOYMENTREQUEST']._serialized_start=201
-  _globals['_CREATEDEPLOYMENTREQUEST']._serialized_end=434
-  _globals['_GETDEPLOYMENTREQUEST']._serialized_start=436
-  _globals['_GETDEPLOYMENTREQUEST']._serialized_end=484
-  _globals['_LISTDEPLOYMENTSREQUEST']._serialized_start=486
-  _globals['_LISTDEPLOYMENTSREQUEST']._serialized_end=596
-  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_start=598
-  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_end=702
-  _globals['_DEPLOYMENTSERVICE']._serialized_start=705
-  _globals['_DEPLOYMENTSERVICE']._serialized_end=1234
+  _globals['_DEPLOYMENTSERVICE'].methods_by_name['UpdateVariant']._loaded_options = None
+  _globals['_DEPLOYMENTSERVICE'].methods_by_name['UpdateVariant']._serialized_options = b'\312\333\030\020\n\016registry:write\202\323\344\223\002A26/v1/{variant.name=projects/*/deployments/*/variants/*}:\007variant'
+  _globals['_CREATEDEPLOYMENTREQUEST']._serialized_start=235
+  _globals['_CREATEDEPLOYMENTREQUEST']._serialized_end=468
+  _globals['_GETDEPLOYMENTREQUEST']._serialized_start=470
+  _globals['_GETDEPLOYMENTREQUEST']._serialized_end=518
+  _globals['_LISTDEPLOYMENTSREQUEST']._serialized_start=520
+  _globals['_LISTDEPLOYMENTSREQUEST']._serialized_end=630
+  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_start=632
+  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_end=736
+  _globals['_UPDATEVARIANTREQUEST']._serialized_start=739
+  _globals['_UPDATEVARIANTREQUEST']._serialized_end=912
+  _globals['_DEPLOYMENTSERVICE']._serialized_start=915
+  _globals['_DEPLOYMENTSERVICE']._serialized_end=1628
 # @@protoc_insertion_point(module_scope)

@@ -51,6 +51,11 @@ class DeploymentServiceStub:
                 request_serializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.ListDeploymentsRequest.SerializeToString,
                 response_deserializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.ListDeploymentsResponse.FromString,
                 _registered_method=True)
+        self.UpdateVariant = channel.unary_unary(
+                '/turnout.registry.v1.DeploymentService/UpdateVariant',
+                request_serializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.UpdateVariantRequest.SerializeToString,
+                response_deserializer=turnout_dot_registry_dot_v1_dot_deployment__pb2.Variant.FromString,
+                _registered_method=True)
 
 
 class DeploymentServiceServicer:
@@ -79,6 +84,16 @@ class DeploymentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateVariant(self, request, context):
+        """UpdateVariant changes one variant: a new revision whose parent is the one that the alias pointed to, and the alias
+        moves to it. An update that changes nothing makes none.
+        Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND`, `VARIANT_NOT_FOUND` or `ALIAS_NOT_FOUND`; INVALID_ARGUMENT
+        `VERSION_NOT_FOUND` or `MODEL_NOT_FOUND`; ABORTED `ETAG_MISMATCH` if the deployment changed since it was read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DeploymentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -96,6 +111,11 @@ def add_DeploymentServiceServicer_to_server(servicer, server):
                     servicer.ListDeployments,
                     request_deserializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.ListDeploymentsRequest.FromString,
                     response_serializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.ListDeploymentsResponse.SerializeToString,
+            ),
+            'UpdateVariant': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateVariant,
+                    request_deserializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.UpdateVariantRequest.FromString,
+                    response_serializer=turnout_dot_registry_dot_v1_dot_deployment__pb2.Variant.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -180,6 +200,33 @@ class DeploymentService:
             '/turnout.registry.v1.DeploymentService/ListDeployments',
             turnout_dot_registry_dot_v1_dot_deployment__service__pb2.ListDeploymentsRequest.SerializeToString,
             turnout_dot_registry_dot_v1_dot_deployment__service__pb2.ListDeploymentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateVariant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.registry.v1.DeploymentService/UpdateVariant',
+            turnout_dot_registry_dot_v1_dot_deployment__service__pb2.UpdateVariantRequest.SerializeToString,
+            turnout_dot_registry_dot_v1_dot_deployment__pb2.Variant.FromString,
             options,
             channel_credentials,
             insecure,

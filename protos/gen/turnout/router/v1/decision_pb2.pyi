@@ -57,6 +57,8 @@ class _KeyKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_KeyKind.Value
     """KEY_KIND_THREAD is the thread's id."""
     KEY_KIND_REQUEST: _KeyKind.ValueType  # 4
     """KEY_KIND_REQUEST is the request's own id: the call gave nothing to stick to, so the next one may be served by another variant."""
+    KEY_KIND_USER: _KeyKind.ValueType  # 5
+    """KEY_KIND_USER is the user: `user` of a completion, `user_id` of a recommendation."""
 
 class KeyKind(_KeyKind, metaclass=_KeyKindEnumTypeWrapper):
     """KeyKind says which of the call's values was hashed to choose the variant."""
@@ -71,6 +73,8 @@ KEY_KIND_THREAD: KeyKind.ValueType  # 3
 """KEY_KIND_THREAD is the thread's id."""
 KEY_KIND_REQUEST: KeyKind.ValueType  # 4
 """KEY_KIND_REQUEST is the request's own id: the call gave nothing to stick to, so the next one may be served by another variant."""
+KEY_KIND_USER: KeyKind.ValueType  # 5
+"""KEY_KIND_USER is the user: `user` of a completion, `user_id` of a recommendation."""
 Global___KeyKind: _TypeAlias = KeyKind  # noqa: Y015
 
 @_typing.final
