@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def main() -> None:
     """Write every lock file."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    _compile("dev", "--all-extras", "--group", "stack", "--group", "dev")
+    _compile("dev", "--all-extras", "--group", "stack", "--group", "demo", "--group", "dev")
     for extra in extras:
         _compile(extra, "--extra", extra, "--constraint", "locks/dev.txt")
 
