@@ -11,11 +11,15 @@ from catalog.view import (
     Credential,
     Deployment,
     DeploymentKind,
+    Model,
     Project,
     Provider,
     ProviderKind,
+    Recommendation,
     Revision,
+    Serving,
     Thing,
+    UnknownUsers,
     Variant,
     Version,
 )
@@ -26,7 +30,14 @@ PROVIDER_KINDS = {
     provider_pb2.PROVIDER_KIND_OPENAI: ProviderKind.OPENAI,
     provider_pb2.PROVIDER_KIND_OPENAI_COMPATIBLE: ProviderKind.OPENAI_COMPATIBLE,
 }
-DEPLOYMENT_KINDS = {deployment_pb2.DEPLOYMENT_KIND_COMPLETION: DeploymentKind.COMPLETION}
+DEPLOYMENT_KINDS = {
+    deployment_pb2.DEPLOYMENT_KIND_COMPLETION: DeploymentKind.COMPLETION,
+    deployment_pb2.DEPLOYMENT_KIND_RECOMMENDATION: DeploymentKind.RECOMMENDATION,
+}
+UNKNOWN_USERS = {
+    deployment_pb2.UNKNOWN_USERS_POPULAR: UnknownUsers.POPULAR,
+    deployment_pb2.UNKNOWN_USERS_REFUSE: UnknownUsers.REFUSE,
+}
 
 
 def change_from_proto(entry: pb.CatalogEntry) -> Change:
@@ -47,6 +58,8 @@ def _thing(entry: pb.CatalogEntry) -> Thing | None:
             return Version(entry.version.project, version.uid, version.SerializeToString())
         case "deployment":
             return _deployment(entry.deployment)
+        case "model":
+            return Model(entry.model.uid, entry.model.project, entry.model.number, entry.model.digest)
         case "api_key":
             return _api_key(entry.api_key)
     return None
@@ -73,17 +86,27 @@ def _deployment(deployment: pb.CatalogDeployment) -> Deployment | None:
 
 
 def _revision(revision: pb.CatalogRevision) -> Revision:
+    # A variant that runs what this code does not know yet cannot serve here.
     variants = tuple(
-        _variant(variant) for variant in revision.variants if variant.WhichOneof("serving") == "completion"
+        _variant(variant, serving) for variant in revision.variants if (serving := _serving(variant)) is not None
     )
     return Revision(revision.uid, revision.number, revision.salt, variants)
 
 
-def _variant(variant: pb.CatalogVariant) -> Variant:
-    completion = variant.completion
-    timeout = (
-        completion.attempt_timeout.ToTimedelta().total_seconds() if completion.HasField("attempt_timeout") else None
-    )
+def _serving(variant: pb.CatalogVariant) -> Serving | None:
+    match variant.WhichOneof("serving"):
+        case "completion":
+            completion = variant.completion
+            has_timeout = completion.HasField("attempt_timeout")
+            timeout = completion.attempt_timeout.ToTimedelta().total_seconds() if has_timeout else None
+            return Completion(completion.version, completion.max_retries, timeout)
+        case "recommendation":
+            unknown_users = UNKNOWN_USERS.get(variant.recommendation.unknown_users, UnknownUsers.POPULAR)
+            return Recommendation(variant.recommendation.model, unknown_users)
+    return None
+
+
+def _variant(variant: pb.CatalogVariant, serving: Serving) -> Variant:
     return Variant(
         uid=variant.uid,
         number=variant.number,
@@ -91,5 +114,5 @@ def _variant(variant: pb.CatalogVariant) -> Variant:
         display_name=variant.display_name,
         active=variant.active,
         weight=variant.weight,
-        completion=Completion(completion.version, completion.max_retries, timeout),
+        serving=serving,
     )

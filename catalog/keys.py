@@ -39,7 +39,7 @@ PROJECT_SCOPES: Final = frozenset(
     }
 )
 """What keys of a project may hold."""
-PLATFORM_SCOPES: Final = frozenset({"platform:admin", "catalog:watch", "catalog:credentials"})
+PLATFORM_SCOPES: Final = frozenset({"platform:admin", "catalog:watch", "catalog:credentials", "models:register"})
 """What only keys of `projects/-` may hold."""
 
 _KEY = re.compile(r"tk_([0-9a-z]{12})_([0-9A-Za-z]{43})_([0-9A-Za-z]{6})")

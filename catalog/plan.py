@@ -23,6 +23,7 @@ class KeyKind(StrEnum):
     ROUTING_KEY = "routing_key"
     IDENTITY = "identity"
     THREAD = "thread"
+    USER = "user"
     REQUEST = "request"
 
 
@@ -37,7 +38,9 @@ class Decision:
     key_kind: KeyKind
 
 
-def choose_key(*, request_id: str, routing_key: str = "", identity: str = "", thread: str = "") -> tuple[KeyKind, str]:
+def choose_key(
+    *, request_id: str, routing_key: str = "", identity: str = "", thread: str = "", user: str = ""
+) -> tuple[KeyKind, str]:
     """What the choice of variant sticks to: the first that the call gives, else its own id, which sticks to nothing."""
     if routing_key:
         return KeyKind.ROUTING_KEY, routing_key
@@ -45,6 +48,8 @@ def choose_key(*, request_id: str, routing_key: str = "", identity: str = "", th
         return KeyKind.IDENTITY, identity
     if thread:
         return KeyKind.THREAD, thread
+    if user:
+        return KeyKind.USER, user
     return KeyKind.REQUEST, request_id
 
 

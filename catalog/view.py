@@ -17,6 +17,14 @@ class DeploymentKind(StrEnum):
     """What a deployment answers."""
 
     COMPLETION = "completion"
+    RECOMMENDATION = "recommendation"
+
+
+class UnknownUsers(StrEnum):
+    """What a recommender answers users that it was not trained with."""
+
+    POPULAR = "popular"
+    REFUSE = "refuse"
 
 
 class ProviderKind(StrEnum):
@@ -73,6 +81,17 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
+class Recommendation:
+    """A trained model, by uid, and what it answers strangers."""
+
+    model: str
+    unknown_users: UnknownUsers
+
+
+Serving: TypeAlias = Completion | Recommendation
+
+
+@dataclass(frozen=True, slots=True)
 class Variant:
     """One way to serve a deployment."""
 
@@ -82,7 +101,8 @@ class Variant:
     display_name: str
     active: bool
     weight: float
-    completion: Completion
+    serving: Serving
+    """Of the deployment's kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +127,17 @@ class Deployment:
 
 
 @dataclass(frozen=True, slots=True)
+class Model:
+    """A trained recommender."""
+
+    uid: str
+    project: str
+    number: int
+    digest: str
+    """Names its artifact: 64 hexadecimal digits."""
+
+
+@dataclass(frozen=True, slots=True)
 class ApiKey:
     """Who may call. `project` is empty for platform and service keys."""
 
@@ -117,9 +148,9 @@ class ApiKey:
     expire_time_ms: int
 
 
-Thing: TypeAlias = Project | Provider | Credential | Version | Deployment | ApiKey
+Thing: TypeAlias = Project | Provider | Credential | Version | Deployment | Model | ApiKey
 
-T = TypeVar("T", Project, Provider, Credential, Version, Deployment, ApiKey)
+T = TypeVar("T", Project, Provider, Credential, Version, Deployment, Model, ApiKey)
 
 Change: TypeAlias = tuple[str, Thing | None]
 """A catalog key and what it holds from now on; None means that it is gone."""
@@ -175,6 +206,10 @@ class View:
     def credential(self, provider: str) -> Credential | None:
         """By the provider's uid."""
         return _as(Credential, self.things.get(f"credential/{provider}"))
+
+    def model(self, uid: str) -> Model | None:
+        """By uid."""
+        return _as(Model, self.things.get(f"model/{uid}"))
 
     def api_key(self, uid: str) -> ApiKey | None:
         """By the 12 characters inside the key."""

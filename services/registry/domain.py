@@ -39,6 +39,14 @@ class DeploymentKind(StrEnum):
     """What a deployment answers."""
 
     COMPLETION = "completion"
+    RECOMMENDATION = "recommendation"
+
+
+class UnknownUsers(StrEnum):
+    """What a recommender answers users that it was not trained with."""
+
+    POPULAR = "popular"
+    REFUSE = "refuse"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +142,50 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
+class Model:
+    """A trained recommender, named by its artifact."""
+
+    uid: str
+    project: Project
+    number: int
+    facts: ModelFacts
+    creator: str
+    record: Record
+
+    @property
+    def name(self) -> str:
+        """The resource name."""
+        return f"{self.project.name}/models/{self.uid}"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What is known of a trained model when it is registered."""
+
+    display_name: str
+    description: str
+    digest: str
+    algorithm: str
+    parameters_json: str
+    metrics_json: str
+    user_count: int
+    item_count: int
+    interaction_count: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """A trained model, by uid, and what it answers strangers."""
+
+    model: str
+    unknown_users: UnknownUsers
+
+
+Serving: TypeAlias = Completion | Recommendation
+
+
+@dataclass(frozen=True, slots=True)
 class Variant:
     """One way to serve a deployment, as one revision has it."""
 
@@ -144,7 +196,8 @@ class Variant:
     notes: str
     active: bool
     weight: float
-    completion: Completion
+    serving: Serving
+    """Of the deployment's kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +205,8 @@ class Revision:
     """A complete snapshot of a deployment."""
 
     uid: str
+    parent: str
+    """The uid of the revision that it was made from; empty for the first."""
     major: int
     minor: int
     salt: str
@@ -230,7 +285,7 @@ class ApiKey:
         return key_name(self.project, self.uid)
 
 
-Thing: TypeAlias = Project | Provider | Version | Deployment | ApiKey
+Thing: TypeAlias = Project | Provider | Version | Deployment | Model | ApiKey
 """What the catalog tells of."""
 
 
@@ -254,17 +309,51 @@ class ProviderDraft:
 
 
 @dataclass(frozen=True, slots=True)
+class CompletionDraft:
+    """A version that is there, by uid or resource name, or a new one."""
+
+    version: str
+    new_version: Content | None
+    max_retries: int
+    attempt_timeout: timedelta | None
+
+
+@dataclass(frozen=True, slots=True)
+class RecommendationDraft:
+    """A trained model, by uid, number or resource name."""
+
+    model: str
+    unknown_users: UnknownUsers
+
+
+ServingDraft: TypeAlias = CompletionDraft | RecommendationDraft
+
+
+@dataclass(frozen=True, slots=True)
 class VariantDraft:
-    """A variant to be made: of a version that is there, by uid or resource name, or of a new one."""
+    """A variant to be made."""
 
     display_name: str
     notes: str
     active: bool | None
     weight: float | None
-    version: str
-    new_version: Content | None
-    max_retries: int
-    attempt_timeout: timedelta | None
+    serving: ServingDraft
+
+
+@dataclass(frozen=True, slots=True)
+class VariantChange:
+    """What of a variant is to change; None leaves it as it is."""
+
+    display_name: str | None = None
+    notes: str | None = None
+    active: bool | None = None
+    weight: float | None = None
+    serving: ServingDraft | None = None
+
+    @property
+    def is_minor(self) -> bool:
+        """Whether callers meet the same variants as before, only more or less often."""
+        return self.serving is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,9 +422,9 @@ def variant_slug(display_name: str, position: int, taken: Sequence[str]) -> str:
     return unique
 
 
-def default_weight(position: int) -> float:
-    """The weight of a completion variant that was given none: a later one moves nobody."""
-    return 100.0 if position == 1 else 0.0
+def default_weight(kind: DeploymentKind, position: int) -> float:
+    """The weight of a variant that was given none: a later completion moves nobody."""
+    return 100.0 if position == 1 or kind is DeploymentKind.RECOMMENDATION else 0.0
 
 
 def warnings(revision: Revision) -> tuple[str, ...]:

@@ -27,8 +27,10 @@ from kit.secrets import Keyring
 from services.registry.application.api_keys import ApiKeys
 from services.registry.application.bootstrap import Bootstrap, BootstrapKey
 from services.registry.application.deployments import Deployments
+from services.registry.application.models import Models
 from services.registry.application.projects import Projects
 from services.registry.application.providers import Providers
+from services.registry.application.variants import Variants
 from services.registry.application.versions import Versions
 from services.registry.authenticator import RegistryAuthenticator
 from services.registry.clients import EgressCheck, KeyringVault
@@ -37,6 +39,7 @@ from services.registry.servicer import (
     ApiKeyServicer,
     CatalogServicer,
     DeploymentServicer,
+    ModelServicer,
     ProjectServicer,
     ProviderServicer,
     VersionServicer,
@@ -47,6 +50,7 @@ from turnout.registry.v1 import (
     api_key_service_pb2_grpc,
     catalog_service_pb2_grpc,
     deployment_service_pb2_grpc,
+    model_service_pb2_grpc,
     project_service_pb2_grpc,
     provider_service_pb2_grpc,
     version_service_pb2_grpc,
@@ -82,7 +86,10 @@ async def module(runtime: Runtime) -> AsyncIterator[None]:
     project_service_pb2_grpc.add_ProjectServiceServicer_to_server(ProjectServicer(projects), server)
     provider_service_pb2_grpc.add_ProviderServiceServicer_to_server(ProviderServicer(providers), server)
     version_service_pb2_grpc.add_VersionServiceServicer_to_server(VersionServicer(Versions(store, _now)), server)
-    deployment_service_pb2_grpc.add_DeploymentServiceServicer_to_server(DeploymentServicer(deployments), server)
+    deployment_service_pb2_grpc.add_DeploymentServiceServicer_to_server(
+        DeploymentServicer(deployments, Variants(store, _now, ids.new_uid)), server
+    )
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(Models(store, _now, ids.new_uid)), server)
     api_key_service_pb2_grpc.add_ApiKeyServiceServicer_to_server(
         ApiKeyServicer(ApiKeys(store, keys, _now), seen_here), server
     )
@@ -150,7 +157,7 @@ def _bootstrap_keys(settings: RegistryConfig) -> tuple[BootstrapKey, ...]:
             "TURNOUT_REGISTRY_BOOTSTRAP_SERVICE_KEY",
             settings.bootstrap_service_key.get_secret_value(),
             "bootstrap service key",
-            ("catalog:credentials", "catalog:watch"),
+            ("catalog:credentials", "catalog:watch", "models:register"),
         ),
     )
     return tuple(key for key in candidates if key.text)

@@ -10,7 +10,16 @@ from typing import Protocol
 
 from kit.paging import PageRequest
 from kit.secrets import Secret
-from services.registry.domain import ApiKey, Deployment, Project, Provider, Thing, Version
+from services.registry.domain import (
+    ApiKey,
+    Deployment,
+    Model,
+    Project,
+    Provider,
+    Revision,
+    Thing,
+    Version,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +71,16 @@ class Reading(Protocol):
 
     async def deployments(self, project: Project, page: PageRequest) -> Sequence[Deployment]: ...
 
+    async def model(self, project: Project, segment: str) -> Model | None:
+        """By uid or number."""
+        ...
+
+    async def model_of(self, project: Project, digest: str) -> Model | None:
+        """By the digest of its artifact."""
+        ...
+
+    async def models(self, project: Project, page: PageRequest) -> Sequence[Model]: ...
+
     async def api_key(self, project: Project | None, uid: str) -> ApiKey | None: ...
 
     async def any_api_key(self, uid: str) -> ApiKey | None:
@@ -77,8 +96,21 @@ class Writing(Reading, Protocol):
     sequence: int
     """The number of the change that it will be."""
 
-    async def announce(self, things: Sequence[Thing]) -> None:
-        """Append the change: these things are as given from now on. A version is announced once it is in use."""
+    async def announce(self, things: Sequence[Thing], gone: Sequence[Thing] = ()) -> None:
+        """Append the change: `things` are as given from now on, and followers need `gone` no more. Versions and models
+        are announced when they come into use, and gone when nothing uses them."""
+        ...
+
+    async def unused(self, project: Project, things: Sequence[Version | Model]) -> Sequence[Version | Model]:
+        """Those that no revision uses to which an alias points."""
+        ...
+
+    async def next_minor(self, deployment: Deployment, major: int) -> int:
+        """The first minor number of `major` that no revision of the deployment has."""
+        ...
+
+    async def next_major(self, deployment: Deployment) -> int:
+        """The first major number that no revision of the deployment has."""
         ...
 
     async def next_number(self, counter: str, count: int = 1) -> int:
@@ -103,6 +135,16 @@ class Writing(Reading, Protocol):
 
     async def add_deployment(self, deployment: Deployment) -> None:
         """:raises Exists: `DEPLOYMENT_EXISTS`"""
+        ...
+
+    async def add_model(self, model: Model) -> None: ...
+
+    async def add_revision(self, deployment: Deployment, revision: Revision) -> None:
+        """Store a revision whose variants are all of the deployment."""
+        ...
+
+    async def move_alias(self, deployment: Deployment, alias: str) -> None:
+        """Store where this alias of `deployment` points now, and the deployment's record."""
         ...
 
     async def add_api_key(self, key: ApiKey) -> None: ...

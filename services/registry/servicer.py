@@ -17,10 +17,12 @@ from kit.resource_names import parse
 from services.registry.application.access import ListRequest, Written
 from services.registry.application.api_keys import ApiKeys
 from services.registry.application.deployments import Deployments
+from services.registry.application.models import Models
 from services.registry.application.projects import Projects
 from services.registry.application.providers import Providers
+from services.registry.application.variants import Variants
 from services.registry.application.versions import Versions
-from services.registry.convert import resources, versions
+from services.registry.convert import models, resources, versions
 from services.registry.convert.catalog import CREDENTIAL_PREFIX, api_key_key, entry_from_change
 from services.registry.convert.text import refuse_nul, write_from_proto
 from services.registry.domain import PLATFORM_ADMIN, Caller
@@ -33,6 +35,9 @@ from turnout.registry.v1 import (
     deployment_pb2,
     deployment_service_pb2,
     deployment_service_pb2_grpc,
+    model_pb2,
+    model_service_pb2,
+    model_service_pb2_grpc,
     project_pb2,
     project_service_pb2,
     project_service_pb2_grpc,
@@ -145,8 +150,9 @@ class VersionServicer(version_service_pb2_grpc.VersionServiceServicer):
 class DeploymentServicer(deployment_service_pb2_grpc.DeploymentServiceServicer):
     """The stable names."""
 
-    def __init__(self, deployments: Deployments) -> None:
+    def __init__(self, deployments: Deployments, variants: Variants) -> None:
         self._deployments = deployments
+        self._variants = variants
 
     async def CreateDeployment(
         self, request: deployment_service_pb2.CreateDeploymentRequest, context: Context
@@ -171,6 +177,52 @@ class DeploymentServicer(deployment_service_pb2_grpc.DeploymentServiceServicer):
         page = await self._deployments.list_deployments(_caller(), project, asked)
         return deployment_service_pb2.ListDeploymentsResponse(
             deployments=map(resources.deployment_to_proto, page.items), next_page_token=page.next_token
+        )
+
+    async def UpdateVariant(
+        self, request: deployment_service_pb2.UpdateVariantRequest, context: Context
+    ) -> deployment_pb2.Variant:
+        refuse_nul(request)
+        project, deployment, variant = parse(
+            request.variant.name, "projects/*/deployments/*/variants/*", field="variant.name"
+        )
+        change = resources.variant_change(request.variant, request.update_mask.paths)
+        written = await self._variants.update_variant(
+            _caller(),
+            (project, deployment, variant),
+            change,
+            alias=request.alias,
+            etag=request.variant.etag,
+            is_dry=request.validate_only,
+        )
+        return resources.variant_to_proto(*_announced(written))
+
+
+class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
+    """The trained recommenders."""
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
+
+    async def RegisterModel(self, request: model_service_pb2.RegisterModelRequest, context: Context) -> model_pb2.Model:
+        refuse_nul(request)
+        (project,) = parse(request.parent, _PROJECT, field="parent")
+        facts = models.model_facts(request.model)
+        written = await self._models.register_model(_caller(), project, facts, on_behalf_of=request.on_behalf_of)
+        return models.model_to_proto(_announced(written))
+
+    async def GetModel(self, request: model_service_pb2.GetModelRequest, context: Context) -> model_pb2.Model:
+        project, model = parse(request.name, "projects/*/models/*", field="name")
+        return models.model_to_proto(await self._models.get_model(_caller(), project, model))
+
+    async def ListModels(
+        self, request: model_service_pb2.ListModelsRequest, context: Context
+    ) -> model_service_pb2.ListModelsResponse:
+        (project,) = parse(request.parent, _PROJECT, field="parent")
+        asked = ListRequest(request.page_size, request.page_token)
+        page = await self._models.list_models(_caller(), project, asked)
+        return model_service_pb2.ListModelsResponse(
+            models=map(models.model_to_proto, page.items), next_page_token=page.next_token
         )
 
 

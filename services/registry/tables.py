@@ -105,6 +105,28 @@ deployments = Table(
     Index(None, "project", "created_in", "uid"),
 )
 
+models = Table(
+    "models",
+    metadata,
+    Column("project", Text, ForeignKey("projects.uid"), primary_key=True),
+    Column("uid", Text, primary_key=True),
+    Column("number", BigInteger, nullable=False, unique=True),
+    Column("display_name", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("algorithm", Text, nullable=False),
+    Column("parameters_json", Text, nullable=False),
+    Column("metrics_json", Text, nullable=False),
+    Column("user_count", BigInteger, nullable=False),
+    Column("item_count", BigInteger, nullable=False),
+    Column("interaction_count", BigInteger, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("creator", Text, nullable=False),
+    *_record(),
+    UniqueConstraint("project", "digest"),
+    Index(None, "project", "created_in", "uid"),
+)
+
 revisions = Table(
     "revisions",
     metadata,
@@ -112,6 +134,7 @@ revisions = Table(
     Column("deployment", Text, ForeignKey("deployments.uid"), nullable=False),
     Column("major", Integer, nullable=False),
     Column("minor", Integer, nullable=False),
+    Column("parent", Text, ForeignKey("revisions.uid")),
     Column("salt", Text, nullable=False),
     Column("author", Text, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
@@ -139,11 +162,18 @@ revision_variants = Table(
     Column("active", Boolean, nullable=False),
     Column("weight", Double, nullable=False),
     Column("project", Text, nullable=False),
-    Column("version", Text, nullable=False),
-    Column("max_retries", Integer, nullable=False),
+    # Of a completion.
+    Column("version", Text),
+    Column("max_retries", Integer),
     Column("attempt_timeout_us", BigInteger),
+    # Of a recommendation.
+    Column("model", Text),
+    Column("unknown_users", Text),
     UniqueConstraint("revision", "variant"),
     ForeignKeyConstraint(["project", "version"], ["versions.project", "versions.uid"]),
+    ForeignKeyConstraint(["project", "model"], ["models.project", "models.uid"]),
+    Index(None, "project", "version"),
+    Index(None, "project", "model"),
 )
 
 aliases = Table(

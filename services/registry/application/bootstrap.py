@@ -87,4 +87,9 @@ class Bootstrap:
             raise CannotStart(f"{key.setting}: another key has this key's id; make a new one")
         if found.revoked_at is not None:
             log.warning("a bootstrap key was revoked and stays so; set a new one", extra={"setting": key.setting})
+        elif found.scopes != key.scopes:
+            # A newer Turnout needs more of it, or less.
+            record = replace(found.record, updated_at=now, changed_in=tx.sequence)
+            changed.append(replace(found, scopes=key.scopes, record=record))
+            await tx.replace_api_key(changed[-1])
         return changed

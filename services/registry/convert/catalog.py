@@ -4,13 +4,33 @@ from __future__ import annotations
 
 from typing import Final
 
-from services.registry.convert.resources import DEPLOYMENT_KINDS_TO_PROTO, PROVIDER_KINDS_TO_PROTO, duration
+from services.registry.convert.resources import (
+    DEPLOYMENT_KINDS_TO_PROTO,
+    PROVIDER_KINDS_TO_PROTO,
+    UNKNOWN_USERS_TO_PROTO,
+    duration,
+)
 from services.registry.convert.versions import catalog_version
-from services.registry.domain import ApiKey, Deployment, Project, Provider, Revision, Thing, Version
+from services.registry.domain import (
+    ApiKey,
+    Completion,
+    Deployment,
+    Model,
+    Project,
+    Provider,
+    Recommendation,
+    Revision,
+    Thing,
+    Variant,
+    Version,
+)
 from turnout.registry.v1 import catalog_pb2 as pb
 
 CREDENTIAL_PREFIX: Final = "credential/"
 VERSION_PREFIX: Final = "version/"
+MODEL_PREFIX: Final = "model/"
+IMMUTABLE_PREFIXES: Final = (VERSION_PREFIX, MODEL_PREFIX)
+"""Of things that never change while the catalog holds them."""
 
 
 def catalog_entries(thing: Thing) -> list[tuple[str, bytes | None]]:
@@ -27,9 +47,19 @@ def catalog_entries(thing: Thing) -> list[tuple[str, bytes | None]]:
             return [_packed(pb.CatalogEntry(key=version_key(thing), version=version))]
         case Deployment():
             return [_packed(_deployment(thing))]
+        case Model():
+            model = pb.CatalogModel(
+                uid=thing.uid, project=thing.project.uid, number=thing.number, digest=thing.facts.digest
+            )
+            return [_packed(pb.CatalogEntry(key=f"{MODEL_PREFIX}{thing.uid}", model=model))]
         case ApiKey():
             key = api_key_key(thing.uid)
             return [(key, None)] if thing.revoked_at is not None else [_packed(_api_key(thing, key))]
+
+
+def catalog_keys(thing: Thing) -> list[str]:
+    """The thing's keys."""
+    return [key for key, _ in catalog_entries(thing)]
 
 
 def version_key(version: Version) -> str:
@@ -84,23 +114,29 @@ def _revision(revision: Revision) -> pb.CatalogRevision:
         uid=revision.uid,
         number=revision.number,
         salt=revision.salt,
-        variants=[
-            pb.CatalogVariant(
-                uid=variant.uid,
-                number=variant.number,
-                slug=variant.slug,
-                display_name=variant.display_name,
-                active=variant.active,
-                weight=variant.weight,
-                completion=pb.CatalogCompletion(
-                    version=variant.completion.version,
-                    max_retries=variant.completion.max_retries,
-                    attempt_timeout=duration(variant.completion.attempt_timeout),
-                ),
-            )
-            for variant in revision.variants
-        ],
+        variants=[_variant(variant) for variant in revision.variants],
     )
+
+
+def _variant(variant: Variant) -> pb.CatalogVariant:
+    proto = pb.CatalogVariant(
+        uid=variant.uid,
+        number=variant.number,
+        slug=variant.slug,
+        display_name=variant.display_name,
+        active=variant.active,
+        weight=variant.weight,
+    )
+    match variant.serving:
+        case Completion(version, max_retries, timeout):
+            completion = pb.CatalogCompletion(
+                version=version, max_retries=max_retries, attempt_timeout=duration(timeout)
+            )
+            proto.completion.CopyFrom(completion)
+        case Recommendation(model, unknown_users):
+            proto.recommendation.model = model
+            proto.recommendation.unknown_users = UNKNOWN_USERS_TO_PROTO[unknown_users]
+    return proto
 
 
 def _api_key(key: ApiKey, name: str) -> pb.CatalogEntry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -14,6 +15,8 @@ from services.registry.convert.versions import content_from_proto
 from services.registry.domain import (
     ApiKey,
     ApiKeyDraft,
+    Completion,
+    CompletionDraft,
     Deployment,
     DeploymentDraft,
     DeploymentKind,
@@ -22,8 +25,14 @@ from services.registry.domain import (
     Provider,
     ProviderDraft,
     ProviderKind,
+    Recommendation,
+    RecommendationDraft,
+    ServingDraft,
+    UnknownUsers,
     Variant,
+    VariantChange,
     VariantDraft,
+    violated,
 )
 from turnout.registry.v1 import api_key_pb2, deployment_pb2, project_pb2, provider_pb2
 
@@ -32,8 +41,22 @@ PROVIDER_KINDS: Final = {
     provider_pb2.PROVIDER_KIND_OPENAI_COMPATIBLE: ProviderKind.OPENAI_COMPATIBLE,
 }
 PROVIDER_KINDS_TO_PROTO: Final = {kind: number for number, kind in PROVIDER_KINDS.items()}
-DEPLOYMENT_KINDS: Final = {deployment_pb2.DEPLOYMENT_KIND_COMPLETION: DeploymentKind.COMPLETION}
+DEPLOYMENT_KINDS: Final = {
+    deployment_pb2.DEPLOYMENT_KIND_COMPLETION: DeploymentKind.COMPLETION,
+    deployment_pb2.DEPLOYMENT_KIND_RECOMMENDATION: DeploymentKind.RECOMMENDATION,
+}
 DEPLOYMENT_KINDS_TO_PROTO: Final = {kind: number for number, kind in DEPLOYMENT_KINDS.items()}
+UNKNOWN_USERS: Final = {
+    deployment_pb2.UNKNOWN_USERS_UNSPECIFIED: UnknownUsers.POPULAR,
+    deployment_pb2.UNKNOWN_USERS_POPULAR: UnknownUsers.POPULAR,
+    deployment_pb2.UNKNOWN_USERS_REFUSE: UnknownUsers.REFUSE,
+}
+UNKNOWN_USERS_TO_PROTO: Final = {
+    UnknownUsers.POPULAR: deployment_pb2.UNKNOWN_USERS_POPULAR,
+    UnknownUsers.REFUSE: deployment_pb2.UNKNOWN_USERS_REFUSE,
+}
+_SERVINGS: Final = ("completion", "recommendation")
+_CHANGEABLE: Final = ("display_name", "notes", "active", "weight", *_SERVINGS)
 
 
 def project_draft(slug: str, project: project_pb2.Project) -> ProjectDraft:
@@ -92,25 +115,59 @@ def deployment_draft(slug: str, deployment: deployment_pb2.Deployment) -> Deploy
         description=deployment.description,
         salt=deployment.salt,
         variants=tuple(
-            _variant_draft(variant, f"deployment.variants[{index}].completion")
+            _variant_draft(variant, f"deployment.variants[{index}]")
             for index, variant in enumerate(deployment.variants)
         ),
     )
 
 
 def _variant_draft(variant: deployment_pb2.Variant, field: str) -> VariantDraft:
-    completion = variant.completion
     return VariantDraft(
         display_name=variant.display_name,
         notes=variant.notes,
         active=variant.active if variant.HasField("active") else None,
         weight=variant.weight if variant.HasField("weight") else None,
+        serving=_serving_draft(variant, field),
+    )
+
+
+def _serving_draft(variant: deployment_pb2.Variant, field: str) -> ServingDraft:
+    serving = variant.WhichOneof("serving")
+    if serving is None:
+        raise violated("SERVING_REQUIRED", f"{field}.serving", "must be completion or recommendation")
+    if serving == "recommendation":
+        recommendation = variant.recommendation
+        return RecommendationDraft(recommendation.model, UNKNOWN_USERS[recommendation.unknown_users])
+    completion = variant.completion
+    return CompletionDraft(
         version=completion.version,
-        new_version=content_from_proto(completion.new_version, field=f"{field}.new_version")
+        new_version=content_from_proto(completion.new_version, field=f"{field}.completion.new_version")
         if completion.HasField("new_version")
         else None,
         max_retries=completion.max_retries,
         attempt_timeout=completion.attempt_timeout.ToTimedelta() if completion.HasField("attempt_timeout") else None,
+    )
+
+
+def variant_change(variant: deployment_pb2.Variant, paths: Sequence[str]) -> VariantChange:
+    """What UpdateVariant is to change.
+
+    :param paths: of the update mask; none means whatever has a value
+    :raises Invalid: `UPDATE_MASK_INVALID` for a path that is none, or one whose value is needed and absent
+    """
+    if unknown := [path for path in paths if path not in _CHANGEABLE]:
+        raise violated("UPDATE_MASK_INVALID", "update_mask", f"has {unknown[0]!r}; there are {', '.join(_CHANGEABLE)}")
+    given = {descriptor.name for descriptor, _ in variant.ListFields()}
+    named = [path for path in _CHANGEABLE if (path in paths if paths else path in given)]
+    for path in named:
+        if path not in given and path not in ("display_name", "notes"):
+            raise violated("UPDATE_MASK_INVALID", "update_mask", f"names {path!r}, which has no value")
+    return VariantChange(
+        display_name=variant.display_name if "display_name" in named else None,
+        notes=variant.notes if "notes" in named else None,
+        active=variant.active if "active" in named else None,
+        weight=variant.weight if "weight" in named else None,
+        serving=_serving_draft(variant, "variant") if any(each in named for each in _SERVINGS) else None,
     )
 
 
@@ -123,7 +180,7 @@ def deployment_to_proto(deployment: Deployment) -> deployment_pb2.Deployment:
         kind=DEPLOYMENT_KINDS_TO_PROTO[deployment.kind],
         display_name=deployment.display_name,
         description=deployment.description,
-        variants=[_variant_to_proto(deployment, variant) for variant in live.variants],
+        variants=[variant_to_proto(deployment, variant) for variant in live.variants],
         salt=live.salt,
         aliases=[
             deployment_pb2.Alias(
@@ -142,8 +199,9 @@ def deployment_to_proto(deployment: Deployment) -> deployment_pb2.Deployment:
     )
 
 
-def _variant_to_proto(deployment: Deployment, variant: Variant) -> deployment_pb2.Variant:
-    return deployment_pb2.Variant(
+def variant_to_proto(deployment: Deployment, variant: Variant) -> deployment_pb2.Variant:
+    """As callers see it."""
+    proto = deployment_pb2.Variant(
         name=f"{deployment.name}/variants/{variant.slug}",
         uid=variant.uid,
         number=variant.number,
@@ -152,12 +210,19 @@ def _variant_to_proto(deployment: Deployment, variant: Variant) -> deployment_pb
         notes=variant.notes,
         active=variant.active,
         weight=variant.weight,
-        completion=deployment_pb2.CompletionVariant(
-            version=variant.completion.version,
-            max_retries=variant.completion.max_retries,
-            attempt_timeout=duration(variant.completion.attempt_timeout),
-        ),
+        etag=deployment.record.etag(deployment.uid),
     )
+    match variant.serving:
+        case Completion(version, max_retries, timeout):
+            proto.completion.CopyFrom(
+                deployment_pb2.CompletionVariant(
+                    version=version, max_retries=max_retries, attempt_timeout=duration(timeout)
+                )
+            )
+        case Recommendation(model, unknown_users):
+            proto.recommendation.model = model
+            proto.recommendation.unknown_users = UNKNOWN_USERS_TO_PROTO[unknown_users]
+    return proto
 
 
 def api_key_draft(key: api_key_pb2.ApiKey) -> ApiKeyDraft:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Insert, insert, select, update
+from sqlalchemy import Insert, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,14 +18,23 @@ from kit.changelog import ChangeLog
 from kit.database import Sessions
 from kit.errors import Exists
 from services.registry import tables
-from services.registry.convert.catalog import VERSION_PREFIX, catalog_entries
+from services.registry.convert.catalog import IMMUTABLE_PREFIXES, catalog_entries, catalog_keys
 from services.registry.convert.versions import pack_content
-from services.registry.domain import ApiKey, Deployment, Project, Provider, Thing, Version, exists
+from services.registry.domain import (
+    ApiKey,
+    Deployment,
+    Model,
+    Project,
+    Provider,
+    Revision,
+    Thing,
+    Version,
+    exists,
+)
 from services.registry.ports import Reading, Repeat, Writing
 from services.registry.store import rows
 from services.registry.store.reading import PostgresReading
 
-_MICROSECOND = timedelta(microseconds=1)
 _UNIQUE_VIOLATION = "23505"
 
 
@@ -59,12 +68,39 @@ class PostgresWriting(PostgresReading):
         self._log = log
         self.sequence = sequence
 
-    async def announce(self, things: Sequence[Thing]) -> None:
+    async def announce(self, things: Sequence[Thing], gone: Sequence[Thing] = ()) -> None:
         """Append the change."""
         entries = [entry for thing in things for entry in catalog_entries(thing)]
-        # Versions never change: what the catalog has of them need not be sent again.
-        known = await self._log.present(self._session, [key for key, _ in entries if key.startswith(VERSION_PREFIX)])
-        await self._log.append(self._session, [entry for entry in entries if entry[0] not in known])
+        # Versions and models never change: what the catalog has of them need not be sent again.
+        immutable = [key for key, _ in entries if key.startswith(IMMUTABLE_PREFIXES)]
+        known = await self._log.present(self._session, immutable)
+        fresh = [entry for entry in entries if entry[0] not in known]
+        await self._log.append(self._session, [*fresh, *((key, None) for thing in gone for key in catalog_keys(thing))])
+
+    async def unused(self, project: Project, things: Sequence[Version | Model]) -> Sequence[Version | Model]:
+        """Those that no aliased revision uses."""
+        of, alias = tables.revision_variants, tables.aliases
+        uids = [thing.uid for thing in things]
+        query = (
+            select(of.c.version, of.c.model)
+            .join(alias, alias.c.revision == of.c.revision)
+            .where(of.c.project == project.uid, of.c.version.in_(uids) | of.c.model.in_(uids))
+        )
+        used = {uid for row in await self._session.execute(query) for uid in row}
+        return [thing for thing in things if thing.uid not in used]
+
+    async def next_minor(self, deployment: Deployment, major: int) -> int:
+        """The first that is free."""
+        table = tables.revisions
+        query = select(func.max(table.c.minor)).where(table.c.deployment == deployment.uid, table.c.major == major)
+        last = await self._session.scalar(query)
+        return 0 if last is None else last + 1
+
+    async def next_major(self, deployment: Deployment) -> int:
+        """The first that is free."""
+        table = tables.revisions
+        last = await self._session.scalar(select(func.max(table.c.major)).where(table.c.deployment == deployment.uid))
+        return 1 if last is None else last + 1
 
     async def next_number(self, counter: str, count: int = 1) -> int:
         """The first of `count` numbers."""
@@ -156,20 +192,9 @@ class PostgresWriting(PostgresReading):
             exists("deployment", deployment.name),
         )
         for revision in deployment.revisions:
-            await self._insert(
-                insert(tables.revisions).values(
-                    uid=revision.uid,
-                    deployment=deployment.uid,
-                    major=revision.major,
-                    minor=revision.minor,
-                    salt=revision.salt,
-                    author=revision.author,
-                    created_at=revision.created_at,
-                )
-            )
             if revision.variants:
-                await self._session.execute(insert(tables.variants), _variants(deployment, revision.uid))
-                await self._session.execute(insert(tables.revision_variants), _members(deployment, revision.uid))
+                await self._session.execute(insert(tables.variants), _variants(deployment, revision))
+            await self.add_revision(deployment, revision)
         for alias in deployment.aliases:
             await self._insert(
                 insert(tables.aliases).values(
@@ -179,6 +204,60 @@ class PostgresWriting(PostgresReading):
                     updated_at=alias.updated_at,
                 )
             )
+
+    async def add_model(self, model: Model) -> None:
+        """Store it."""
+        facts = model.facts
+        await self._insert(
+            insert(tables.models).values(
+                project=model.project.uid,
+                uid=model.uid,
+                number=model.number,
+                display_name=facts.display_name,
+                description=facts.description,
+                digest=facts.digest,
+                algorithm=facts.algorithm,
+                parameters_json=facts.parameters_json,
+                metrics_json=facts.metrics_json,
+                user_count=facts.user_count,
+                item_count=facts.item_count,
+                interaction_count=facts.interaction_count,
+                size_bytes=facts.size_bytes,
+                creator=model.creator,
+                **rows.record_values(model.record),
+            )
+        )
+
+    async def add_revision(self, deployment: Deployment, revision: Revision) -> None:
+        """Store it with what it has of each variant."""
+        await self._insert(
+            insert(tables.revisions).values(
+                uid=revision.uid,
+                deployment=deployment.uid,
+                major=revision.major,
+                minor=revision.minor,
+                parent=revision.parent or None,
+                salt=revision.salt,
+                author=revision.author,
+                created_at=revision.created_at,
+            )
+        )
+        if revision.variants:
+            await self._session.execute(insert(tables.revision_variants), _members(deployment, revision))
+
+    async def move_alias(self, deployment: Deployment, alias: str) -> None:
+        """Store where it points now."""
+        table, moved = tables.aliases, next(each for each in deployment.aliases if each.alias == alias)
+        await self._session.execute(
+            update(table)
+            .where(table.c.deployment == deployment.uid, table.c.alias == alias)
+            .values(revision=moved.revision, updated_at=moved.updated_at)
+        )
+        await self._session.execute(
+            update(tables.deployments)
+            .where(tables.deployments.c.uid == deployment.uid)
+            .values(**rows.record_values(deployment.record))
+        )
 
     async def add_api_key(self, key: ApiKey) -> None:
         """Store it."""
@@ -219,17 +298,17 @@ def _key_values(key: ApiKey) -> dict[str, Any]:
     }
 
 
-def _variants(deployment: Deployment, revision: str) -> list[dict[str, Any]]:
+def _variants(deployment: Deployment, revision: Revision) -> list[dict[str, Any]]:
     return [
         {"uid": variant.uid, "deployment": deployment.uid, "number": variant.number, "slug": variant.slug}
-        for variant in deployment.revision(revision).variants
+        for variant in revision.variants
     ]
 
 
-def _members(deployment: Deployment, revision: str) -> list[dict[str, Any]]:
+def _members(deployment: Deployment, revision: Revision) -> list[dict[str, Any]]:
     return [
         {
-            "revision": revision,
+            "revision": revision.uid,
             "position": position,
             "variant": variant.uid,
             "display_name": variant.display_name,
@@ -237,11 +316,7 @@ def _members(deployment: Deployment, revision: str) -> list[dict[str, Any]]:
             "active": variant.active,
             "weight": variant.weight,
             "project": deployment.project.uid,
-            "version": variant.completion.version,
-            "max_retries": variant.completion.max_retries,
-            "attempt_timeout_us": None
-            if variant.completion.attempt_timeout is None
-            else variant.completion.attempt_timeout // _MICROSECOND,
+            **rows.serving_values(variant.serving),
         }
-        for position, variant in enumerate(deployment.revision(revision).variants)
+        for position, variant in enumerate(revision.variants)
     ]

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from kit.ids import is_uid
 from kit.paging import PageRequest
 from services.registry import tables
-from services.registry.domain import ApiKey, Deployment, Project, Provider, Revision, Variant, Version
+from services.registry.domain import ApiKey, Deployment, Model, Project, Provider, Revision, Variant, Version
 from services.registry.store import rows
 
 _MAX_NUMBER_DIGITS = 18
@@ -61,6 +61,28 @@ class PostgresReading:
     async def versions(self, project: Project, page: PageRequest) -> Sequence[Version]:
         """In the order of creation."""
         return [rows.version(row, project) for row in await self._page_of(tables.versions, project, page)]
+
+    async def model(self, project: Project, segment: str) -> Model | None:
+        """By uid or number."""
+        table = tables.models
+        if segment.isascii() and segment.isdigit():
+            if len(segment) > _MAX_NUMBER_DIGITS:
+                return None
+            return await self._model(project, table.c.number == int(segment))
+        return await self._model(project, table.c.uid == segment)
+
+    async def model_of(self, project: Project, digest: str) -> Model | None:
+        """By the digest of its artifact."""
+        return await self._model(project, tables.models.c.digest == digest)
+
+    async def _model(self, project: Project, by: ColumnElement[bool]) -> Model | None:
+        query = select(tables.models).where(tables.models.c.project == project.uid, by)
+        row = (await self._session.execute(query)).one_or_none()
+        return None if row is None else rows.model(row, project)
+
+    async def models(self, project: Project, page: PageRequest) -> Sequence[Model]:
+        """In the order of creation."""
+        return [rows.model(row, project) for row in await self._page_of(tables.models, project, page)]
 
     async def deployment(self, project: Project, segment: str) -> Deployment | None:
         """By slug or uid."""

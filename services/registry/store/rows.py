@@ -15,17 +15,24 @@ from services.registry.domain import (
     Completion,
     Deployment,
     DeploymentKind,
+    Model,
+    ModelFacts,
     Project,
     Provider,
     ProviderKind,
+    Recommendation,
     Record,
     Revision,
+    Serving,
+    UnknownUsers,
     Variant,
     Version,
 )
 
 # A row's columns are those of the query that made it, which no type of SQLAlchemy's tells.
 AnyRow = Row[Any]
+
+_MICROSECOND = timedelta(microseconds=1)
 
 
 def record(row: AnyRow) -> Record:
@@ -85,7 +92,6 @@ def api_key(row: AnyRow, of: Project | None) -> ApiKey:
 
 def variant(row: AnyRow) -> Variant:
     """From `revision_variants` joined with `variants`."""
-    timeout = None if row.attempt_timeout_us is None else timedelta(microseconds=row.attempt_timeout_us)
     return Variant(
         uid=row.uid,
         number=row.number,
@@ -94,13 +100,60 @@ def variant(row: AnyRow) -> Variant:
         notes=row.notes,
         active=row.active,
         weight=row.weight,
-        completion=Completion(row.version, row.max_retries, timeout),
+        serving=_serving(row),
     )
+
+
+def _serving(row: AnyRow) -> Serving:
+    if row.model is not None:
+        return Recommendation(row.model, UnknownUsers(row.unknown_users))
+    timeout = None if row.attempt_timeout_us is None else timedelta(microseconds=row.attempt_timeout_us)
+    return Completion(row.version, row.max_retries, timeout)
+
+
+def serving_values(serving: Serving) -> dict[str, object]:
+    """The same as columns."""
+    values: dict[str, object] = dict.fromkeys(
+        ("version", "max_retries", "attempt_timeout_us", "model", "unknown_users")
+    )
+    match serving:
+        case Completion(version, max_retries, timeout):
+            timeout_us = None if timeout is None else timeout // _MICROSECOND
+            values |= {"version": version, "max_retries": max_retries, "attempt_timeout_us": timeout_us}
+        case Recommendation(model, unknown_users):
+            values |= {"model": model, "unknown_users": unknown_users}
+    return values
+
+
+def model(row: AnyRow, of: Project) -> Model:
+    """From `models`."""
+    facts = ModelFacts(
+        display_name=row.display_name,
+        description=row.description,
+        digest=row.digest,
+        algorithm=row.algorithm,
+        parameters_json=row.parameters_json,
+        metrics_json=row.metrics_json,
+        user_count=row.user_count,
+        item_count=row.item_count,
+        interaction_count=row.interaction_count,
+        size_bytes=row.size_bytes,
+    )
+    return Model(row.uid, of, row.number, facts, row.creator, record(row))
 
 
 def revision(row: AnyRow, variants: Iterable[Variant]) -> Revision:
     """From `revisions`."""
-    return Revision(row.uid, row.major, row.minor, row.salt, row.author, row.created_at, tuple(variants))
+    return Revision(
+        uid=row.uid,
+        parent=row.parent or "",
+        major=row.major,
+        minor=row.minor,
+        salt=row.salt,
+        author=row.author,
+        created_at=row.created_at,
+        variants=tuple(variants),
+    )
 
 
 def deployment(row: AnyRow, of: Project, aliases: Iterable[AnyRow], revisions: Mapping[str, Revision]) -> Deployment:

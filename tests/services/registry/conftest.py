@@ -6,6 +6,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any
 
 import asyncpg
@@ -34,6 +35,9 @@ from turnout.registry.v1 import (
     deployment_pb2,
     deployment_service_pb2,
     deployment_service_pb2_grpc,
+    model_pb2,
+    model_service_pb2,
+    model_service_pb2_grpc,
     project_service_pb2,
     project_service_pb2_grpc,
     provider_pb2,
@@ -48,6 +52,7 @@ STUBS = (
     provider_service_pb2_grpc.ProviderServiceStub,
     version_service_pb2_grpc.VersionServiceStub,
     deployment_service_pb2_grpc.DeploymentServiceStub,
+    model_service_pb2_grpc.ModelServiceStub,
     api_key_service_pb2_grpc.ApiKeyServiceStub,
     catalog_service_pb2_grpc.CatalogServiceStub,
 )
@@ -274,6 +279,18 @@ def new_version() -> Callable[..., version_pb2.Version]:
     return _version
 
 
+def _model_request(client: Client, seed: str = "a", **fields: Any) -> Any:
+    model = model_pb2.Model(digest=blake2b(seed.encode(), digest_size=32).hexdigest(), algorithm="als", **fields)
+    key = client.key.split("_")[1]
+    return model_service_pb2.RegisterModelRequest(parent=f"projects/{client.project}", model=model, on_behalf_of=key)
+
+
+@pytest.fixture(scope="session")
+def model_request() -> Callable[..., Any]:
+    """Makes `RegisterModelRequest(client, seed, **fields)`: another artifact for each seed, on behalf of the client."""
+    return _model_request
+
+
 async def _eventually(condition: Callable[[], Awaitable[object]], what: str, seconds: float = 10) -> None:
     try:
         async with asyncio.timeout(seconds):
@@ -291,7 +308,7 @@ def eventually() -> Callable[..., Awaitable[None]]:
 
 def _methods() -> list[Any]:
     pool = descriptor_pool.Default()
-    names = ("Project", "Provider", "Version", "Deployment", "ApiKey", "Catalog")
+    names = ("Project", "Provider", "Version", "Deployment", "Model", "ApiKey", "Catalog")
     services = [pool.FindServiceByName(f"turnout.registry.v1.{name}Service") for name in names]
     return [method for service in services for method in service.methods]
 

@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from catalog import keys
 from kit.errors import CannotStart
@@ -25,7 +27,7 @@ async def test_an_installation_has_its_first_keys_from_its_settings(
 
     assert {(key.display_name, tuple(key.scopes)) for key in found} == {
         ("bootstrap platform key", ("platform:admin",)),
-        ("bootstrap service key", ("catalog:credentials", "catalog:watch")),
+        ("bootstrap service key", ("catalog:credentials", "catalog:watch", "models:register")),
     }
 
 
@@ -119,3 +121,18 @@ async def test_a_restart_with_an_old_copy_on_disk_and_changed_keys_follows_itsel
 
         await eventually(knows_the_new_key, "the view holds the new key")
         await registry.platform.call("ListProjects", LIST)
+
+
+async def test_a_key_of_an_older_version_gets_what_this_one_needs(own_database: str, new_keys: Any, start: Any) -> None:
+    bootstrap = new_keys()
+    async with start(own_database, bootstrap):
+        pass
+    engine = create_async_engine(own_database)
+    async with engine.begin() as connection:
+        await connection.execute(text("UPDATE registry.api_keys SET scopes = '{catalog:watch}' WHERE bootstrap <> ''"))
+    await engine.dispose()
+
+    async with start(own_database, bootstrap) as registry:
+        found = await all_keys(registry.platform)
+
+    assert ("catalog:credentials", "catalog:watch", "models:register") in {tuple(key.scopes) for key in found}

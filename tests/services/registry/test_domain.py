@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from kit.errors import Invalid
 from kit.ids import is_uid
 from services.registry import domain
-from services.registry.domain import Completion, Project, ProviderKind, Record, Revision, Variant
+from services.registry.domain import Completion, DeploymentKind, Project, ProviderKind, Record, Revision, Variant
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 VARIANT = Variant("var_1", 1, "a", "A", "", True, 100, Completion("ver_1", 0, None))
-REVISION = Revision("rev_1", 1, 0, "salt", "author", NOW, (VARIANT,))
+REVISION = Revision("rev_1", "", 1, 0, "salt", "author", NOW, (VARIANT,))
 
 
 @pytest.mark.parametrize("slug", ["a", "travel-assistant", "_x", "0a", "a" * 63, "x-1_2"])
@@ -67,8 +67,12 @@ def test_derived_slugs_read_like_the_display_names() -> None:
     assert domain.variant_slug("日本", 7, []) == "variant-7"
 
 
-def test_the_first_variant_gets_all_and_later_ones_nothing_by_default() -> None:
-    assert [domain.default_weight(position) for position in (1, 2, 3)] == [100, 0, 0]
+def test_the_first_completion_gets_all_and_later_ones_nothing_by_default() -> None:
+    assert [domain.default_weight(DeploymentKind.COMPLETION, position) for position in (1, 2, 3)] == [100, 0, 0]
+
+
+def test_recommenders_share_alike_by_default() -> None:
+    assert [domain.default_weight(DeploymentKind.RECOMMENDATION, position) for position in (1, 2)] == [100, 100]
 
 
 def test_states_that_do_not_serve_are_warned_of() -> None:

@@ -19,4 +19,4 @@ async def test_a_whole_story_from_the_first_key_to_a_deployment_in_the_catalog(
     assert [variant.weight for variant in live.variants] == [100.0, 0.0]
     assert [variant.number for variant in live.variants] == [variant.number for variant in deployment.variants]
     for variant in live.variants:
-        assert view.version(project.uid, variant.completion.version) is not None
+        assert view.version(project.uid, variant.serving.version) is not None

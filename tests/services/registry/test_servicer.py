@@ -18,6 +18,7 @@ from turnout.registry.v1 import (
     api_key_service_pb2,
     deployment_pb2,
     deployment_service_pb2,
+    model_service_pb2,
     project_service_pb2,
     provider_pb2,
     provider_service_pb2,
@@ -72,6 +73,8 @@ def named_requests(project: str, ids: dict[str, str]) -> dict[str, Any]:
     put_version.version.provider, put_version.version.model = "main", "m"
     create_deployment = deployment_service_pb2.CreateDeploymentRequest(parent=parent, deployment_id="other")
     create_deployment.deployment.kind = deployment_pb2.DEPLOYMENT_KIND_COMPLETION
+    update_variant = deployment_service_pb2.UpdateVariantRequest()
+    update_variant.variant.name, update_variant.variant.weight = f"{parent}/deployments/helper/variants/variant-1", 1
     return {
         "GetProject": project_service_pb2.GetProjectRequest(name=parent),
         "CreateProvider": create_provider,
@@ -83,6 +86,9 @@ def named_requests(project: str, ids: dict[str, str]) -> dict[str, Any]:
         "CreateDeployment": create_deployment,
         "GetDeployment": deployment_service_pb2.GetDeploymentRequest(name=f"{parent}/deployments/{ids['deployment']}"),
         "ListDeployments": deployment_service_pb2.ListDeploymentsRequest(parent=parent),
+        "UpdateVariant": update_variant,
+        "GetModel": model_service_pb2.GetModelRequest(name=f"{parent}/models/{ids.get('model', 'mod_x')}"),
+        "ListModels": model_service_pb2.ListModelsRequest(parent=parent),
         "CreateApiKey": create_key,
         "GetApiKey": api_key_service_pb2.GetApiKeyRequest(name=f"{parent}/apiKeys/{ids['key']}"),
         "ListApiKeys": api_key_service_pb2.ListApiKeysRequest(parent=parent),
@@ -102,7 +108,9 @@ async def test_another_project_is_not_found_by_any_rpc_in_the_words_for_one_that
         "key": shop.key.split("_")[1],
     }
     project = await shop.call("GetProject", project_service_pb2.GetProjectRequest(name=f"projects/{shop.project}"))
-    naming = {m.name for m in methods if {"name", "parent"} & set(m.input_type.fields_by_name)}
+    # RegisterModel is for services, which see every project.
+    naming = {m.name for m in methods if {"name", "parent", "variant"} & set(m.input_type.fields_by_name)}
+    naming.remove("RegisterModel")
     assert naming == set(named_requests("x", ids))
     before = await state_of(registry.url)
 
