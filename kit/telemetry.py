@@ -83,6 +83,17 @@ class Tracing:
         with self._tracer.start_as_current_span(name, kind=kind, attributes=dict(attributes)) as span:
             yield span
 
+    @contextmanager
+    def detached_span(
+        self, name: str, kind: SpanKind, attributes: Mapping[str, str | int | float | bool]
+    ) -> Iterator[Span]:
+        """As :meth:`span`, but the current span stays what it is: for generators, which another task may close."""
+        if not otel_trace.get_current_span().get_span_context().trace_flags.sampled:
+            yield otel_trace.INVALID_SPAN
+            return
+        with self._tracer.start_span(name, kind=kind, attributes=dict(attributes)) as span:
+            yield span
+
     def start_server_span(self, name: str, place: TraceContext, *, is_root: bool) -> Span | None:
         """The span of a call that this process serves; None if it is not sampled."""
         if not (place.sampled and self._exports):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 
 from catalog import plan, targets, view
@@ -17,12 +18,14 @@ from kit.secrets import Secret
 from services.executor import domain, inputs
 from services.executor.domain import (
     Attempt,
+    Delta,
     ProviderAnswer,
     ProviderFailure,
     ProviderRequest,
     Reason,
     Run,
     RunCall,
+    Started,
     Status,
 )
 from services.executor.ports import Clock, Credentials, Prices, Provider, Recorder, Views
@@ -56,40 +59,70 @@ class Executor:
         :raises Unavailable: `PROVIDER_FAILED`; `SPOOL_FULL` before any provider is called
         :raises Deadline: `DEADLINE_EXCEEDED`
         """
-        started = self.clock.now()
-        seen = self.catalog.usable_view()
+        run = self._begin(call)
+        with self._recorded(run) as record:
+            request, completion = self._prepared(run, record)
+            run.answer = await self._attempts(run, request, completion)
+            run.cost_usd_micros = await self.prices.cost_usd_micros(request.provider, request.model, run.answer.usage)
+        return run
+
+    async def run_stream(self, call: RunCall) -> AsyncGenerator[tuple[Run, Started | Delta | None], None]:
+        """As :meth:`run`, in pieces: `Started`, pieces of the answer, and None when it is whole and recorded.
+
+        Nothing is sent before the model has said something, so until then an attempt may be repeated and failures are
+        those of :meth:`run`; afterwards `STREAM_BROKEN`. A caller who closes this ends the provider's work.
+        """
+        run = self._begin(call)
+        with self._recorded(run) as record:
+            request, completion = self._prepared(run, record)
+            async with aclosing(self._streamed(run, request, completion)) as pieces:
+                async for piece in pieces:
+                    yield run, piece
+            if run.answer is not None:
+                usage = run.answer.usage
+                run.cost_usd_micros = await self.prices.cost_usd_micros(request.provider, request.model, usage)
+        yield run, None
+
+    def _begin(self, call: RunCall) -> Run:
+        started, seen = self.clock.now(), self.catalog.usable_view()
         target = targets.resolve(seen, call.deployment, tenant=call.tenant)
-        run = Run(ids.new_uid("req"), call, target, self.clock.unix_ns(), started)
+        return Run(ids.new_uid("req"), call, seen, target, self.clock.unix_ns(), started)
+
+    @contextmanager
+    def _recorded(self, run: Run) -> Iterator[_Record]:
+        """Records how the block ends, whatever it does."""
         record = _Record(self.recorder, run)
         try:
-            await self._serve(seen, run, record)
+            yield record
         except AppError as error:
             error.metadata.setdefault("request_id", run.request_id)
             cancelled = isinstance(error, Deadline)
             self._end(record, Status.CANCELLED if cancelled else Status.ERROR, error.reason)
             raise
-        except asyncio.CancelledError:
-            late = call.deadline - self.clock.now() <= domain.DEADLINE_TOLERANCE_SECONDS
+        except (asyncio.CancelledError, GeneratorExit):
+            late = run.call.deadline - self.clock.now() <= domain.DEADLINE_TOLERANCE_SECONDS
             self._end_quietly(record, Status.CANCELLED, "DEADLINE_EXCEEDED" if late else "CALLER_LEFT")
             raise
         except BaseException:
             self._end_quietly(record, Status.ERROR, "INTERNAL")
             raise
         self._end(record, Status.OK, "")
-        return run
 
-    async def _serve(self, seen: view.View, run: Run, record: _Record) -> None:
-        call, target = run.call, run.target
+    def _prepared(self, run: Run, record: _Record) -> tuple[ProviderRequest, view.Completion]:
+        """Decide, render, and record the start: all that comes before a provider is asked."""
+        call, target, seen = run.call, run.target, run.seen
         if target.deployment.kind is not DeploymentKind.COMPLETION:
-            raise Precondition(
-                f"the deployment {target.deployment.slug!r} answers no completions", reason="DEPLOYMENT_KIND_MISMATCH"
-            )
+            raise domain.kind_mismatch(target)
         variables = inputs.check(call)
         key_kind, key = plan.choose_key(
-            request_id=run.request_id, routing_key=call.routing_key, identity=call.identity, thread=call.thread
+            request_id=run.request_id,
+            routing_key=call.routing_key,
+            identity=call.identity,
+            thread=call.thread,
+            user=call.user,
         )
         run.decision = plan.decide(target, key_kind, key)
-        completion = run.decision.variant.completion
+        completion = domain.completion_of(run.decision)
         run.version = completion.version
         prepared, provider = self.prepared.get(seen, target.project.uid, completion.version)
         run.provider, run.model = provider.slug, prepared.model
@@ -97,9 +130,7 @@ class Executor:
         messages = _sent(versions.join(prepared.templates, rendered, call.messages))
         credential = self._credential(seen, provider)
         record.open()
-        request = ProviderRequest(provider, credential, prepared.model, prepared.body, messages)
-        run.answer = await self._attempts(run, request, completion)
-        run.cost_usd_micros = await self.prices.cost_usd_micros(provider, prepared.model, run.answer.usage)
+        return ProviderRequest(provider, credential, prepared.model, prepared.body, messages), completion
 
     def _credential(self, seen: view.View, provider: view.Provider) -> Secret | None:
         credential = seen.credential(provider.uid)
@@ -132,6 +163,46 @@ class Executor:
                 run.attempts.append(self._attempt(run, begun, "", "", outcome.http_status))
                 return outcome
             run.attempts.append(self._attempt(run, begun, outcome.reason, outcome.message, outcome.http_status))
+            await self._pause_or_fail(run, outcome, retries_left, retry)
+            retries_left, retry = retries_left - 1, retry + 1
+
+    async def _streamed(
+        self, run: Run, request: ProviderRequest, completion: view.Completion
+    ) -> AsyncGenerator[Started | Delta, None]:
+        """As :meth:`_attempts`, until something was said; then on to the end of that attempt."""
+        clock, deadline = self.clock, run.call.deadline
+        adapter = self.providers[request.provider.kind]
+        retries_left, retry = completion.max_retries, 0
+        while True:
+            begun = clock.now()
+            remaining = deadline - begun
+            if remaining <= 0:
+                raise domain.deadline_passed(run.attempts)
+            silence = domain.attempt_timeout_seconds(completion.attempt_timeout_seconds, remaining)
+            outcome: ProviderAnswer | ProviderFailure | None = None
+            try:
+                attempt = adapter.stream(request, total_seconds=remaining, silence_seconds=silence)
+                async with aclosing(attempt) as pieces:
+                    async for piece in pieces:
+                        if isinstance(piece, (ProviderAnswer, ProviderFailure)):
+                            outcome = piece
+                            break
+                        if run.time_to_first_token_us is None:
+                            run.time_to_first_token_us = domain.microseconds(clock.now() - run.started)
+                        yield piece
+            except (asyncio.CancelledError, GeneratorExit):
+                run.attempts.append(self._attempt(run, begun, Reason.CANCELLED, "the call ended first", 0))
+                raise
+            assert outcome is not None  # noqa: S101  # the port's promise
+            if isinstance(outcome, ProviderAnswer):
+                run.attempts.append(self._attempt(run, begun, "", "", outcome.http_status))
+                run.answer = outcome
+                return
+            run.attempts.append(self._attempt(run, begun, outcome.reason, outcome.message, outcome.http_status))
+            if run.time_to_first_token_us is not None:
+                if deadline - clock.now() <= domain.DEADLINE_TOLERANCE_SECONDS:
+                    raise domain.deadline_passed(run.attempts)
+                raise domain.broken_stream(outcome, run.attempts)
             await self._pause_or_fail(run, outcome, retries_left, retry)
             retries_left, retry = retries_left - 1, retry + 1
 

@@ -7,15 +7,16 @@ from typing import Final
 import orjson
 
 from catalog.plan import Decision, Evaluation, KeyKind
+from catalog.view import DeploymentKind
 from completions.chat import ImagePart, Message, Part, Role, TextPart, ToolCall
 from completions.version import Parameters, Version
 from kit.json import Json
-from services.executor.domain import Attempt, FinishReason, Run, RunCall, Source, Status, Usage
+from services.executor.domain import Attempt, Delta, FinishReason, Run, RunCall, Source, Started, Status, Usage
 from services.executor.payloads import Payload
 from turnout.chat.v1 import message_pb2
 from turnout.events.v1 import request_pb2
 from turnout.executor.v1 import execution_pb2, execution_service_pb2
-from turnout.registry.v1 import version_pb2
+from turnout.registry.v1 import deployment_pb2, version_pb2
 from turnout.router.v1 import decision_pb2
 
 SDK_MARK: Final = "turnout-"
@@ -45,11 +46,16 @@ _STATUSES: Final = {
     Status.CANCELLED: request_pb2.REQUEST_STATUS_CANCELLED,
     Status.LOST: request_pb2.REQUEST_STATUS_LOST,
 }
+_DEPLOYMENT_KINDS: Final = {
+    DeploymentKind.COMPLETION: deployment_pb2.DEPLOYMENT_KIND_COMPLETION,
+    DeploymentKind.RECOMMENDATION: deployment_pb2.DEPLOYMENT_KIND_RECOMMENDATION,
+}
 _EVALUATIONS: Final = {Evaluation.DEFAULT_MATCHED: decision_pb2.EVALUATION_DEFAULT_MATCHED}
 _KEY_KINDS: Final = {
     KeyKind.ROUTING_KEY: decision_pb2.KEY_KIND_ROUTING_KEY,
     KeyKind.IDENTITY: decision_pb2.KEY_KIND_IDENTITY,
     KeyKind.THREAD: decision_pb2.KEY_KIND_THREAD,
+    KeyKind.USER: decision_pb2.KEY_KIND_USER,
     KeyKind.REQUEST: decision_pb2.KEY_KIND_REQUEST,
 }
 
@@ -62,6 +68,7 @@ def run_call_from_proto(
     key_id: str,
     trace_id: str,
     deadline: float,
+    is_streamed: bool = False,
 ) -> RunCall:
     """A call and who makes it."""
     return RunCall(
@@ -71,6 +78,7 @@ def run_call_from_proto(
         routing_key=request.routing_key,
         identity=request.identity.id,
         thread=request.thread,
+        user=request.user,
         metadata_json=request.metadata_json,
         caller_trace_id=request.trace_id,
         source=_SOURCES.get(request.source) or (Source.SDK if SDK_MARK in user_agent else Source.API),
@@ -78,6 +86,7 @@ def run_call_from_proto(
         key_id=key_id,
         trace_id=trace_id,
         deadline=deadline,
+        is_streamed=is_streamed,
     )
 
 
@@ -158,6 +167,40 @@ def run_to_proto(run: Run) -> execution_service_pb2.RunResponse:
     return response
 
 
+def stream_event_to_proto(run: Run, piece: Started | Delta | None) -> execution_service_pb2.RunStreamResponse:
+    """One event of a streamed answer; None is its end."""
+    response = execution_service_pb2.RunStreamResponse()
+    if piece is None:
+        _fill_ended(response.ended, run)
+    elif isinstance(piece, Delta):
+        response.delta.content = piece.content
+        response.delta.reasoning = piece.reasoning
+        for call in piece.tool_calls:
+            response.delta.tool_calls.add(
+                index=call.index, id=call.id, tool=call.tool, arguments_json=call.arguments_json
+            )
+    else:
+        started = response.started
+        started.request_id, started.version = run.request_id, run.version
+        started.provider, started.model = run.provider, piece.model
+        if run.decision is not None:
+            _fill_decision(started.decision, run.decision)
+    return response
+
+
+def _fill_ended(ended: execution_service_pb2.RunEnded, run: Run) -> None:
+    if run.answer is not None:
+        ended.finish_reason = _FINISH_REASONS[run.answer.finish_reason]
+        ended.usage.SetInParent()
+        _fill_usage(ended.usage, run.answer.usage)
+    if run.cost_usd_micros is not None:
+        ended.cost_usd_micros = run.cost_usd_micros
+    for attempt in run.attempts:
+        ended.attempts.append(_attempt_to_proto(attempt))
+    ended.latency_us = run.latency_us
+    ended.time_to_first_token_us = run.time_to_first_token_us or 0
+
+
 def start_to_proto(run: Run, *, service_instance: str) -> request_pb2.RequestServed:
     """What is recorded if nothing more is heard of a call: all that is known now, with the status LOST."""
     call = run.call
@@ -178,6 +221,9 @@ def start_to_proto(run: Run, *, service_instance: str) -> request_pb2.RequestSer
         caller_trace_id=call.caller_trace_id,
         trace_id=call.trace_id,
         service_instance=service_instance,
+        kind=_DEPLOYMENT_KINDS[run.target.deployment.kind],
+        user=call.user,
+        streamed=call.is_streamed,
     )
     event.start_time.seconds, event.start_time.nanos = divmod(run.start_unix_ns, 1_000_000_000)
     if run.decision is not None:
@@ -200,6 +246,8 @@ def fill_end(event: request_pb2.RequestServed, run: Run, *, payload_shed: bool) 
         event.finish_reason = _FINISH_REASONS[run.answer.finish_reason]
     if run.cost_usd_micros is not None:
         event.cost_usd_micros = run.cost_usd_micros
+    if run.time_to_first_token_us is not None:
+        event.time_to_first_token_us = run.time_to_first_token_us
 
 
 def payload_to_proto(run: Run, payload: Payload) -> list[request_pb2.RequestPayload]:

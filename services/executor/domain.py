@@ -53,6 +53,9 @@ class FinishReason(StrEnum):
 class Reason(StrEnum):
     """Why an attempt failed; stable words."""
 
+    STREAM_BROKEN = "STREAM_BROKEN"
+    """After the answer had begun."""
+
     TIMEOUT = "PROVIDER_TIMEOUT"
     UNREACHABLE = "PROVIDER_UNREACHABLE"
     ERROR = "PROVIDER_ERROR"
@@ -87,6 +90,10 @@ class RunCall:
     """W3C, 32 hexadecimal digits."""
     deadline: float
     """On the clock of `ports.Clock.now`."""
+    user: str = ""
+    """The end user; not for the provider."""
+    is_streamed: bool = False
+    """Whether the answer is wanted in pieces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +133,34 @@ class ProviderAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of a tool call."""
+
+    index: int
+    """Which of the message's calls, from 0."""
+    id: str = ""
+    """In its first piece only, as `tool`."""
+    tool: str = ""
+    arguments_json: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of an answer; never empty."""
+
+    content: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The first piece of an answer is there: who gives it, in the provider's words."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
 class ProviderFailure:
     """An attempt without an answer."""
 
@@ -159,6 +194,8 @@ class Run:
 
     request_id: str
     call: RunCall
+    seen: view.View = field(repr=False)
+    """The one state of the catalog that this call sees."""
     target: Target
     start_unix_ns: int
     started: float
@@ -176,6 +213,8 @@ class Run:
     status: Status = Status.LOST
     reason: str = ""
     latency_us: int = 0
+    time_to_first_token_us: int | None = None
+    """Of a streamed answer; None before its first piece."""
 
     @property
     def project(self) -> view.Project:
@@ -207,6 +246,27 @@ def attempt_timeout_seconds(limit_seconds: float | None, remaining_seconds: floa
     return remaining_seconds if limit_seconds is None else min(limit_seconds, remaining_seconds)
 
 
+def completion_of(decision: Decision) -> view.Completion:
+    """What the chosen variant runs.
+
+    :raises Precondition: `DEPLOYMENT_KIND_MISMATCH` if it is no completion
+    """
+    serving = decision.variant.serving
+    if not isinstance(serving, view.Completion):
+        raise kind_mismatch(decision.target)
+    return serving
+
+
+def kind_mismatch(target: Target) -> Precondition:
+    """The deployment answers something else than completions."""
+    name = target.deployment.slug
+    return Precondition(
+        f"the deployment {name!r} answers no completions but {target.deployment.kind}s",
+        reason="DEPLOYMENT_KIND_MISMATCH",
+        resource=f"projects/{target.project.slug}/deployments/{name}",
+    )
+
+
 def deadline_passed(attempts: Sequence[Attempt]) -> Deadline:
     """The failure of a call that ran out of time."""
     return Deadline(
@@ -232,6 +292,15 @@ def failure_of(last: ProviderFailure, attempts: Sequence[Attempt]) -> AppError:
                 message, reason=last.reason.value, attempts=failed, retry_after_seconds=last.retry_after_seconds
             )
     return Unavailable(message, reason="PROVIDER_FAILED", attempts=failed, retry_after_seconds=last.retry_after_seconds)
+
+
+def broken_stream(last: ProviderFailure, attempts: Sequence[Attempt]) -> Unavailable:
+    """The failure of a call whose answer broke off: what was sent cannot be taken back, so nothing is repeated."""
+    return Unavailable(
+        f"the answer of {attempts[-1].provider}/{attempts[-1].model} broke off: {last.message}",
+        reason=Reason.STREAM_BROKEN.value,
+        attempts=_failed(attempts),
+    )
 
 
 def microseconds(seconds: float) -> int:

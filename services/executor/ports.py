@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from catalog import view
 from completions.version import Version
 from kit.secrets import Secret
-from services.executor.domain import ProviderAnswer, ProviderFailure, ProviderRequest, Run, Usage
+from services.executor.domain import Delta, ProviderAnswer, ProviderFailure, ProviderRequest, Run, Started, Usage
 
 
 class Views(Protocol):
@@ -48,6 +49,17 @@ class Provider(Protocol):
         """One attempt. Every failure of the provider, of the network or of time is answered, never raised.
 
         Cancelling it cancels the provider's work, as far as closing the connection does.
+        """
+        ...
+
+    def stream(
+        self, request: ProviderRequest, *, total_seconds: float, silence_seconds: float
+    ) -> AsyncGenerator[Started | Delta | ProviderAnswer | ProviderFailure, None]:
+        """One attempt, in pieces: `Started` when the first is there, pieces, and at last the whole answer or a failure,
+        which is not raised. Only a failure, if nothing was said. Closing it ends the provider's work.
+
+        :param total_seconds: until the last piece
+        :param silence_seconds: until the first piece, and between pieces
         """
         ...
 

@@ -1,28 +1,41 @@
-"""OpenAI's chat completions, which most servers of models offer: `POST {base_url}/chat/completions`, not streamed."""
+"""OpenAI's chat completions, which most servers of models offer: `POST {base_url}/chat/completions`."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from typing import Final
 
 import orjson
 from opentelemetry.trace import Span, SpanKind, StatusCode
 
 from catalog.view import ProviderKind
-from completions.chat import ImagePart, Message, Part, Role
+from completions.chat import ImagePart, Message, Part, Role, TextPart
 from completions.version import Version
-from kit.egress import Egress, Timeouts
+from kit.egress import Egress, EgressResponse, Timeouts
 from kit.errors import AppError
 from kit.json import Json
 from kit.telemetry import Tracing, place_of
-from services.executor.domain import ProviderAnswer, ProviderFailure, ProviderRequest, Reason
+from services.executor.domain import (
+    Delta,
+    ProviderAnswer,
+    ProviderFailure,
+    ProviderRequest,
+    Reason,
+    Started,
+    ToolCallDelta,
+)
 from services.executor.providers import openai_answer
+from services.executor.providers.openai_answer import Malformed, malformed
+from services.executor.providers.openai_stream import Assembly
+from services.executor.providers.sse import Events, TooLarge
 
 _CONNECT_SECONDS: Final = 10.0
 _OURS: Final = frozenset(("model", "messages", "stream", "stream_options"))
 """Members of a request that a version's extra parameters may not set: the answer would not be one that can be read."""
+_STREAMED: Final = b',"stream":true,"stream_options":{"include_usage":true}}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,26 +77,96 @@ class OpenAi:
 
     async def complete(self, request: ProviderRequest, timeout_seconds: float) -> ProviderAnswer | ProviderFailure:
         """As the port says. Beyond the statuses that may be repeated, an answer that makes no sense is, too."""
-        provider = request.provider
-        # OpenAI refuses members it does not know; servers of reasoning models want theirs back.
-        returns_reasoning = provider.kind is not ProviderKind.OPENAI
-        messages = [_message(message, returns_reasoning=returns_reasoning) for message in request.messages]
-        body = b"".join((request.prepared_body, orjson.dumps(messages), b"}"))
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if request.credential is not None:
-            headers["Authorization"] = f"Bearer {request.credential.reveal()}"
-        attributes = {
-            "gen_ai.operation.name": "chat",
-            "gen_ai.provider.name": "openai" if provider.kind is ProviderKind.OPENAI else provider.slug,
-            "gen_ai.request.model": request.model,
-        }
-        with self.tracing.span("chat " + request.model, SpanKind.CLIENT, attributes) as span:
+        body = b"".join((request.prepared_body, _messages(request), b"}"))
+        headers = _headers(request, "application/json")
+        with self.tracing.span("chat " + request.model, SpanKind.CLIENT, _attributes(request)) as span:
             if not span.is_recording():
                 return await self._exchange(request, headers, body, timeout_seconds)
             headers["traceparent"] = place_of(span).traceparent()
             outcome = await self._exchange(request, headers, body, timeout_seconds)
             _describe(span, outcome)
             return outcome
+
+    async def stream(
+        self, request: ProviderRequest, *, total_seconds: float, silence_seconds: float
+    ) -> AsyncGenerator[Started | Delta | ProviderAnswer | ProviderFailure, None]:
+        """As the port says. A server that answers whole although it was asked for pieces is taken as it is."""
+        body = b"".join((request.prepared_body, _messages(request), _STREAMED))
+        headers = _headers(request, "text/event-stream")
+        # Detached: a caller who leaves closes this from another task.
+        with self.tracing.detached_span("chat " + request.model, SpanKind.CLIENT, _attributes(request)) as span:
+            if span.is_recording():
+                headers["traceparent"] = place_of(span).traceparent()
+            timeout = Timeouts(
+                total_seconds=total_seconds,
+                connect_seconds=min(silence_seconds, _CONNECT_SECONDS),
+                first_byte_seconds=silence_seconds,
+                idle_seconds=silence_seconds,
+            )
+            async with aclosing(self._pieces(request, headers, body, timeout)) as pieces:
+                async for piece in pieces:
+                    # Before the last is given: whoever has it asks for no more.
+                    if span.is_recording() and isinstance(piece, (ProviderAnswer, ProviderFailure)):
+                        _describe(span, piece)
+                    yield piece
+
+    async def _pieces(
+        self, request: ProviderRequest, headers: dict[str, str], body: bytes, timeout: Timeouts
+    ) -> AsyncGenerator[Started | Delta | ProviderAnswer | ProviderFailure, None]:
+        url = request.provider.base_url.rstrip("/") + "/chat/completions"
+        assembly, events, has_begun = Assembly(request), Events(), False
+        status = 0
+        try:
+            async with self.egress.stream(
+                "POST", url, headers=headers, body=body, timeout=timeout, max_response_bytes=self.max_response_bytes
+            ) as answer:
+                status = answer.status
+                if status != 200 or "event-stream" not in answer.headers.get("Content-Type", ""):
+                    whole = EgressResponse(status, answer.headers, await answer.read())
+                    for piece in self._whole(request, whole):
+                        yield piece
+                    return
+                async for chunk in answer:
+                    for data in events.feed(chunk):
+                        if (delta := assembly.take(data)) is not None:
+                            if not has_begun:
+                                has_begun = True
+                                yield Started(assembly.model)
+                            yield delta
+                    if assembly.is_done:
+                        break
+                for data in events.end():
+                    if (delta := assembly.take(data)) is not None:
+                        yield delta
+            end = assembly.end(status)
+            if isinstance(end, ProviderAnswer) and not has_begun:
+                yield Started(assembly.model)
+            yield end
+        except AppError as error:
+            yield replace(_failure_of_egress(error), http_status=status)
+        except Malformed as problem:
+            yield malformed(str(problem), status)
+        except TooLarge:
+            yield malformed("has an event that does not end", status)
+
+    def _whole(
+        self, request: ProviderRequest, response: EgressResponse
+    ) -> Iterator[Started | Delta | ProviderAnswer | ProviderFailure]:
+        if response.status != 200:
+            yield openai_answer.read_failure(response, request, self.retry_statuses, unix_seconds=time.time())
+            return
+        outcome = openai_answer.read(response, request)
+        if isinstance(outcome, ProviderAnswer):
+            message = outcome.message
+            yield Started(outcome.model)
+            content = message.content or "".join(part.text for part in message.parts if isinstance(part, TextPart))
+            calls = tuple(
+                ToolCallDelta(index, call.id, call.name, call.arguments_json)
+                for index, call in enumerate(message.tool_calls)
+            )
+            if content or message.reasoning or calls:
+                yield Delta(content, message.reasoning, calls)
+        yield outcome
 
     async def _exchange(
         self, request: ProviderRequest, headers: dict[str, str], body: bytes, timeout_seconds: float
@@ -106,6 +189,28 @@ class OpenAi:
         if response.status == 200:
             return openai_answer.read(response, request)
         return openai_answer.read_failure(response, request, self.retry_statuses, unix_seconds=time.time())
+
+
+def _messages(request: ProviderRequest) -> bytes:
+    # OpenAI refuses members it does not know; servers of reasoning models want theirs back.
+    returns_reasoning = request.provider.kind is not ProviderKind.OPENAI
+    return orjson.dumps([_message(message, returns_reasoning=returns_reasoning) for message in request.messages])
+
+
+def _headers(request: ProviderRequest, accept: str) -> dict[str, str]:
+    headers = {"Content-Type": "application/json", "Accept": accept}
+    if request.credential is not None:
+        headers["Authorization"] = f"Bearer {request.credential.reveal()}"
+    return headers
+
+
+def _attributes(request: ProviderRequest) -> dict[str, str]:
+    provider = request.provider
+    return {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai" if provider.kind is ProviderKind.OPENAI else provider.slug,
+        "gen_ai.request.model": request.model,
+    }
 
 
 def _message(message: Message, *, returns_reasoning: bool) -> dict[str, object]:

@@ -32,7 +32,7 @@ _FINISH_REASONS: Final = {
 }
 
 
-class _Malformed(Exception):
+class Malformed(Exception):
     """What is wrong with an answer, as the end of the sentence "the provider's answer …"."""
 
 
@@ -40,9 +40,17 @@ def read(response: EgressResponse, request: ProviderRequest) -> ProviderAnswer |
     """An answer with status 200."""
     try:
         return _answer(response, request)
-    except _Malformed as problem:
-        message = f"the provider's answer {problem}"
-    return ProviderFailure(Reason.MALFORMED_RESPONSE, message, response.status, is_retryable=True)
+    except Malformed as problem:
+        return malformed(str(problem), response.status)
+
+
+def malformed(problem: str, http_status: int) -> ProviderFailure:
+    """An answer that makes no sense.
+
+    :param problem: the end of the sentence "the provider's answer …"
+    """
+    message = f"the provider's answer {problem}"
+    return ProviderFailure(Reason.MALFORMED_RESPONSE, message, http_status, is_retryable=True)
 
 
 def read_failure(
@@ -53,7 +61,7 @@ def read_failure(
     :param unix_seconds: the time, for a `Retry-After` that names one
     """
     status = response.status
-    words = _quoted(_words(_parsed(response.body)), request)
+    words = quoted(words_of(_parsed(response.body)), request)
     return ProviderFailure(
         reason=_reason(status),
         message=f"the provider answered HTTP {status}{words}",
@@ -81,32 +89,41 @@ def _reason(status: int) -> Reason:
 def _answer(response: EgressResponse, request: ProviderRequest) -> ProviderAnswer:
     kind = response.headers.get("Content-Type", "")
     if kind and "json" not in kind.lower():
-        raise _Malformed(f"is not JSON{_quoted(kind, request)}")
+        raise Malformed(f"is not JSON{quoted(kind, request)}")
     try:
         answer: Json = orjson.loads(response.body)
     except orjson.JSONDecodeError:
-        raise _Malformed("is not valid JSON") from None
+        raise Malformed("is not valid JSON") from None
     if not isinstance(answer, dict):
-        raise _Malformed("is not a JSON object")
+        raise Malformed("is not a JSON object")
     choices = answer.get("choices")
     if not isinstance(choices, list) or not choices:
         if "error" in answer:
-            raise _Malformed(f"is an error with status 200{_quoted(_words(answer), request)}")
-        raise _Malformed("has no choices")
+            raise Malformed(f"is an error with status 200{quoted(words_of(answer), request)}")
+        raise Malformed("has no choices")
     choice = choices[0]
     if not isinstance(choice, dict):
-        raise _Malformed("has a choice that is not an object")
+        raise Malformed("has a choice that is not an object")
     message = choice.get("message")
     if not isinstance(message, dict):
-        raise _Malformed("has a choice without a message")
-    model, finish = answer.get("model"), choice.get("finish_reason")
+        raise Malformed("has a choice without a message")
     return ProviderAnswer(
         message=_message(message),
-        finish_reason=_FINISH_REASONS.get(finish, FinishReason.OTHER) if isinstance(finish, str) else None,
-        usage=_usage(answer.get("usage")),
-        model=model[:_MAX_NAME_CHARACTERS] if isinstance(model, str) and model else request.model,
+        finish_reason=finish_reason_of(choice.get("finish_reason")),
+        usage=usage_of(answer.get("usage")),
+        model=model_of(answer.get("model"), request.model),
         http_status=response.status,
     )
+
+
+def finish_reason_of(finish: Json) -> FinishReason | None:
+    """Why the model stopped; None if the provider did not say."""
+    return _FINISH_REASONS.get(finish, FinishReason.OTHER) if isinstance(finish, str) else None
+
+
+def model_of(model: Json, otherwise: str) -> str:
+    """What answered, in the provider's words."""
+    return model[:_MAX_NAME_CHARACTERS] if isinstance(model, str) and model else otherwise
 
 
 def _message(message: dict[str, Json]) -> Message:
@@ -131,22 +148,22 @@ def _content(content: Json) -> tuple[str, tuple[TextPart, ...]]:
     if isinstance(content, str):
         return content, ()
     if not isinstance(content, list):
-        raise _Malformed("has a message whose content is neither text nor a list")
+        raise Malformed("has a message whose content is neither text nor a list")
     texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
     return "", tuple(TextPart(text) for text in texts if isinstance(text, str))
 
 
 def _tool_calls(calls: Json) -> tuple[ToolCall, ...]:
     if not isinstance(calls, list):
-        raise _Malformed("has tool calls that are no list")
+        raise Malformed("has tool calls that are no list")
     found = []
     for call in calls:
         function = call.get("function") if isinstance(call, dict) else None
         if not isinstance(call, dict) or not isinstance(function, dict):
-            raise _Malformed("has a tool call without a function")
+            raise Malformed("has a tool call without a function")
         uid, name, arguments = call.get("id"), function.get("name"), function.get("arguments")
         if not isinstance(name, str) or not name:
-            raise _Malformed("has a tool call without a name")
+            raise Malformed("has a tool call without a name")
         found.append(
             ToolCall(
                 id=uid if isinstance(uid, str) else "",
@@ -158,7 +175,8 @@ def _tool_calls(calls: Json) -> tuple[ToolCall, ...]:
     return tuple(found)
 
 
-def _usage(usage: Json) -> Usage:
+def usage_of(usage: Json) -> Usage:
+    """Tokens, as far as the provider told."""
     if not isinstance(usage, dict):
         return Usage()
     read_details, written_details = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
@@ -185,7 +203,7 @@ def _parsed(body: bytes) -> Json:
     return parsed
 
 
-def _words(answer: Json) -> str:
+def words_of(answer: Json) -> str:
     """What a provider says about its failure. Only fields made for that: a whole body may repeat the request."""
     for _ in range(3):
         if isinstance(answer, str):
@@ -197,7 +215,7 @@ def _words(answer: Json) -> str:
     return answer if isinstance(answer, str) else ""
 
 
-def _quoted(words: str, request: ProviderRequest) -> str:
+def quoted(words: str, request: ProviderRequest) -> str:
     """A provider's words as the end of a sentence, without the credential and without what the call said."""
     words = words[:_MAX_READ_CHARACTERS]
     if request.credential is not None:

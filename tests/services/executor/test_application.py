@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +26,7 @@ from kit.errors import Deadline, Exhausted, Invalid, NotFound, Precondition, Una
 from kit.secrets import Secret
 from services.executor.application import Executor
 from services.executor.domain import (
+    Delta,
     FinishReason,
     ProviderAnswer,
     ProviderFailure,
@@ -33,6 +35,7 @@ from services.executor.domain import (
     Run,
     RunCall,
     Source,
+    Started,
     Status,
     Usage,
 )
@@ -72,6 +75,8 @@ class Scripted:
     script: list[Any] = field(default_factory=list)
     requests: list[ProviderRequest] = field(default_factory=list)
     timeouts: list[float] = field(default_factory=list)
+    closed: int = 0
+    """How many streams have ended, one way or the other."""
 
     def prepare(self, version: Version, kind: ProviderKind) -> bytes:
         return version.model.encode()
@@ -88,6 +93,21 @@ class Scripted:
         if step == "stall":
             await asyncio.Event().wait()
         return step
+
+    async def stream(
+        self, request: ProviderRequest, *, total_seconds: float, silence_seconds: float
+    ) -> AsyncGenerator[Started | Delta | ProviderAnswer | ProviderFailure, None]:
+        """A step may be a list: what comes, in order."""
+        step = self.script.pop(0) if self.script else [Started("served-model"), Delta("Par"), Delta("is."), ANSWER]
+        self.requests.append(request)
+        self.timeouts.append(silence_seconds)
+        try:
+            for piece in step if isinstance(step, list) else [step]:
+                if piece == "stall":
+                    await asyncio.Event().wait()
+                yield piece
+        finally:
+            self.closed += 1
 
 
 @dataclass
@@ -171,13 +191,20 @@ class House:
             clock=self.clock,
         )
 
-    async def run(self, deployment: str = "assistant", deadline: float = 600, **fields: Any) -> Run:
+    def call(self, deployment: str = "assistant", deadline: float = 600, **fields: Any) -> RunCall:
         given: dict[str, Any] = {
             "variables_json": '{"country":"France"}', "messages": (), "routing_key": "", "identity": "", "thread": "",
             "metadata_json": "", "caller_trace_id": "", "source": Source.API, "tenant": "prj_shop", "key_id": "k",
             "trace_id": "0" * 32, "deadline": self.clock.time + deadline,
         }  # fmt: skip
-        return await self.executor.run(RunCall(deployment=deployment, **(given | fields)))
+        return RunCall(deployment=deployment, **(given | fields))
+
+    async def run(self, deployment: str = "assistant", deadline: float = 600, **fields: Any) -> Run:
+        return await self.executor.run(self.call(deployment, deadline, **fields))
+
+    async def stream(self, **fields: Any) -> list[Started | Delta | None]:
+        """All events of a streamed call."""
+        return [piece async for _, piece in self.executor.run_stream(self.call(is_streamed=True, **fields))]
 
     @property
     def recorded(self) -> Run:
@@ -346,3 +373,93 @@ async def test_a_call_to_nothing_belongs_to_nobody_and_is_not_recorded() -> None
     with pytest.raises(NotFound):
         await house.run("nothing")
     assert house.records.closed == []
+
+
+BROKEN = ProviderFailure(Reason.MALFORMED_RESPONSE, "the provider's answer ends in the middle", 200, is_retryable=True)
+BEGUN = [Started("served-model"), Delta("Par")]
+
+
+async def test_a_streamed_call_is_answered_in_pieces_and_recorded_before_its_end_is_told() -> None:
+    house = House()
+    ends = []
+    events = []
+    async for run, piece in house.executor.run_stream(house.call(is_streamed=True)):
+        events.append(piece)
+        ends.append(run.status)
+
+    assert events == [Started("served-model"), Delta("Par"), Delta("is."), None]
+    assert ends == [Status.LOST, Status.LOST, Status.LOST, Status.OK]
+    assert house.recorded.answer is ANSWER
+    assert house.recorded.cost_usd_micros == 42
+    assert house.recorded.time_to_first_token_us is not None
+    assert house.provider.closed == 1
+
+
+async def test_a_stream_that_fails_before_its_first_piece_is_repeated() -> None:
+    house = House(FLAKY, max_retries=1)
+
+    assert await house.stream() == [Started("served-model"), Delta("Par"), Delta("is."), None]
+    assert [attempt.reason for attempt in house.recorded.attempts] == ["PROVIDER_ERROR", ""]
+
+
+async def test_a_stream_that_breaks_after_its_first_piece_is_not_repeated() -> None:
+    house = House([*BEGUN, BROKEN], max_retries=3)
+    events = house.executor.run_stream(house.call(is_streamed=True))
+
+    assert [(await anext(events))[1], (await anext(events))[1]] == BEGUN
+    with pytest.raises(Unavailable) as failure:
+        await anext(events)
+    assert failure.value.reason == "STREAM_BROKEN"
+    assert failure.value.metadata["request_id"] == house.recorded.request_id
+    assert (house.recorded.status, house.recorded.reason) == (Status.ERROR, "STREAM_BROKEN")
+    assert len(house.provider.requests) == 1
+
+
+async def test_a_stream_that_fails_for_good_fails_as_a_call_does() -> None:
+    house = House(REFUSED)
+    with pytest.raises(Invalid) as failure:
+        await house.stream()
+
+    assert failure.value.reason == "PROVIDER_REJECTED_REQUEST"
+    assert house.recorded.status is Status.ERROR
+
+
+async def test_a_caller_who_leaves_between_pieces_ends_the_providers_work() -> None:
+    house = House()
+    events = house.executor.run_stream(house.call(is_streamed=True))
+    await anext(events)
+    await events.aclose()
+
+    assert house.provider.closed == 1
+    assert (house.recorded.status, house.recorded.reason) == (Status.CANCELLED, "CALLER_LEFT")
+    assert [attempt.reason for attempt in house.recorded.attempts] == ["CANCELLED"]
+
+
+async def test_a_caller_who_leaves_while_the_provider_is_silent_ends_its_work() -> None:
+    house = House([*BEGUN, "stall"])
+    task = asyncio.create_task(house.stream())
+    while not house.provider.requests:
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert house.provider.closed == 1
+    assert house.recorded.reason == "CALLER_LEFT"
+
+
+async def test_a_stream_is_refused_when_its_start_cannot_be_recorded() -> None:
+    house = House()
+    house.records.full = True
+    with pytest.raises(Unavailable) as failure:
+        await house.stream()
+
+    assert failure.value.reason == "SPOOL_FULL"
+    assert house.provider.requests == []
+
+
+async def test_the_silence_of_a_stream_is_bounded_by_the_attempts_time_out() -> None:
+    house = House(attempt_timeout=5)
+    await house.stream()
+
+    assert house.provider.timeouts == [5]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from catalog import plan
 from catalog.targets import Target
-from catalog.view import Completion, Deployment, DeploymentKind, Project, Revision, Variant
+from catalog.view import Completion, Deployment, DeploymentKind, Project, Revision, Variant, View
 from completions.chat import ImagePart, Message, Role, TextPart, ToolCall
 from services.executor.domain import FinishReason, ProviderAnswer, Run, RunCall, Source, Usage
 from services.executor.payloads import MAX_BYTES, PIECE_BYTES, payload
@@ -25,7 +25,7 @@ def said(
     variables: str, messages: tuple[Message, ...] = (), *, answer: Message | None = None, decided: bool = True
 ) -> Run:
     call = RunCall("assistant", variables, messages, "", "", "", "", "", Source.API, "prj_shop", "k", "0" * 32, 1e12)
-    run = Run("req_1", call, TARGET, 0, 0.0)
+    run = Run("req_1", call, View(), TARGET, 0, 0.0)
     if decided:
         run.decision = plan.decide(TARGET, plan.KeyKind.REQUEST, "req_1")
     if answer is not None:

@@ -33,6 +33,9 @@ class Work:
     async def complete(self, request: Any, timeout_seconds: float) -> Any:
         raise NotImplementedError
 
+    def stream(self, request: Any, *, total_seconds: float, silence_seconds: float) -> Any:
+        raise NotImplementedError
+
 
 def view(*uids: str, provider: Provider | None = PROVIDER, named: str = "prv_main") -> View:
     versions = [(f"version/prj_shop/{uid}", PackedVersion("prj_shop", uid, named.encode())) for uid in uids]

@@ -10,7 +10,7 @@ from typing import Any
 
 from catalog import plan
 from catalog.targets import Target
-from catalog.view import Completion, Deployment, DeploymentKind, Project, Revision, Variant
+from catalog.view import Completion, Deployment, DeploymentKind, Project, Revision, Variant, View
 from completions.chat import Message, Role
 from kit.events.outbox import Outbox, lost_event_of
 from kit.spool import ACKNOWLEDGED, Outcome, Record, Spool, SpoolOptions
@@ -40,7 +40,9 @@ def started() -> Run:
         "assistant", "", (Message(Role.USER, "hello"),), "", "ada", "t1", "", "", Source.SDK, "prj_shop", "k", "a" * 32,
         1e12,
     )  # fmt: skip
-    run = Run("req_1", call, TARGET, 1_700_000_000_123_456_789, 0.0, plan.decide(TARGET, plan.KeyKind.THREAD, "t1"))
+    run = Run(
+        "req_1", call, View(), TARGET, 1_700_000_000_123_456_789, 0.0, plan.decide(TARGET, plan.KeyKind.THREAD, "t1")
+    )
     run.provider, run.model, run.version = "main", "test-model", "ver_1"
     return run
 

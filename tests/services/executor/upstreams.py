@@ -32,6 +32,54 @@ def http(status: int, body: object, headers: Iterable[str] = (), content_type: s
     return "\r\n".join([*lines, "", ""]).encode() + payload
 
 
+def chunk(content: str | None = None, **fields: Any) -> dict[str, Any]:
+    """A piece of a streamed answer in OpenAI's shape; `finish_reason` goes to the choice, the rest to the delta or, as
+    `usage`, `model` and `error`, to the whole."""
+    outer = {name: fields.pop(name) for name in ("usage", "model", "error", "choices") if name in fields}
+    finish = fields.pop("finish_reason", None)
+    delta = fields if content is None else {"content": content, **fields}
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion.chunk",
+        "model": "served-model",
+        "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
+    } | outer
+
+
+@dataclass
+class Streams:
+    """A streamed answer: events as they are sent, then the end of the connection or, if `stalls`, silence."""
+
+    events: list[Any]
+    stalls: bool = False
+    sent: asyncio.Event = field(default_factory=asyncio.Event)
+    left: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+        for event in self.events:
+            data = event if isinstance(event, bytes) else b"data: " + json.dumps(event).encode() + b"\n\n"
+            writer.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+            await writer.drain()
+        self.sent.set()
+        if self.stalls:
+            await reader.read()
+            self.left.set()
+        else:
+            writer.write(b"0\r\n\r\n")
+
+
+DONE = b"data: [DONE]\n\n"
+PARIS = (
+    chunk("", role="assistant"),
+    chunk("Par"),
+    chunk("is."),
+    chunk(finish_reason="stop"),
+    chunk(choices=[], usage={"prompt_tokens": 24, "completion_tokens": 8}),
+    DONE,
+)
+
+
 @dataclass(frozen=True)
 class Received:
     """A request that the upstream got."""
@@ -55,6 +103,10 @@ class Upstream:
     """How many callers left in the middle of a stall."""
 
     completion = staticmethod(completion)
+    chunk = staticmethod(chunk)
+    streams = Streams
+    paris = PARIS
+    done = DONE
     http = staticmethod(http)
 
     @property

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from catalog.view import Provider, ProviderKind
+from completions.chat import Message, Role, ToolCall
+from completions.version import Version
+from kit.egress import Egress, EgressPolicy
+from kit.secrets import Secret
+from kit.telemetry import Tracing
+from services.executor.domain import (
+    Delta,
+    FinishReason,
+    ProviderAnswer,
+    ProviderFailure,
+    ProviderRequest,
+    Reason,
+    Started,
+    ToolCallDelta,
+    Usage,
+)
+from services.executor.providers.openai import OpenAi
+
+CREDENTIAL = "sk-planted-credential-0123456789"
+TRACING = Tracing(sample_ratio=0, resource={}, exporter=None)
+
+
+@pytest.fixture
+async def adapter() -> AsyncIterator[OpenAi]:
+    async with Egress(EgressPolicy(allow_private=True)) as egress:
+        yield OpenAi(egress, TRACING, frozenset({503}), max_response_bytes=100_000)
+
+
+def asked(upstream: Any) -> ProviderRequest:
+    kind = ProviderKind.OPENAI_COMPATIBLE
+    provider = Provider("prv_main", "prj_shop", "main", kind, upstream.base_url)
+    body = OpenAi(None, TRACING, frozenset(), 1).prepare(Version("prv_main", "test-model"), kind)  # type: ignore[arg-type]
+    return ProviderRequest(provider, Secret(CREDENTIAL), "test-model", body, (Message(Role.USER, "Capital?"),))
+
+
+async def streamed(adapter: OpenAi, upstream: Any, step: Any, silence: float = 5) -> list[Any]:
+    upstream.then(step)
+    return [piece async for piece in adapter.stream(asked(upstream), total_seconds=5, silence_seconds=silence)]
+
+
+async def test_an_answer_comes_in_pieces_and_whole_at_last(adapter: OpenAi, upstream: Any) -> None:
+    pieces = await streamed(adapter, upstream, upstream.streams(upstream.paris))
+
+    assert pieces == [
+        Started("served-model"),
+        Delta("Par"),
+        Delta("is."),
+        ProviderAnswer(Message(Role.ASSISTANT, "Paris."), FinishReason.STOP, Usage(24, 8), "served-model", 200),
+    ]
+    body = upstream.received[0].body
+    assert (body["stream"], body["stream_options"]) == (True, {"include_usage": True})
+    assert upstream.received[0].headers["accept"] == "text/event-stream"
+
+
+async def test_tool_calls_are_put_together_from_their_pieces(adapter: OpenAi, upstream: Any) -> None:
+    def call(index: int, **fields: Any) -> dict[str, Any]:
+        function = {name: fields.pop(name) for name in ("name", "arguments") if name in fields}
+        return {"index": index, "function": function, **fields}
+
+    events = [
+        upstream.chunk(reasoning_content="hm"),
+        upstream.chunk(tool_calls=[call(0, id="c1", name="look", arguments="")]),
+        upstream.chunk(tool_calls=[call(0, arguments='{"at"')]),
+        upstream.chunk(tool_calls=[call(0, arguments=":1}"), call(1, id="c2", name="jump")]),
+        upstream.chunk(finish_reason="tool_calls"),
+        upstream.done,
+    ]
+    *_, answer = pieces = await streamed(adapter, upstream, upstream.streams(events))
+
+    assert pieces[1:-1] == [
+        Delta(reasoning="hm"),
+        Delta(tool_calls=(ToolCallDelta(0, "c1", "look"),)),
+        Delta(tool_calls=(ToolCallDelta(0, arguments_json='{"at"'),)),
+        Delta(tool_calls=(ToolCallDelta(0, arguments_json=":1}"), ToolCallDelta(1, "c2", "jump"))),
+    ]
+    assert answer.message.tool_calls == (ToolCall("c1", "look", '{"at":1}'), ToolCall("c2", "jump", "{}"))
+    assert answer.message.reasoning == "hm"
+    assert answer.finish_reason is FinishReason.TOOL_CALLS
+
+
+async def test_a_server_that_answers_whole_is_taken_as_it_is(adapter: OpenAi, upstream: Any) -> None:
+    pieces = await streamed(adapter, upstream, upstream.http(200, upstream.completion("Paris.")))
+
+    assert [type(piece) for piece in pieces] == [Started, Delta, ProviderAnswer]
+
+
+async def test_an_answer_of_nothing_is_an_answer(adapter: OpenAi, upstream: Any) -> None:
+    events = [upstream.chunk(finish_reason="stop"), upstream.done]
+    started, answer = await streamed(adapter, upstream, upstream.streams(events))
+
+    assert started == Started("served-model")
+    assert answer.message.content == ""
+
+
+async def test_an_end_without_its_mark_is_whole_if_the_model_had_finished(adapter: OpenAi, upstream: Any) -> None:
+    *_, answer = await streamed(adapter, upstream, upstream.streams(upstream.paris[:4]))
+    assert isinstance(answer, ProviderAnswer)
+
+
+@pytest.mark.parametrize(
+    ("tail", "words"),
+    [
+        ([], "ends in the middle"),
+        ([b"data: {oops\n\n"], "not valid JSON"),
+        ([b"data: [1]\n\n"], "not a JSON object"),
+        ([{"error": {"message": "overloaded " + CREDENTIAL}}], "is an error"),
+        ([{"choices": ["x"]}], "not an object"),
+        ([{"choices": [{"delta": {"tool_calls": [{"index": 5, "function": {}}]}}]}], "out of order"),
+        ([{"choices": [{"delta": {"tool_calls": ["x"]}}]}], "not an object"),
+        (
+            [{"choices": [{"delta": {"tool_calls": [{"index": 0}]}, "finish_reason": "stop"}]}, b"data: [DONE]\n\n"],
+            "without a name",
+        ),
+    ],
+)
+async def test_what_makes_no_sense_is_a_failure_after_what_did(
+    adapter: OpenAi, upstream: Any, tail: list[Any], words: str
+) -> None:
+    *pieces, failure = await streamed(adapter, upstream, upstream.streams([*upstream.paris[:2], *tail]))
+
+    assert pieces[:2] == [Started("served-model"), Delta("Par")]
+    assert isinstance(failure, ProviderFailure)
+    assert failure.reason is Reason.MALFORMED_RESPONSE
+    assert words in failure.message
+    assert CREDENTIAL not in failure.message
+
+
+async def test_an_answer_that_is_too_large_is_a_failure(adapter: OpenAi, upstream: Any) -> None:
+    *_, failure = await streamed(adapter, upstream, upstream.streams([b"data: " + b"x" * 200_000]))
+
+    assert failure.reason is Reason.MALFORMED_RESPONSE
+
+
+async def test_failures_before_the_first_piece_are_those_of_a_whole_call(adapter: OpenAi, upstream: Any) -> None:
+    busy = upstream.http(503, {"error": {"message": "busy"}}, ["retry-after: 3"])
+    [failure] = await streamed(adapter, upstream, busy)
+
+    assert (failure.reason, failure.http_status, failure.retry_after_seconds) == (Reason.ERROR, 503, 3)
+    assert failure.is_retryable
+    assert [each.reason for each in await streamed(adapter, upstream, upstream.reset)] == [Reason.UNREACHABLE]
+
+
+async def test_silence_between_pieces_is_bounded(adapter: OpenAi, upstream: Any) -> None:
+    *_, failure = await streamed(adapter, upstream, upstream.streams(upstream.paris[:2], stalls=True), silence=0.2)
+
+    assert failure.reason is Reason.TIMEOUT
+
+
+async def test_closing_a_stream_closes_the_connection(adapter: OpenAi, upstream: Any) -> None:
+    step = upstream.streams(upstream.paris[:2], stalls=True)
+    upstream.then(step)
+    async with aclosing(adapter.stream(asked(upstream), total_seconds=60, silence_seconds=60)) as pieces:
+        assert await anext(pieces) == Started("served-model")
+
+    async with asyncio.timeout(5):
+        await step.left.wait()
