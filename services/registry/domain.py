@@ -12,7 +12,7 @@ from hashlib import blake2s
 from typing import Final, TypeAlias
 
 from completions.version import Version as Content
-from kit.errors import Exists, Invalid, NotFound, Violation
+from kit.errors import Conflict, Exists, Invalid, NotFound, Violation
 from kit.ids import is_uid
 from kit.secrets import Secret
 
@@ -309,6 +309,17 @@ class ProviderDraft:
 
 
 @dataclass(frozen=True, slots=True)
+class ProviderChange:
+    """What of a provider is to change; None leaves it as it is."""
+
+    display_name: str | None
+    base_url: str | None
+    changes_credential: bool
+    credential: Secret | None
+    """None, if it is to change, removes the one that is stored."""
+
+
+@dataclass(frozen=True, slots=True)
 class CompletionDraft:
     """A version that is there, by uid or resource name, or a new one."""
 
@@ -451,6 +462,11 @@ def missing(kind: str, name: str) -> NotFound:
     """
     reason = f"{kind.upper().replace(' ', '_')}_NOT_FOUND"
     return NotFound(f"there is no {kind} {name!r}", reason=reason, resource=name)
+
+
+def changed_since(name: str) -> Conflict:
+    """The caller's etag is not that of the resource any more."""
+    return Conflict(f"{name} has changed since it was read; read it again", reason="ETAG_MISMATCH", resource=name)
 
 
 def exists(kind: str, name: str) -> Exists:

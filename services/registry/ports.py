@@ -131,6 +131,10 @@ class Writing(Reading, Protocol):
         """:raises Exists: `PROVIDER_EXISTS`"""
         ...
 
+    async def replace_provider(self, provider: Provider) -> None:
+        """Store another state of a provider that is there."""
+        ...
+
     async def add_version(self, version: Version) -> None: ...
 
     async def add_deployment(self, deployment: Deployment) -> None:

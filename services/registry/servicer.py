@@ -118,6 +118,17 @@ class ProviderServicer(provider_service_pb2_grpc.ProviderServiceServicer):
             providers=map(resources.provider_to_proto, page.items), next_page_token=page.next_token
         )
 
+    async def UpdateProvider(
+        self, request: provider_service_pb2.UpdateProviderRequest, context: Context
+    ) -> provider_pb2.Provider:
+        refuse_nul(request)
+        project, provider = parse(request.provider.name, "projects/*/providers/*", field="provider.name")
+        change = resources.provider_change(request.provider, request.update_mask.paths)
+        written = await self._providers.update_provider(
+            _caller(), project, provider, change, etag=request.provider.etag, is_dry=request.validate_only
+        )
+        return resources.provider_to_proto(_announced(written))
+
 
 class VersionServicer(version_service_pb2_grpc.VersionServiceServicer):
     """The completion configurations."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kit.paging import Page
 from services.registry import domain
@@ -16,7 +16,7 @@ from services.registry.application.access import (
     requested_page,
     reused,
 )
-from services.registry.domain import Caller, Provider, ProviderDraft, Record, missing
+from services.registry.domain import Caller, Provider, ProviderChange, ProviderDraft, Record, missing
 from services.registry.ports import Clock, NewUid, Store, UrlCheck, Vault, Write
 
 _CREATE = "CreateProvider"
@@ -66,6 +66,49 @@ class Providers:
             await remember(tx, write, _CREATE, project, uid, now)
             await tx.announce([provider])
         return Written(provider, 0 if write.is_dry else tx.sequence)
+
+    async def update_provider(
+        self,
+        caller: Caller,
+        project_segment: str,
+        segment: str,
+        change: ProviderChange,
+        *,
+        etag: str,
+        is_dry: bool = False,
+    ) -> Written[Provider]:
+        """
+        :param etag: the provider's as the caller knows it; empty for whatever it is now
+        :raises NotFound: `PROVIDER_NOT_FOUND`
+        :raises Conflict: `ETAG_MISMATCH`
+        :raises Invalid: as :meth:`create_provider`
+        """
+        async with self.store.writing(is_dry=is_dry) as tx:
+            project = await find_project(tx, caller, project_segment)
+            found = await tx.provider(project, segment)
+            if found is None:
+                raise missing("provider", f"projects/{project_segment}/providers/{segment}")
+            if etag and etag != found.record.etag(found.uid):
+                raise domain.changed_since(found.name)
+            changed = self._changed(found, change)
+            if changed == found:
+                return Written(found, found.record.changed_in)
+            record = replace(found.record, updated_at=self.now(), changed_in=tx.sequence)
+            changed = replace(changed, record=record)
+            await tx.replace_provider(changed)
+            await tx.announce([changed])
+        return Written(changed, 0 if is_dry else tx.sequence)
+
+    def _changed(self, provider: Provider, change: ProviderChange) -> Provider:
+        base_url, envelope = provider.base_url, provider.envelope
+        if change.base_url is not None:
+            base_url = domain.base_url(provider.kind, change.base_url)
+            self.check_url(base_url, field="provider.base_url")
+        if change.changes_credential:
+            new = change.credential
+            envelope = None if new is None else self.vault.seal(new, provider=provider.uid)
+        name = provider.display_name if change.display_name is None else change.display_name or provider.slug
+        return replace(provider, display_name=name, base_url=base_url, envelope=envelope)
 
     def _check_same_credential(self, provider: Provider, draft: ProviderDraft) -> None:
         # A credential is in no fingerprint: a hash of it would be a way to guess it.

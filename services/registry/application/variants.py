@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from completions.version import Version as Content
-from kit.errors import Conflict, Invalid, NotFound, Violation
+from kit.errors import Invalid, NotFound, Violation
 from services.registry import domain
 from services.registry.application.access import Written, caller_name, find_project
 from services.registry.application.versions import completed, put
@@ -72,11 +72,7 @@ class Variants:
             if deployment is None:
                 raise missing("deployment", f"{project.name}/deployments/{name[1]}")
             if etag and etag != deployment.record.etag(deployment.uid):
-                raise Conflict(
-                    f"{deployment.name} has changed since it was read; read it again",
-                    reason="ETAG_MISMATCH",
-                    resource=deployment.name,
-                )
+                raise domain.changed_since(deployment.name)
             base = _pointed_to(deployment, alias or domain.LIVE)
             former = _find(deployment, base, name[2])
             variant, used = await self._changed(tx, deployment, former, change, content)

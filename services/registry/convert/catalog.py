@@ -39,9 +39,12 @@ def catalog_entries(thing: Thing) -> list[tuple[str, bytes | None]]:
         case Project():
             return [_packed(_project(thing))]
         case Provider():
-            credential = pb.CatalogCredential(provider=thing.uid, envelope=thing.envelope or b"")
-            entry = pb.CatalogEntry(key=f"{CREDENTIAL_PREFIX}{thing.uid}", credential=credential)
-            return [_packed(_provider(thing)), *([] if thing.envelope is None else [_packed(entry)])]
+            key = f"{CREDENTIAL_PREFIX}{thing.uid}"
+            if thing.envelope is None:
+                # It may have had one before.
+                return [_packed(_provider(thing)), (key, None)]
+            credential = pb.CatalogCredential(provider=thing.uid, envelope=thing.envelope)
+            return [_packed(_provider(thing)), _packed(pb.CatalogEntry(key=key, credential=credential))]
         case Version():
             version = pb.CatalogVersion(project=thing.project.uid, version=catalog_version(thing))
             return [_packed(pb.CatalogEntry(key=version_key(thing), version=version))]

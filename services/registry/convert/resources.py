@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 
 from kit.secrets import Secret
 from services.registry import domain
@@ -23,6 +24,7 @@ from services.registry.domain import (
     Project,
     ProjectDraft,
     Provider,
+    ProviderChange,
     ProviderDraft,
     ProviderKind,
     Recommendation,
@@ -78,12 +80,32 @@ def project_to_proto(project: Project) -> project_pb2.Project:
 
 
 def provider_draft(slug: str, provider: provider_pb2.Provider) -> ProviderDraft:
-    """What CreateProvider is given."""
+    """What CreateProvider is given.
+
+    :raises Invalid: `PROVIDER_KIND_REQUIRED`
+    """
+    if provider.kind == provider_pb2.PROVIDER_KIND_UNSPECIFIED:
+        raise violated("PROVIDER_KIND_REQUIRED", "provider.kind", "is required")
     return ProviderDraft(
         slug=slug,
         kind=PROVIDER_KINDS[provider.kind],
         display_name=provider.display_name,
         base_url=provider.base_url,
+        credential=Secret(provider.credential) if provider.credential else None,
+    )
+
+
+def provider_change(provider: provider_pb2.Provider, paths: Sequence[str]) -> ProviderChange:
+    """What UpdateProvider is to change.
+
+    :param paths: as :func:`variant_change`
+    :raises Invalid: `UPDATE_MASK_INVALID`
+    """
+    named = _named(provider, paths, ("display_name", "base_url", "credential"))
+    return ProviderChange(
+        display_name=provider.display_name if "display_name" in named else None,
+        base_url=provider.base_url if "base_url" in named else None,
+        changes_credential="credential" in named,
         credential=Secret(provider.credential) if provider.credential else None,
     )
 
@@ -155,10 +177,8 @@ def variant_change(variant: deployment_pb2.Variant, paths: Sequence[str]) -> Var
     :param paths: of the update mask; none means whatever has a value
     :raises Invalid: `UPDATE_MASK_INVALID` for a path that is none, or one whose value is needed and absent
     """
-    if unknown := [path for path in paths if path not in _CHANGEABLE]:
-        raise violated("UPDATE_MASK_INVALID", "update_mask", f"has {unknown[0]!r}; there are {', '.join(_CHANGEABLE)}")
+    named = _named(variant, paths, _CHANGEABLE)
     given = {descriptor.name for descriptor, _ in variant.ListFields()}
-    named = [path for path in _CHANGEABLE if (path in paths if paths else path in given)]
     for path in named:
         if path not in given and path not in ("display_name", "notes"):
             raise violated("UPDATE_MASK_INVALID", "update_mask", f"names {path!r}, which has no value")
@@ -169,6 +189,14 @@ def variant_change(variant: deployment_pb2.Variant, paths: Sequence[str]) -> Var
         weight=variant.weight if "weight" in named else None,
         serving=_serving_draft(variant, "variant") if any(each in named for each in _SERVINGS) else None,
     )
+
+
+def _named(message: Message, paths: Sequence[str], changeable: Sequence[str]) -> list[str]:
+    """What an update is to change: what its mask names, else what has a value."""
+    if unknown := [path for path in paths if path not in changeable]:
+        raise violated("UPDATE_MASK_INVALID", "update_mask", f"has {unknown[0]!r}; there are {', '.join(changeable)}")
+    given = {descriptor.name for descriptor, _ in message.ListFields()}
+    return [path for path in changeable if (path in paths if paths else path in given)]
 
 
 def deployment_to_proto(deployment: Deployment) -> deployment_pb2.Deployment:

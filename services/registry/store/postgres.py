@@ -163,6 +163,14 @@ class PostgresWriting(PostgresReading):
             exists("provider", provider.name),
         )
 
+    async def replace_provider(self, provider: Provider) -> None:
+        """Store another state of it."""
+        table = tables.providers
+        values = {"display_name": provider.display_name, "base_url": provider.base_url, "envelope": provider.envelope}
+        await self._session.execute(
+            update(table).where(table.c.uid == provider.uid).values(**values, **rows.record_values(provider.record))
+        )
+
     async def add_version(self, version: Version) -> None:
         """Store it."""
         await self._insert(

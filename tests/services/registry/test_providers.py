@@ -135,3 +135,60 @@ async def test_a_dry_run_answers_what_would_be_and_writes_nothing(registry: Any,
 
     assert made.name == f"projects/{shop.project}/providers/llm"
     assert await state_of(registry.url) == before
+
+
+def update(name: str, *paths: str, **fields: Any) -> pb.UpdateProviderRequest:
+    request = pb.UpdateProviderRequest(provider=provider_pb2.Provider(name=name, **fields))
+    request.update_mask.paths.extend(paths)
+    return request
+
+
+async def test_an_update_changes_what_has_a_value(registry: Any, shop: Any, keyring: str) -> None:
+    made = await shop.call("CreateProvider", request(shop.project, credential="sk-old"))
+    changed = await shop.call(
+        "UpdateProvider", update(made.name, base_url="https://eu.example.com/v1", credential="sk-new", etag=made.etag)
+    )
+
+    assert (changed.base_url, changed.display_name, changed.has_credential) == (
+        "https://eu.example.com/v1",
+        "llm",
+        True,
+    )
+    assert changed.etag != made.etag
+    assert await shop.call("GetProvider", pb.GetProviderRequest(name=made.name)) == changed
+    await registry.catalog.reach(shop.sequence)
+    view = registry.catalog.usable_view()
+    assert view.provider(made.uid).base_url == "https://eu.example.com/v1"
+    envelope = Envelope.from_bytes(view.credential(made.uid).envelope)
+    assert open_envelope(Keyring.parse(keyring), envelope, context=made.uid.encode()).reveal() == "sk-new"
+
+
+async def test_a_credential_that_the_mask_names_and_the_update_lacks_is_removed(registry: Any, shop: Any) -> None:
+    made = await shop.call("CreateProvider", request(shop.project, credential="sk-old"))
+    changed = await shop.call("UpdateProvider", update(made.name, "credential"))
+
+    assert not changed.has_credential
+    await registry.catalog.reach(shop.sequence)
+    assert registry.catalog.usable_view().credential(made.uid) is None
+
+
+async def test_an_update_that_changes_nothing_writes_nothing(registry: Any, shop: Any, state_of: Any) -> None:
+    made = await shop.call("CreateProvider", request(shop.project))
+    before = await state_of(registry.url)
+    dry = update(made.name, display_name="other")
+    dry.validate_only = True
+
+    assert await shop.call("UpdateProvider", update(made.name, display_name="llm")) == made
+    assert (await shop.call("UpdateProvider", dry)).display_name == "other"
+    assert await state_of(registry.url) == before
+
+
+async def test_bad_updates_are_refused(shop: Any) -> None:
+    made = await shop.call("CreateProvider", request(shop.project))
+    for bad, reason in (
+        (update(made.name, base_url="http://127.0.0.1/v1"), "EGRESS_URL_INVALID"),
+        (update(made.name, "kind"), "UPDATE_MASK_INVALID"),
+        (update(made.name, display_name="x", etag="old"), "ETAG_MISMATCH"),
+        (update(f"projects/{shop.project}/providers/nope", display_name="x"), "PROVIDER_NOT_FOUND"),
+    ):
+        assert (await shop.fails("UpdateProvider", bad)).reason == reason

@@ -73,12 +73,15 @@ def named_requests(project: str, ids: dict[str, str]) -> dict[str, Any]:
     put_version.version.provider, put_version.version.model = "main", "m"
     create_deployment = deployment_service_pb2.CreateDeploymentRequest(parent=parent, deployment_id="other")
     create_deployment.deployment.kind = deployment_pb2.DEPLOYMENT_KIND_COMPLETION
+    update_provider = provider_service_pb2.UpdateProviderRequest()
+    update_provider.provider.name, update_provider.provider.display_name = f"{parent}/providers/main", "x"
     update_variant = deployment_service_pb2.UpdateVariantRequest()
     update_variant.variant.name, update_variant.variant.weight = f"{parent}/deployments/helper/variants/variant-1", 1
     return {
         "GetProject": project_service_pb2.GetProjectRequest(name=parent),
         "CreateProvider": create_provider,
         "GetProvider": provider_service_pb2.GetProviderRequest(name=f"{parent}/providers/{ids['provider']}"),
+        "UpdateProvider": update_provider,
         "ListProviders": provider_service_pb2.ListProvidersRequest(parent=parent),
         "PutVersion": put_version,
         "GetVersion": version_service_pb2.GetVersionRequest(name=f"{parent}/versions/{ids['version']}"),
@@ -109,7 +112,7 @@ async def test_another_project_is_not_found_by_any_rpc_in_the_words_for_one_that
     }
     project = await shop.call("GetProject", project_service_pb2.GetProjectRequest(name=f"projects/{shop.project}"))
     # RegisterModel is for services, which see every project.
-    naming = {m.name for m in methods if {"name", "parent", "variant"} & set(m.input_type.fields_by_name)}
+    naming = {m.name for m in methods if {"name", "parent", "variant", "provider"} & set(m.input_type.fields_by_name)}
     naming.remove("RegisterModel")
     assert naming == set(named_requests("x", ids))
     before = await state_of(registry.url)

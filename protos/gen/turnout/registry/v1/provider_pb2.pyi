@@ -63,7 +63,7 @@ class Provider(_message.Message):
     uid: _builtins.str
     """uid is the typed id `prv_…`. Output only."""
     kind: Global___ProviderKind.ValueType
-    """kind is the wire contract. Required."""
+    """kind is the wire contract; for ever. Required of a new provider."""
     display_name: _builtins.str
     """display_name is free text for people. Empty means the slug."""
     base_url: _builtins.str

@@ -24,11 +24,12 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from turnout.options.v1 import options_pb2 as turnout_dot_options_dot_v1_dot_options__pb2
 from turnout.registry.v1 import provider_pb2 as turnout_dot_registry_dot_v1_dot_provider__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*turnout/registry/v1/provider_service.proto\x12\x13turnout.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a turnout/options/v1/options.proto\x1a\"turnout/registry/v1/provider.proto\"\xe1\x01\n\x15\x43reateProviderRequest\x12\x1a\n\x06parent\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12;\n\x0bprovider_id\x18\x02 \x01(\tB&\xbaH#r!\x18?2\x1d^[a-z0-9_-]*[a-z][a-z0-9_-]*$\x12\x37\n\x08provider\x18\x03 \x01(\x0b\x32\x1d.turnout.registry.v1.ProviderB\x06\xbaH\x03\xc8\x01\x01\x12\x1f\n\nrequest_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\".\n\x12GetProviderRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\"l\n\x14ListProvidersRequest\x12\x1a\n\x06parent\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"b\n\x15ListProvidersResponse\x12\x30\n\tproviders\x18\x01 \x03(\x0b\x32\x1d.turnout.registry.v1.Provider\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xf5\x03\n\x0fProviderService\x12\xa4\x01\n\x0e\x43reateProvider\x12*.turnout.registry.v1.CreateProviderRequest\x1a\x1d.turnout.registry.v1.Provider\"G\xca\xdb\x18\x10\n\x0eregistry:write\x82\xd3\xe4\x93\x02-\"!/v1/{parent=projects/*}/providers:\x08provider\x12\x93\x01\n\x0bGetProvider\x12\'.turnout.registry.v1.GetProviderRequest\x1a\x1d.turnout.registry.v1.Provider\"<\xca\xdb\x18\x0f\n\rregistry:read\x82\xd3\xe4\x93\x02#\x12!/v1/{name=projects/*/providers/*}\x12\xa4\x01\n\rListProviders\x12).turnout.registry.v1.ListProvidersRequest\x1a*.turnout.registry.v1.ListProvidersResponse\"<\xca\xdb\x18\x0f\n\rregistry:read\x82\xd3\xe4\x93\x02#\x12!/v1/{parent=projects/*}/providersb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*turnout/registry/v1/provider_service.proto\x12\x13turnout.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a turnout/options/v1/options.proto\x1a\"turnout/registry/v1/provider.proto\"\xe1\x01\n\x15\x43reateProviderRequest\x12\x1a\n\x06parent\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12;\n\x0bprovider_id\x18\x02 \x01(\tB&\xbaH#r!\x18?2\x1d^[a-z0-9_-]*[a-z][a-z0-9_-]*$\x12\x37\n\x08provider\x18\x03 \x01(\x0b\x32\x1d.turnout.registry.v1.ProviderB\x06\xbaH\x03\xc8\x01\x01\x12\x1f\n\nrequest_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\".\n\x12GetProviderRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\"l\n\x14ListProvidersRequest\x12\x1a\n\x06parent\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"b\n\x15ListProvidersResponse\x12\x30\n\tproviders\x18\x01 \x03(\x0b\x32\x1d.turnout.registry.v1.Provider\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x98\x01\n\x15UpdateProviderRequest\x12\x37\n\x08provider\x18\x01 \x01(\x0b\x32\x1d.turnout.registry.v1.ProviderB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\x32\xa5\x05\n\x0fProviderService\x12\xa4\x01\n\x0e\x43reateProvider\x12*.turnout.registry.v1.CreateProviderRequest\x1a\x1d.turnout.registry.v1.Provider\"G\xca\xdb\x18\x10\n\x0eregistry:write\x82\xd3\xe4\x93\x02-\"!/v1/{parent=projects/*}/providers:\x08provider\x12\x93\x01\n\x0bGetProvider\x12\'.turnout.registry.v1.GetProviderRequest\x1a\x1d.turnout.registry.v1.Provider\"<\xca\xdb\x18\x0f\n\rregistry:read\x82\xd3\xe4\x93\x02#\x12!/v1/{name=projects/*/providers/*}\x12\xa4\x01\n\rListProviders\x12).turnout.registry.v1.ListProvidersRequest\x1a*.turnout.registry.v1.ListProvidersResponse\"<\xca\xdb\x18\x0f\n\rregistry:read\x82\xd3\xe4\x93\x02#\x12!/v1/{parent=projects/*}/providers\x12\xad\x01\n\x0eUpdateProvider\x12*.turnout.registry.v1.UpdateProviderRequest\x1a\x1d.turnout.registry.v1.Provider\"P\xca\xdb\x18\x10\n\x0eregistry:write\x82\xd3\xe4\x93\x02\x36\x32*/v1/{provider.name=projects/*/providers/*}:\x08providerb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,20 +52,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTPROVIDERSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_LISTPROVIDERSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTPROVIDERSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_UPDATEPROVIDERREQUEST'].fields_by_name['provider']._loaded_options = None
+  _globals['_UPDATEPROVIDERREQUEST'].fields_by_name['provider']._serialized_options = b'\272H\003\310\001\001'
   _globals['_PROVIDERSERVICE'].methods_by_name['CreateProvider']._loaded_options = None
   _globals['_PROVIDERSERVICE'].methods_by_name['CreateProvider']._serialized_options = b'\312\333\030\020\n\016registry:write\202\323\344\223\002-\"!/v1/{parent=projects/*}/providers:\010provider'
   _globals['_PROVIDERSERVICE'].methods_by_name['GetProvider']._loaded_options = None
   _globals['_PROVIDERSERVICE'].methods_by_name['GetProvider']._serialized_options = b'\312\333\030\017\n\rregistry:read\202\323\344\223\002#\022!/v1/{name=projects/*/providers/*}'
   _globals['_PROVIDERSERVICE'].methods_by_name['ListProviders']._loaded_options = None
   _globals['_PROVIDERSERVICE'].methods_by_name['ListProviders']._serialized_options = b'\312\333\030\017\n\rregistry:read\202\323\344\223\002#\022!/v1/{parent=projects/*}/providers'
-  _globals['_CREATEPROVIDERREQUEST']._serialized_start=197
-  _globals['_CREATEPROVIDERREQUEST']._serialized_end=422
-  _globals['_GETPROVIDERREQUEST']._serialized_start=424
-  _globals['_GETPROVIDERREQUEST']._serialized_end=470
-  _globals['_LISTPROVIDERSREQUEST']._serialized_start=472
-  _globals['_LISTPROVIDERSREQUEST']._serialized_end=580
-  _globals['_LISTPROVIDERSRESPONSE']._serialized_start=582
-  _globals['_LISTPROVIDERSRESPONSE']._serialized_end=680
-  _globals['_PROVIDERSERVICE']._serialized_start=683
-  _globals['_PROVIDERSERVICE']._serialized_end=1184
+  _globals['_PROVIDERSERVICE'].methods_by_name['UpdateProvider']._loaded_options = None
+  _globals['_PROVIDERSERVICE'].methods_by_name['UpdateProvider']._serialized_options = b'\312\333\030\020\n\016registry:write\202\323\344\223\00262*/v1/{provider.name=projects/*/providers/*}:\010provider'
+  _globals['_CREATEPROVIDERREQUEST']._serialized_start=231
+  _globals['_CREATEPROVIDERREQUEST']._serialized_end=456
+  _globals['_GETPROVIDERREQUEST']._serialized_start=458
+  _globals['_GETPROVIDERREQUEST']._serialized_end=504
+  _globals['_LISTPROVIDERSREQUEST']._serialized_start=506
+  _globals['_LISTPROVIDERSREQUEST']._serialized_end=614
+  _globals['_LISTPROVIDERSRESPONSE']._serialized_start=616
+  _globals['_LISTPROVIDERSRESPONSE']._serialized_end=714
+  _globals['_UPDATEPROVIDERREQUEST']._serialized_start=717
+  _globals['_UPDATEPROVIDERREQUEST']._serialized_end=869
+  _globals['_PROVIDERSERVICE']._serialized_start=872
+  _globals['_PROVIDERSERVICE']._serialized_end=1549
 # @@protoc_insertion_point(module_scope)

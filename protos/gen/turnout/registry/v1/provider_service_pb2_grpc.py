@@ -51,6 +51,11 @@ class ProviderServiceStub:
                 request_serializer=turnout_dot_registry_dot_v1_dot_provider__service__pb2.ListProvidersRequest.SerializeToString,
                 response_deserializer=turnout_dot_registry_dot_v1_dot_provider__service__pb2.ListProvidersResponse.FromString,
                 _registered_method=True)
+        self.UpdateProvider = channel.unary_unary(
+                '/turnout.registry.v1.ProviderService/UpdateProvider',
+                request_serializer=turnout_dot_registry_dot_v1_dot_provider__service__pb2.UpdateProviderRequest.SerializeToString,
+                response_deserializer=turnout_dot_registry_dot_v1_dot_provider__pb2.Provider.FromString,
+                _registered_method=True)
 
 
 class ProviderServiceServicer:
@@ -78,6 +83,14 @@ class ProviderServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateProvider(self, request, context):
+        """UpdateProvider changes a provider for every version that names it: where it is, its credential, its display name.
+        Fails with NOT_FOUND `PROVIDER_NOT_FOUND`; ABORTED `ETAG_MISMATCH` if it changed since it was read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ProviderServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -95,6 +108,11 @@ def add_ProviderServiceServicer_to_server(servicer, server):
                     servicer.ListProviders,
                     request_deserializer=turnout_dot_registry_dot_v1_dot_provider__service__pb2.ListProvidersRequest.FromString,
                     response_serializer=turnout_dot_registry_dot_v1_dot_provider__service__pb2.ListProvidersResponse.SerializeToString,
+            ),
+            'UpdateProvider': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateProvider,
+                    request_deserializer=turnout_dot_registry_dot_v1_dot_provider__service__pb2.UpdateProviderRequest.FromString,
+                    response_serializer=turnout_dot_registry_dot_v1_dot_provider__pb2.Provider.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -179,6 +197,33 @@ class ProviderService:
             '/turnout.registry.v1.ProviderService/ListProviders',
             turnout_dot_registry_dot_v1_dot_provider__service__pb2.ListProvidersRequest.SerializeToString,
             turnout_dot_registry_dot_v1_dot_provider__service__pb2.ListProvidersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateProvider(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.registry.v1.ProviderService/UpdateProvider',
+            turnout_dot_registry_dot_v1_dot_provider__service__pb2.UpdateProviderRequest.SerializeToString,
+            turnout_dot_registry_dot_v1_dot_provider__pb2.Provider.FromString,
             options,
             channel_credentials,
             insecure,
