@@ -1,0 +1,40 @@
+"""API keys. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from services.registry.domain.access import Project, Record, key_name
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """Who may call."""
+
+    uid: str
+    project: Project | None
+    """None for keys of the installation."""
+    display_name: str
+    scopes: tuple[str, ...]
+    secret_hash: bytes = field(repr=False)
+    creator: str
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    record: Record
+    bootstrap: str = ""
+    """The setting that it comes from; empty for keys that were created by a call."""
+
+    @property
+    def name(self) -> str:
+        """The resource name."""
+        return key_name(self.project, self.uid)
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKeyDraft:
+    """A key to be made."""
+
+    display_name: str
+    scopes: tuple[str, ...]
+    expires_at: datetime | None
