@@ -1,0 +1,72 @@
+"""Which models a project's keys may call: answered from the local view, so that listing waits for nobody."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from catalog import targets
+from catalog.view import Deployment, DeploymentKind, Project, View
+from kit.errors import Invalid, NotFound, Violation
+from services.gateway.domain import MODEL_PREFIX, Model, deployment_of
+from services.gateway.ports import Views
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The deployments of a project that answer completions, as models."""
+
+    catalog: Views
+
+    def list_models(self, tenant: str) -> list[Model]:
+        """All of them, by name; the alias `live` is the name alone.
+
+        :param tenant: uid of the project whose key asks
+        :raises Invalid: `TARGET_NEEDS_PROJECT` for a platform key
+        :raises NotFound: `PROJECT_NOT_FOUND`
+        """
+        view = self.catalog.usable_view()
+        project = _project(view, tenant)
+        found = (
+            thing
+            for thing in view.things.values()
+            if isinstance(thing, Deployment)
+            and thing.project == project.uid
+            and thing.kind is DeploymentKind.COMPLETION
+        )
+        return [
+            _model(project, deployment, alias)
+            for deployment in sorted(found, key=lambda deployment: deployment.slug)
+            for alias in sorted(deployment.aliases, key=lambda alias: (alias != targets.LIVE, alias))
+        ]
+
+    def get_model(self, tenant: str, model_id: str) -> Model:
+        """The one that `model_id` means in a call.
+
+        :raises NotFound: `MODEL_NOT_FOUND`, `DEPLOYMENT_NOT_FOUND`, `ALIAS_NOT_FOUND`, `PROJECT_NOT_FOUND`
+        :raises Invalid: `TARGET_NEEDS_PROJECT` for a platform key that names none
+        """
+        target = targets.resolve(self.catalog.usable_view(), deployment_of(model_id), tenant=tenant)
+        if target.deployment.kind is not DeploymentKind.COMPLETION:
+            raise NotFound(
+                f"the deployment {target.deployment.slug!r} answers no completions",
+                reason="MODEL_NOT_FOUND",
+                violations=(Violation("model", "must name a deployment of completions"),),
+            )
+        return _model(target.project, target.deployment, target.alias)
+
+
+def _project(view: View, tenant: str) -> Project:
+    if not tenant:
+        raise Invalid(
+            "a platform key belongs to no project and has no models; use a key of a project",
+            reason="TARGET_NEEDS_PROJECT",
+        )
+    project = view.project(tenant)
+    if project is None:
+        raise NotFound("the project of this key is gone", reason="PROJECT_NOT_FOUND")
+    return project
+
+
+def _model(project: Project, deployment: Deployment, alias: str) -> Model:
+    name = deployment.slug if alias == targets.LIVE else f"{deployment.slug}:{alias}"
+    return Model(MODEL_PREFIX + name, project.slug)

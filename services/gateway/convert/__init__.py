@@ -1,0 +1,1 @@
+"""OpenAI's wire format to our contracts and back. Pure."""

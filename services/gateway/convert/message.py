@@ -1,0 +1,174 @@
+"""OpenAI's messages to ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from kit.json import Json
+from services.gateway.convert import refusal
+from turnout.chat.v1 import message_pb2
+from turnout.executor.v1 import execution_service_pb2 as pb
+
+ROLES: Final = {
+    "system": message_pb2.ROLE_SYSTEM,
+    "developer": message_pb2.ROLE_DEVELOPER,
+    "user": message_pb2.ROLE_USER,
+    "assistant": message_pb2.ROLE_ASSISTANT,
+    "tool": message_pb2.ROLE_TOOL,
+}
+
+
+def add_messages(run: pb.RunRequest, value: Json) -> None:
+    """Add all of a body's `messages` to the call.
+
+    :raises Invalid: naming the path of what is wrong, such as `messages[2].content[0].type`
+    """
+    if not isinstance(value, list):
+        raise refusal.wrong_type("messages", "an array of messages", value)
+    add = run.messages.add
+    for index, each in enumerate(value):
+        _fill(add(), each, index)
+
+
+def _fill(message: message_pb2.Message, value: Json, index: int) -> None:
+    if not isinstance(value, dict):
+        raise refusal.wrong_type(f"messages[{index}]", "an object", value)
+    role = value.get("role")
+    number = ROLES.get(role) if isinstance(role, str) else None
+    if number is None:
+        raise _wrong_role(role, index)
+    message.role = number
+    for name, given in value.items():
+        if given is None or name == "role":
+            continue
+        take = _FIELDS.get(name)
+        if take is not None:
+            take(message, given, index)
+        elif given not in ([], {}, ""):
+            # An empty list of annotations and the like come back with a message that was an answer before.
+            raise refusal.unsupported(f"messages[{index}].{name}", "is not taken by this endpoint")
+    if number == message_pb2.ROLE_TOOL and not message.tool_call_id:
+        raise refusal.missing(f"messages[{index}].tool_call_id", "must name the call that a tool message answers")
+
+
+def _wrong_role(role: Json, index: int) -> Exception:
+    path = f"messages[{index}].role"
+    if role is None:
+        return refusal.missing(path, f"must be one of {', '.join(ROLES)}")
+    if not isinstance(role, str):
+        return refusal.wrong_type(path, "a string", role)
+    return refusal.wrong_value(path, f"must be one of {', '.join(ROLES)}")
+
+
+def _content(message: message_pb2.Message, value: Json, index: int) -> None:
+    if isinstance(value, str):
+        message.content = value
+        return
+    path = f"messages[{index}].content"
+    if not isinstance(value, list):
+        raise refusal.wrong_type(path, "a string or an array of parts", value)
+    for number, part in enumerate(value):
+        _part(message, part, f"{path}[{number}]")
+    if len(message.parts) == 1 and message.parts[0].WhichOneof("kind") == "text":
+        # The same to every model, and servers that know no parts understand it.
+        message.content = message.parts[0].text
+        del message.parts[:]
+
+
+def _part(message: message_pb2.Message, value: Json, path: str) -> None:
+    if not isinstance(value, dict):
+        raise refusal.wrong_type(path, "an object", value)
+    kind = value.get("type")
+    if kind == "text":
+        message.parts.add(text=_member(value, "text", path))
+        _refuse_others(value, ("type", "text"), path)
+    elif kind == "image_url":
+        _image(message, value, path)
+        _refuse_others(value, ("type", "image_url"), path)
+    elif kind == "refusal":
+        message.parts.add(text=_member(value, "refusal", path))
+        _refuse_others(value, ("type", "refusal"), path)
+    elif kind is None:
+        raise refusal.missing(f"{path}.type", "must be text or image_url")
+    else:
+        raise refusal.wrong_value(f"{path}.type", "must be text or image_url")
+
+
+def _image(message: message_pb2.Message, value: dict[str, Json], path: str) -> None:
+    path = f"{path}.image_url"
+    image = value.get("image_url")
+    if not isinstance(image, dict):
+        raise refusal.wrong_type(path, "an object with a url", image)
+    url, detail = _member(image, "url", path), image.get("detail")
+    if not url:
+        raise refusal.missing(f"{path}.url", "must be an https address or a data: URL")
+    if detail not in (None, "auto", "low", "high"):
+        raise refusal.wrong_value(f"{path}.detail", "must be auto, low or high")
+    _refuse_others(image, ("url", "detail"), path)
+    message.parts.add(image=message_pb2.Image(url=url, detail=detail if isinstance(detail, str) else ""))
+
+
+def _name(message: message_pb2.Message, value: Json, index: int) -> None:
+    message.name = refusal.text(f"messages[{index}].name", value)
+
+
+def _tool_call_id(message: message_pb2.Message, value: Json, index: int) -> None:
+    message.tool_call_id = refusal.text(f"messages[{index}].tool_call_id", value)
+
+
+def _reasoning(message: message_pb2.Message, value: Json, index: int) -> None:
+    message.reasoning = refusal.text(f"messages[{index}].reasoning_content", value)
+
+
+def _refusal(message: message_pb2.Message, value: Json, index: int) -> None:
+    text = refusal.text(f"messages[{index}].refusal", value)
+    # What the model said instead of an answer is what it said.
+    if not message.content and not message.parts:
+        message.content = text
+
+
+def _tool_calls(message: message_pb2.Message, value: Json, index: int) -> None:
+    path = f"messages[{index}].tool_calls"
+    if not isinstance(value, list):
+        raise refusal.wrong_type(path, "an array of tool calls", value)
+    for number, each in enumerate(value):
+        at = f"{path}[{number}]"
+        if not isinstance(each, dict):
+            raise refusal.wrong_type(at, "an object", each)
+        if each.get("type", "function") != "function":
+            raise refusal.wrong_value(f"{at}.type", "must be function")
+        function = each.get("function")
+        if not isinstance(function, dict):
+            raise refusal.wrong_type(f"{at}.function", "an object", function)
+        # `index` is what a call pieced together from a stream still carries.
+        _refuse_others(each, ("id", "type", "function", "index"), at)
+        _refuse_others(function, ("name", "arguments"), f"{at}.function")
+        message.tool_calls.add(
+            id=_member(each, "id", at),
+            tool=_member(function, "name", f"{at}.function"),
+            arguments_json=_member(function, "arguments", f"{at}.function"),
+        )
+
+
+def _member(value: dict[str, Json], name: str, path: str) -> str:
+    member = value.get(name)
+    if member is None:
+        raise refusal.missing(f"{path}.{name}", "must be given")
+    return refusal.text(f"{path}.{name}", member)
+
+
+def _refuse_others(value: dict[str, Json], known: tuple[str, ...], path: str) -> None:
+    for name, member in value.items():
+        if name not in known and member is not None:
+            raise refusal.unsupported(f"{path}.{name}", "is not taken by this endpoint")
+
+
+_FIELDS: Final[dict[str, Callable[[message_pb2.Message, Json, int], None]]] = {
+    "content": _content,
+    "name": _name,
+    "tool_calls": _tool_calls,
+    "tool_call_id": _tool_call_id,
+    "refusal": _refusal,
+    "reasoning_content": _reasoning,
+}

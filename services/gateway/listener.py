@@ -1,0 +1,337 @@
+"""The HTTP server: its bounds, its traces and its end. What is answered is the servicers' matter."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from opentelemetry.trace import Span, StatusCode
+
+from kit.errors import AppError, CannotStart, Deadline, Invalid, NotFound, Unavailable, Violation
+from kit.telemetry import TraceContext, Tracing, log_trace_id, parse_traceparent, place_of
+from services.gateway.convert import failure
+from services.gateway.convert.failure import Failure
+
+log = logging.getLogger(__name__)
+
+SERVER: Final = "turnout"
+JSON: Final = "application/json"
+
+_MAX_HEADERS: Final = 100
+_BACKLOG: Final = 1024
+_BUSY_RETRY_SECONDS: Final = 1.0
+_LAST_WORDS_SECONDS: Final = 0.2
+"""For requests that are told to end because the drain is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerOptions:
+    """How the server behaves."""
+
+    address: str
+    """`host:port`; port 0 picks a free one."""
+    shares_port: bool
+    """Whether other processes listen on the same port (SO_REUSEPORT)."""
+    max_body_bytes: int
+    max_header_bytes: int
+    max_concurrent_requests: int
+    read_timeout_seconds: float
+    keep_alive_seconds: float
+    drain_seconds: float
+
+
+class Visit:
+    """One request while it is answered."""
+
+    __slots__ = ("_listener", "begun", "place", "request")
+
+    def __init__(self, listener: Listener, request: web.BaseRequest, place: TraceContext) -> None:
+        self._listener = listener
+        self.request = request
+        self.place = place
+        """Where in its trace this is: the parent of all that is called for it."""
+        self.begun: web.StreamResponse | None = None
+        """An answer that is on its way in pieces."""
+
+    async def body(self) -> bytes:
+        """All of it.
+
+        :raises Invalid: `BODY_TOO_LARGE`, `BODY_MALFORMED`, `CONTENT_ENCODING_UNSUPPORTED`
+        :raises Deadline: `BODY_TOO_SLOW`
+        """
+        return await _read_body(self.request, self._listener.options)
+
+    async def begin(self, response: web.StreamResponse) -> None:
+        """Send the head of an answer in pieces; from now on a failure cannot change its status."""
+        self._listener.dress(response)
+        self.begun = response
+        await response.prepare(self.request)
+
+    def cut(self) -> None:
+        """Close the connection behind what is written, so that nobody takes a broken answer for a whole one."""
+        if self.request.transport is not None:
+            self.request.transport.close()
+
+
+Handler = Callable[[Visit], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What is served under a path."""
+
+    path: str
+    """With `{name}` at its end if it stands for all paths that begin so."""
+    handlers: Mapping[str, Handler]
+    """By method."""
+    is_probe: bool = False
+    """Whether it is answered however busy the server is, and leaves no trace."""
+
+
+class Listener:
+    """Serves routes."""
+
+    def __init__(self, routes: tuple[Route, ...], tracing: Tracing, options: ListenerOptions) -> None:
+        self.options = options
+        self._routes = {route.path: route for route in routes if not route.path.endswith("}")}
+        self._prefixes = [(route.path[: route.path.index("{")], route) for route in routes if route.path.endswith("}")]
+        self._tracing = tracing
+        self._server = web.Server(
+            self._answer,
+            # A caller who leaves ends the work that is done for it.
+            handler_cancellation=True,
+            access_log=None,
+            auto_decompress=False,
+            keepalive_timeout=options.keep_alive_seconds,
+            max_line_size=options.max_header_bytes,
+            max_field_size=options.max_header_bytes,
+            max_headers=_MAX_HEADERS,
+            logger=_quiet_logger(),
+        )
+        self._sockets: asyncio.Server | None = None
+        self._active = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._stopped_at: float | None = None
+        self.port = 0
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether a stop has begun."""
+        return self._stopped_at is not None
+
+    async def start(self) -> None:
+        """Listen and serve.
+
+        :raises CannotStart: if the address cannot be had
+        """
+        host, _, port = self.options.address.rpartition(":")
+        loop = asyncio.get_running_loop()
+        try:
+            self._sockets = await loop.create_server(
+                self._server,
+                host.strip("[]"),
+                int(port),
+                backlog=_BACKLOG,
+                reuse_port=self.options.shares_port or None,
+            )
+        except OSError as error:
+            raise CannotStart(
+                f"cannot listen on {self.options.address} ({error.strerror or error}): the port is taken or the "
+                "address is not this machine's; set TURNOUT_GATEWAY_LISTEN_ADDRESS"
+            ) from None
+        self.port = self._sockets.sockets[0].getsockname()[1]
+        log.info("listening for HTTP", extra={"port": self.port})
+
+    def stop_accepting(self) -> None:
+        """Take no new connections; what is asked on those that are open is answered, and is the last there."""
+        if self._stopped_at is None:
+            self._stopped_at = asyncio.get_running_loop().time()
+        if self._sockets is not None:
+            self._sockets.close()
+
+    async def drain(self) -> None:
+        """Wait for requests that run until `drain_seconds` after the stop began, then end those that are left."""
+        self.stop_accepting()
+        loop = asyncio.get_running_loop()
+        remaining = (self._stopped_at or 0) + self.options.drain_seconds - loop.time()
+        self._server.pre_shutdown()
+        if self._active:
+            try:
+                await asyncio.wait_for(self._idle.wait(), max(remaining, 0))
+            except TimeoutError:
+                log.warning("requests are cut by the end of the drain", extra={"requests": self._active})
+        await self._server.shutdown(_LAST_WORDS_SECONDS)
+
+    def dress(self, response: web.StreamResponse) -> None:
+        """Add what every answer carries."""
+        response.headers["Server"] = SERVER
+        if self._stopped_at is not None:
+            response.force_close()
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        path = request.raw_path.partition("?")[0]
+        route = self._routes.get(path) or self._route_by_prefix(path)
+        if route is not None and route.is_probe:
+            handler = route.handlers.get(request.method)
+            place = TraceContext("0" * 32, "0" * 16, sampled=False)
+            response = (
+                await handler(Visit(self, request, place))
+                if handler is not None
+                else _failed(failure.failure_of(_wrong_method(route)))
+            )
+            self.dress(response)
+            return response
+        header = request.headers.get("traceparent")
+        parent = parse_traceparent(header) if header else None
+        place = self._tracing.begin(parent)
+        name = f"{request.method} {route.path if route is not None else ''}".rstrip()
+        span = self._tracing.start_server_span(name, place, is_root=parent is None)
+        if span is not None:
+            place = place_of(span)
+        # aiohttp runs each request in a task of its own, so there is nothing to undo.
+        log_trace_id.set(place.trace_id)
+        self._active += 1
+        self._idle.clear()
+        status = failure.CLIENT_LEFT
+        error: BaseException | None = None
+        visit = Visit(self, request, place)
+        try:
+            response = await self._serve(route, visit)
+            status = response.status
+        except AppError as refused:
+            error = refused
+            response = self._fail(visit, failure.failure_of(refused))
+            status = response.status
+        except ConnectionError as left:
+            error = left
+            raise
+        except Exception as bug:
+            # The edge: a bug has an answer too.
+            error = bug
+            log.exception("a request fails with a bug", extra={"error": type(bug).__name__})
+            response = self._fail(visit, failure.internal_error(place.trace_id))
+            status = failure.INTERNAL
+        finally:
+            self._active -= 1
+            if not self._active:
+                self._idle.set()
+            if span is not None:
+                _end_span(span, request, route, status, error)
+        if visit.begun is None:
+            self.dress(response)
+        return response
+
+    async def _serve(self, route: Route | None, visit: Visit) -> web.StreamResponse:
+        if self._active > self.options.max_concurrent_requests:
+            raise Unavailable(
+                "this server answers as many requests as it can; try again in a moment",
+                reason="TOO_MANY_REQUESTS_AT_ONCE",
+                retry_after_seconds=_BUSY_RETRY_SECONDS,
+            )
+        if route is None:
+            raise NotFound(
+                "there is nothing under this address; the API's base URL ends with /v1", reason="URL_NOT_FOUND"
+            )
+        handler = route.handlers.get(visit.request.method)
+        if handler is None:
+            raise _wrong_method(route)
+        return await handler(visit)
+
+    def _fail(self, visit: Visit, failed: Failure) -> web.StreamResponse:
+        if visit.begun is not None:
+            # Its status is gone; all that is left is not to end it well.
+            visit.cut()
+            return visit.begun
+        response = _failed(failed)
+        if not visit.request.content.is_eof():
+            # What is left of the body would be read as the next request's beginning.
+            response.force_close()
+        return response
+
+    def _route_by_prefix(self, path: str) -> Route | None:
+        for prefix, route in self._prefixes:
+            if path.startswith(prefix) and len(path) > len(prefix):
+                return route
+        return None
+
+
+async def _read_body(request: web.BaseRequest, options: ListenerOptions) -> bytes:
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise Invalid("the body must not be compressed", reason="CONTENT_ENCODING_UNSUPPORTED")
+    length, content = request.content_length, request.content
+    if length is not None and length > options.max_body_bytes:
+        raise _too_large(options)
+    if content.is_eof() and (length is not None or not request.can_read_body):
+        # It came with the headers, as most do.
+        return content.read_nowait()
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
+    pieces, size = [], 0
+    try:
+        async with asyncio.timeout(options.read_timeout_seconds):
+            while piece := await content.readany():
+                size += len(piece)
+                if size > options.max_body_bytes:
+                    raise _too_large(options)
+                pieces.append(piece)
+    except TimeoutError:
+        raise Deadline(
+            f"the body did not arrive within {options.read_timeout_seconds:g} seconds", reason="BODY_TOO_SLOW"
+        ) from None
+    except web.RequestPayloadError:
+        raise Invalid("the body does not arrive as HTTP says", reason="BODY_MALFORMED") from None
+    return b"".join(pieces)
+
+
+def _too_large(options: ListenerOptions) -> Invalid:
+    message = f"must be at most {options.max_body_bytes} bytes"
+    return Invalid(f"the body {message}", reason="BODY_TOO_LARGE", violations=(Violation("body", message),))
+
+
+def _wrong_method(route: Route) -> Invalid:
+    allowed = ", ".join(route.handlers)
+    return Invalid(f"this address takes {allowed}", reason="METHOD_NOT_ALLOWED", allow=allowed)
+
+
+def _failed(failed: Failure) -> web.Response:
+    return web.Response(status=failed.status, body=failed.body, headers={"Content-Type": JSON, **failed.headers})
+
+
+def _end_span(
+    span: Span, request: web.BaseRequest, route: Route | None, status: int, error: BaseException | None
+) -> None:
+    attributes: dict[str, Any] = {
+        "http.request.method": request.method,
+        "http.response.status_code": status,
+        "url.path": request.raw_path.partition("?")[0],
+        "url.scheme": "http",
+    }
+    if route is not None:
+        attributes["http.route"] = route.path
+    span.set_attributes(attributes)
+    if error is not None and status != failure.CLIENT_LEFT:
+        # The reason, not the text: a sentence may quote what a caller sent.
+        span.set_attribute("error.type", getattr(error, "reason", type(error).__name__))
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        span.set_status(StatusCode.ERROR)
+    span.end()
+
+
+def _quiet_logger() -> logging.Logger:
+    """aiohttp's own, less what others send: whoever speaks no HTTP to us is no error of ours."""
+    quiet = logging.getLogger(f"{__name__}.protocol")
+    if not quiet.filters:
+        quiet.addFilter(_is_ours)
+    return quiet
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))

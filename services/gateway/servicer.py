@@ -1,0 +1,251 @@
+"""The endpoints: HTTP in, a call by the generated stub, HTTP out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+from urllib.parse import unquote
+
+import grpc
+from aiohttp import web
+
+from catalog.keys import SEQUENCE_HEADER
+from kit import status
+from kit.calls import Call, Method
+from kit.errors import AppError, Deadline, Invalid, Unauthenticated, Unavailable
+from kit.interceptors import Auth
+from services.gateway import domain
+from services.gateway.application import Models
+from services.gateway.convert import answer, failure, request, stream
+from services.gateway.listener import JSON, Visit
+from turnout.executor.v1 import execution_service_pb2 as pb
+from turnout.executor.v1 import execution_service_pb2_grpc as rpc
+
+log = logging.getLogger(__name__)
+
+MODELS_PATH: Final = "/v1/models"
+MODELS_SCOPE: Final = "deployments:run"
+"""Whoever may call a model may know that it is there."""
+
+_PEER: Final = "executor"
+_MAX_FORWARDED: Final = 1024
+_MODELS_SECONDS: Final = 10.0
+_STREAM_HEADERS: Final = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache",
+    # Proxies that collect an answer before they pass it on would make one piece of all.
+    "X-Accel-Buffering": "no",
+}
+
+
+class ChatCompletions:
+    """`POST /v1/chat/completions`.
+
+    :param call_timeout_seconds: bounds calls whose callers name no time-out, and streams as a whole
+    :param unix_seconds: the time
+    """
+
+    def __init__(
+        self,
+        stub: rpc.ExecutionServiceAsyncStub,
+        *,
+        call_timeout_seconds: float,
+        max_body_bytes: int,
+        unix_seconds: Callable[[], float],
+    ) -> None:
+        self._stub = stub
+        self._call_timeout_seconds = call_timeout_seconds
+        self._max_body_bytes = max_body_bytes
+        self._unix_seconds = unix_seconds
+        self._outage = ""
+        """The status with which the executor fails at present; empty while it answers."""
+
+    async def create(self, visit: Visit) -> web.StreamResponse:
+        """Run a completion."""
+        headers = visit.request.headers
+        asked = request.read(
+            await visit.body(), user_agent=headers.get("User-Agent", ""), max_bytes=self._max_body_bytes
+        )
+        metadata = [("traceparent", visit.place.traceparent()), *_forwarded(headers).items()]
+        timeout = domain.timeout_seconds(headers)
+        if asked.is_stream:
+            return await self._stream(visit, asked, metadata, timeout)
+        try:
+            response = await self._stub.Run(asked.run, metadata=metadata, timeout=timeout or self._call_timeout_seconds)
+        except grpc.aio.AioRpcError as failed:
+            raise self._error_of(failed) from None
+        self._answers()
+        body = answer.completion(response, int(self._unix_seconds()))
+        return web.Response(body=body, headers={"Content-Type": JSON, **answer.headers(response)})
+
+    async def _stream(
+        self, visit: Visit, asked: request.Asked, metadata: list[tuple[str, str]], timeout: float | None
+    ) -> web.StreamResponse:
+        # The caller's time-out is how long it waits for a beginning; a stream that flows may take longer.
+        whole = max(timeout or 0.0, self._call_timeout_seconds)
+        call = self._stub.RunStream(pb.RunStreamRequest(run=asked.run), metadata=metadata, timeout=whole)
+        try:
+            started = await self._started(call, timeout)
+            events = stream.Events(started, created=int(self._unix_seconds()), wants_usage=asked.wants_usage)
+            response = web.StreamResponse(headers={**_STREAM_HEADERS, **answer.headers(started)})
+            await visit.begin(response)
+            await response.write(events.start())
+            try:
+                await response.write(await self._pass_on(call, response, events, wants_usage=asked.wants_usage))
+            except AppError as error:
+                log.warning("a stream breaks", extra={"request_id": started.request_id, "reason": error.reason})
+                await response.write(stream.failure(failure.failure_of(error).body))
+                visit.cut()
+            return response
+        finally:
+            # A caller who left, or an answer that is over: either way nobody reads on.
+            call.cancel()
+
+    async def _started(self, call: Any, timeout: float | None) -> pb.RunStarted:
+        """The first event: until it is there, a failure is a status of its own.
+
+        :raises AppError: what the executor answered instead
+        :raises Deadline: `DEADLINE_EXCEEDED` if it takes longer than `timeout` seconds
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                event = await call.read()
+        except grpc.aio.AioRpcError as failed:
+            raise self._error_of(failed) from None
+        except TimeoutError:
+            raise _deadline_passed() from None
+        if event is grpc.aio.EOF or event.WhichOneof("event") != "started":
+            raise _broken()
+        self._answers()
+        started: pb.RunStarted = event.started
+        return started
+
+    async def _pass_on(
+        self, call: Any, response: web.StreamResponse, events: stream.Events, *, wants_usage: bool
+    ) -> bytes:
+        """Write what comes, as fast as the caller takes it; the last events are returned.
+
+        :raises AppError: if the stream breaks
+        """
+        last = b""
+        try:
+            # To the very end: whoever stops at the last event cancels what the executor still does behind it.
+            while (event := await call.read()) is not grpc.aio.EOF:
+                kind = event.WhichOneof("event")
+                if kind == "delta":
+                    await response.write(events.delta(event.delta))
+                elif kind == "ended":
+                    last = events.end(event.ended, wants_usage=wants_usage)
+        except grpc.aio.AioRpcError as failed:
+            raise self._error_of(failed) from None
+        if not last:
+            raise _broken()
+        return last
+
+    def _error_of(self, failed: grpc.aio.AioRpcError) -> AppError:
+        error = status.from_rpc_error(failed, peer=_PEER)
+        if not error.reason.startswith("PEER_"):
+            return error
+        if isinstance(error, Deadline):
+            return _deadline_passed()
+        if self._outage != failed.code().name:
+            # Once, not for every call of an outage.
+            self._outage = failed.code().name
+            log.warning("the executor fails", extra={"code": self._outage, "details": failed.details()})
+        if isinstance(error, Unavailable):
+            # The network's own words tell of addresses, which are not the caller's matter.
+            return Unavailable("the executor cannot be reached, or failed; try again", reason=error.reason)
+        return error
+
+    def _answers(self) -> None:
+        if self._outage:
+            self._outage = ""
+            log.info("the executor answers again")
+
+
+class ModelList:
+    """`GET /v1/models` and `GET /v1/models/{model}`."""
+
+    def __init__(self, models: Models, auth: Auth) -> None:
+        self._models = models
+        self._auth = auth
+
+    async def list_models(self, visit: Visit) -> web.StreamResponse:
+        """All that the caller's project has."""
+        tenant = await self._tenant(visit)
+        return _json(answer.models(self._models.list_models(tenant)))
+
+    async def get_model(self, visit: Visit) -> web.StreamResponse:
+        """One."""
+        tenant = await self._tenant(visit)
+        path = visit.request.raw_path.partition("?")[0]
+        return _json(answer.model(self._models.get_model(tenant, unquote(path[len(MODELS_PATH) + 1 :]))))
+
+    async def _tenant(self, visit: Visit) -> str:
+        call = Call(
+            method=Method(MODELS_PATH, MODELS_SCOPE),
+            metadata=_forwarded(visit.request.headers),
+            peer="",
+            deadline=asyncio.get_running_loop().time() + _MODELS_SECONDS,
+            trace=visit.place,
+        )
+        await self._auth.enter(call, None)
+        return call.principal.tenant if call.principal is not None else ""
+
+
+class Health:
+    """`GET /healthz` and `GET /readyz`.
+
+    :param check_ready: raises an AppError while requests cannot be served
+    """
+
+    def __init__(self, check_ready: Callable[[], None]) -> None:
+        self._check_ready = check_ready
+
+    async def live(self, visit: Visit) -> web.StreamResponse:
+        """Whether the process answers at all."""
+        return _json(b'{"status":"ok"}')
+
+    async def ready(self, visit: Visit) -> web.StreamResponse:
+        """Whether requests should be sent here."""
+        try:
+            self._check_ready()
+        except AppError as error:
+            failed = failure.failure_of(error)
+            return web.Response(status=failed.status, body=failed.body, headers={"Content-Type": JSON})
+        return _json(b'{"status":"ok"}')
+
+
+def _forwarded(headers: Mapping[str, str]) -> dict[str, str]:
+    """What of a caller's headers a call carries on: its key, and how new a state it must be served from."""
+    found: dict[str, str] = {}
+    if (authorization := headers.get("Authorization")) and authorization[:7].lower() == "bearer ":
+        found["authorization"] = authorization
+    if key := headers.get("X-Api-Key"):
+        found["x-api-key"] = key
+    for value in found.values():
+        if not _is_plain(value):
+            raise Unauthenticated("this is not a Turnout key: check that it was copied whole", reason="KEY_MALFORMED")
+    if sequence := headers.get(SEQUENCE_HEADER):
+        if not _is_plain(sequence):
+            raise Invalid(f"the header {SEQUENCE_HEADER} must be a number", reason="SEQUENCE_MALFORMED")
+        found[SEQUENCE_HEADER] = sequence
+    return found
+
+
+def _is_plain(value: str) -> bool:
+    return value.isascii() and value.isprintable() and len(value) <= _MAX_FORWARDED
+
+
+def _deadline_passed() -> Deadline:
+    return Deadline("the time that the caller allows has passed; allow more", reason="DEADLINE_EXCEEDED")
+
+
+def _broken() -> Unavailable:
+    return Unavailable("the answer ended before it was whole", reason="STREAM_BROKEN")
+
+
+def _json(body: bytes) -> web.Response:
+    return web.Response(body=body, headers={"Content-Type": JSON})

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from types import MappingProxyType
+
+import pytest
+
+from catalog.view import Change, Deployment, DeploymentKind, Project, Revision, View
+from kit.errors import Invalid, NotFound
+from services.gateway.application import Models
+from services.gateway.domain import Model
+
+REVISION = Revision("rev_1", "1.0", "salt", ())
+
+
+class Catalog:
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def usable_view(self) -> View:
+        return self._view
+
+
+def deployment(project: str, slug: str, *aliases: str, kind: DeploymentKind = DeploymentKind.COMPLETION) -> Change:
+    uid = f"dep_{project}_{slug}"
+    made = Deployment(uid, project, slug, kind, MappingProxyType(dict.fromkeys(aliases, REVISION)))
+    return f"deployment/{uid}", made
+
+
+@pytest.fixture
+def models() -> Models:
+    view = View().with_changes(
+        1,
+        [
+            ("project/prj_a", Project("prj_a", 1, "shop")),
+            ("project/prj_b", Project("prj_b", 2, "other")),
+            deployment("prj_a", "zoo", "beta", "live", "a"),
+            deployment("prj_a", "bar", "live"),
+            deployment("prj_a", "films", "live", kind=DeploymentKind.RECOMMENDATION),
+            deployment("prj_b", "theirs", "live"),
+        ],
+    )
+    return Models(Catalog(view))
+
+
+def test_a_project_sees_its_own_completions_by_name_live_first(models: Models) -> None:
+    names = ["bar", "zoo", "zoo:a", "zoo:beta"]
+    assert models.list_models("prj_a") == [Model(f"turnout/deployment/{name}", "shop") for name in names]
+    assert models.list_models("prj_b") == [Model("turnout/deployment/theirs", "other")]
+
+
+def test_a_model_is_found_by_every_way_to_write_it_and_told_by_one(models: Models) -> None:
+    expected = Model("turnout/deployment/zoo:beta", "shop")
+    for written in ("turnout/deployment/zoo:beta", "deployments/zoo/beta", "anotherai/deployment/dep_prj_a_zoo:beta"):
+        assert models.get_model("prj_a", written) == expected
+    assert models.get_model("prj_a", "deployment/zoo:live").id == "turnout/deployment/zoo"
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        ("zoo", "MODEL_NOT_FOUND"),
+        ("deployment/films", "MODEL_NOT_FOUND"),
+        ("deployment/theirs", "DEPLOYMENT_NOT_FOUND"),
+        ("deployment/zoo:none", "ALIAS_NOT_FOUND"),
+    ],
+)
+def test_what_a_project_cannot_call_is_not_found(models: Models, model: str, reason: str) -> None:
+    with pytest.raises(NotFound) as failure:
+        models.get_model("prj_a", model)
+    assert failure.value.reason == reason
+
+
+def test_a_key_without_a_project_has_no_models(models: Models) -> None:
+    with pytest.raises(Invalid):
+        models.list_models("")
+    with pytest.raises(NotFound):
+        models.list_models("prj_gone")

@@ -1,0 +1,318 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+import pytest
+from aiohttp import web
+
+from kit.errors import CannotStart
+from kit.telemetry import Tracing
+from services.gateway.listener import Handler, Listener, ListenerOptions, Route, Visit
+from tests.services.gateway.conftest import MESSAGES, MODEL, until
+from tests.services.gateway.executors import delta, ended, response, started
+
+HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\n"
+BODY = orjson.dumps({"model": MODEL, "messages": MESSAGES})
+
+
+class Raw:
+    """A connection that says what a test says, byte by byte."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    async def answer(self) -> tuple[int, dict[str, str], bytes]:
+        """One whole answer that gives its length."""
+        head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 10)
+        line, *lines = head.decode().split("\r\n")[:-2]
+        headers = {name.lower(): value for name, _, value in (each.partition(": ") for each in lines)}
+        return int(line.split()[1]), headers, await self.reader.readexactly(int(headers.get("content-length", 0)))
+
+    async def refusal(self) -> tuple[int, str, dict[str, str]]:
+        status, headers, body = await self.answer()
+        return status, orjson.loads(body)["error"]["reason"], headers
+
+    async def is_closed(self) -> bool:
+        return await asyncio.wait_for(self.reader.read(), 10) == b""
+
+
+async def connect(room: Any) -> Raw:
+    return Raw(*await asyncio.open_connection("127.0.0.1", room.listener.port, limit=8 << 20))
+
+
+def head(room: Any, length: int, *more: bytes) -> bytes:
+    lines = [b"Authorization: Bearer %s" % room.key.encode(), b"Content-Length: %d" % length, *more]
+    return HEAD + b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+async def test_a_body_past_the_limit_is_refused_before_it_is_read(start_room: Any, environment: Any) -> None:
+    environment.setenv("TURNOUT_GATEWAY_MAX_BODY_BYTES", "2048")
+    async with start_room() as room:
+        raw = await connect(room)
+        raw.writer.write(head(room, 1 << 40))
+        status, reason, headers = await raw.refusal()
+        assert (status, reason, headers["connection"]) == (413, "BODY_TOO_LARGE", "close")
+        raw.writer.close()
+
+        status, error = await room.refusal(messages=[{"role": "user", "content": "x" * 2048}])
+        assert (status, error["code"], error["param"]) == (413, "body_too_large", None)
+        assert "2048 bytes" in error["message"]
+        assert (await room.post())[0] == 200
+
+
+async def test_a_body_without_a_length_is_counted_as_it_comes(start_room: Any, environment: Any) -> None:
+    environment.setenv("TURNOUT_GATEWAY_MAX_BODY_BYTES", "2048")
+    async with start_room() as room:
+        raw = await connect(room)
+        chunked = HEAD + b"Transfer-Encoding: chunked\r\nAuthorization: Bearer %s\r\n\r\n" % room.key.encode()
+        raw.writer.write(chunked + b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY))
+        assert (await raw.answer())[0] == 200
+        raw.writer.write(chunked + b"1000\r\n" + b"x" * 4096)
+        assert (await raw.refusal())[:2] == (413, "BODY_TOO_LARGE")
+        raw.writer.close()
+
+
+async def test_a_body_that_comes_too_slowly_is_given_up(start_room: Any, environment: Any) -> None:
+    environment.setenv("TURNOUT_GATEWAY_READ_TIMEOUT_SECONDS", "0.1")
+    async with start_room() as room:
+        raw = await connect(room)
+        raw.writer.write(head(room, len(BODY)) + BODY[:5])
+        status, reason, headers = await raw.refusal()
+        assert (status, reason, headers["connection"]) == (408, "BODY_TOO_SLOW", "close")
+        raw.writer.close()
+
+
+async def test_headers_that_never_end_are_given_up_with_the_idle(start_room: Any, environment: Any) -> None:
+    environment.setenv("TURNOUT_GATEWAY_KEEP_ALIVE_SECONDS", "0.1")
+    async with start_room() as room:
+        for said in (b"", HEAD, head(room, len(BODY)) + BODY):
+            raw = await connect(room)
+            raw.writer.write(said)
+            if said.endswith(BODY):
+                assert (await raw.answer())[0] == 200
+            assert await raw.is_closed()
+            raw.writer.close()
+
+
+async def test_long_headers_and_many_of_them_are_refused(start_room: Any, environment: Any) -> None:
+    environment.setenv("TURNOUT_GATEWAY_MAX_HEADER_BYTES", "1024")
+    async with start_room() as room:
+        for headers in ({"X-Long": "x" * 1025}, {f"X-{number}": "1" for number in range(200)}):
+            async with room.http.get(f"{room.url}/v1/models", headers=headers) as answer:
+                assert answer.status == 400
+        async with room.http.get(f"{room.url}/v1/models?" + "x" * 1025) as answer:
+            assert answer.status == 400
+
+
+async def test_whoever_speaks_no_http_is_told_so_and_not_logged_as_an_error(
+    local_room: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    for said in (
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"\r\nnonsense\r\n\r\n",
+    ):
+        raw = await connect(local_room)
+        raw.writer.write(said)
+        assert (await raw.answer())[0] == 400
+        raw.writer.close()
+    raw = await connect(local_room)
+    raw.writer.write(HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n")
+    assert (await raw.answer())[0] == 400
+    raw.writer.close()
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+async def test_compressed_bodies_are_refused(local_room: Any) -> None:
+    headers = {"Authorization": f"Bearer {local_room.key}", "Content-Encoding": "gzip"}
+    status, error = await local_room.refusal(b"\x1f\x8b", headers=headers)
+    assert (status, error["reason"]) == (415, "CONTENT_ENCODING_UNSUPPORTED")
+
+
+async def test_a_caller_who_asks_first_is_told_to_go_on(local_room: Any) -> None:
+    raw = await connect(local_room)
+    raw.writer.write(head(local_room, len(BODY), b"Expect: 100-continue"))
+    assert (await raw.answer())[0] == 100
+    raw.writer.write(BODY)
+    assert (await raw.answer())[0] == 200
+    raw.writer.close()
+
+
+async def test_a_large_body_arrives_whole_and_so_does_a_large_answer(room: Any) -> None:
+    content = "ü" * (1 << 20)
+    room.executor.answer = response(content)
+    body = orjson.dumps({"model": MODEL, "messages": [{"role": "user", "content": content}]})
+    raw = await connect(room)
+    raw.writer.write(head(room, len(body)) + body)
+    status, _, said = await raw.answer()
+    assert status == 200
+    assert room.executor.requests[0].messages[0].content == content
+    assert orjson.loads(said)["choices"][0]["message"]["content"] == content
+    raw.writer.close()
+
+
+async def test_pipelined_requests_are_answered_in_order(local_room: Any) -> None:
+    raw = await connect(local_room)
+    raw.writer.write((head(local_room, len(BODY)) + BODY) * 3 + b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
+    answers = [await raw.answer() for _ in range(4)]
+    assert [status for status, _, _ in answers] == [200] * 4
+    assert answers[3][2] == b'{"status":"ok"}'
+    raw.writer.close()
+
+
+async def test_past_the_limit_of_requests_callers_are_told_to_come_back(start_room: Any, environment: Any) -> None:
+    environment.setenv("TURNOUT_GATEWAY_MAX_CONCURRENT_REQUESTS", "2")
+    async with start_room() as room:
+        room.executor.answer = gate = asyncio.Event()
+        running = [asyncio.create_task(room.post()) for _ in range(2)]
+        await until(lambda: len(room.executor.requests) == 2)
+        status, headers, body = await room.post()
+        assert (status, headers["retry-after"]) == (503, "1")
+        assert body["error"]["reason"] == "TOO_MANY_REQUESTS_AT_ONCE"
+        async with room.http.get(f"{room.url}/healthz") as answer:
+            assert answer.status == 200
+        gate.set()
+        assert [status for status, _, _ in await asyncio.gather(*running)] == [200, 200]
+        assert (await room.post())[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "allow"),
+    [
+        ("GET", "/", 404, None),
+        ("POST", "/chat/completions", 404, None),
+        ("GET", "/v1/models/", 404, None),
+        ("GET", "/v1/chat/completions", 405, "POST"),
+        ("DELETE", "/v1/models/turnout/deployment/assistant", 405, "GET"),
+        ("POST", "/healthz", 405, "GET, HEAD"),
+    ],
+)
+async def test_wrong_addresses_and_methods_are_answered_in_the_apis_shape(
+    local_room: Any, method: str, path: str, status: int, allow: str | None
+) -> None:
+    async with local_room.http.request(method, local_room.url + path) as answer:
+        assert (answer.status, answer.headers.get("allow")) == (status, allow)
+        assert (await answer.json())["error"]["reason"] == ("METHOD_NOT_ALLOWED" if allow else "URL_NOT_FOUND")
+
+
+async def test_a_query_does_not_change_the_address(local_room: Any) -> None:
+    headers = {"Authorization": f"Bearer {local_room.key}"}
+    async with local_room.http.get(f"{local_room.url}/v1/models?limit=1", headers=headers) as answer:
+        assert answer.status == 200
+
+
+async def test_probes_need_no_key_and_head_is_enough(local_room: Any) -> None:
+    for method in ("GET", "HEAD"):
+        for path in ("/healthz", "/readyz"):
+            async with local_room.http.request(method, local_room.url + path) as answer:
+                assert answer.status == 200
+
+
+@asynccontextmanager
+async def serving(handler: Handler) -> AsyncIterator[Raw]:
+    """A connection to a listener that has this handler under `/`."""
+    server = listener(0, Route("/", {"GET": handler}))
+    await server.start()
+    raw = Raw(*await asyncio.open_connection("127.0.0.1", server.port))
+    try:
+        yield raw
+    finally:
+        raw.writer.close()
+        await server.drain()
+
+
+async def test_a_bug_is_logged_with_its_trace_and_tells_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    async def handler(visit: Visit) -> web.StreamResponse:
+        raise RuntimeError("a secret")
+
+    async with serving(handler) as raw:
+        raw.writer.write(b"GET / HTTP/1.1\r\nHost: h\r\ntraceparent: 00-%s-%s-00\r\n\r\n" % (b"a" * 32, b"b" * 16))
+        status, headers, body = await raw.answer()
+    assert (status, headers["x-should-retry"]) == (500, "false")
+    assert orjson.loads(body)["error"]["message"] == f"internal error; trace {'a' * 32}"
+    logged = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert logged == ["a request fails with a bug"]
+
+
+async def test_a_bug_in_the_middle_of_a_stream_never_looks_like_its_end() -> None:
+    async def handler(visit: Visit) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await visit.begin(response)
+        await response.write(b"half")
+        raise RuntimeError("bug")
+
+    async with serving(handler) as raw:
+        raw.writer.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        said = await asyncio.wait_for(raw.reader.read(), 10)
+    assert said.count(b"HTTP/1.1") == 1
+    assert said.endswith(b"half\r\n")
+
+
+# --- the end
+
+
+async def test_a_stop_lets_what_runs_finish_and_takes_nothing_new(local_room: Any) -> None:
+    gate = asyncio.Event()
+    local_room.executor.script = [started(), delta("Par"), gate, delta("is."), ended()]
+    idle = await connect(local_room)
+    idle.writer.write(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert (await idle.answer())[0] == 200
+    async with local_room.client() as client:
+        stream = aiter(await client.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True))
+        await anext(stream)
+
+        local_room.listener.stop_accepting()
+
+        idle.writer.write(b"GET /readyz HTTP/1.1\r\nHost: h\r\n\r\n")
+        status, reason, headers = await idle.refusal()
+        assert (status, reason, headers["connection"]) == (503, "STOPPING", "close")
+        with pytest.raises(ConnectionRefusedError):
+            await connect(local_room)
+        drained = asyncio.create_task(local_room.listener.drain())
+        gate.set()
+        assert "".join([chunk.choices[0].delta.content or "" async for chunk in stream]) == "Paris."
+        await asyncio.wait_for(drained, 10)
+    idle.writer.close()
+
+
+async def test_a_drain_that_takes_too_long_ends_what_is_left(start_room: Any, environment: Any) -> None:
+    environment.setenv("TURNOUT_GATEWAY_DRAIN_SECONDS", "0")
+    async with start_room() as room:
+        room.executor.script = [started(), delta("Par"), asyncio.Event()]
+        body = orjson.dumps({"model": MODEL, "messages": MESSAGES, "stream": True})
+        raw = await connect(room)
+        raw.writer.write(head(room, len(body)) + body)
+        await asyncio.wait_for(raw.reader.readuntil(b'"Par"'), 10)
+
+        await asyncio.wait_for(room.listener.drain(), 10)
+
+        said = await asyncio.wait_for(raw.reader.read(), 10)
+        assert b"[DONE]" not in said
+        assert not said.endswith(b"0\r\n\r\n")
+        raw.writer.close()
+        await until(lambda: room.executor.left == 1)
+
+
+def listener(port: int, *routes: Route, shares_port: bool = False) -> Listener:
+    options = ListenerOptions(f"127.0.0.1:{port}", shares_port, 1 << 20, 8 << 10, 10, 1, 1, 0)
+    return Listener(routes, Tracing(sample_ratio=0, resource={}, exporter=None), options)
+
+
+async def test_a_taken_port_stops_the_start_with_the_settings_name(local_room: Any) -> None:
+    with pytest.raises(CannotStart, match="TURNOUT_GATEWAY_LISTEN_ADDRESS"):
+        await listener(local_room.listener.port).start()
+
+
+async def test_workers_share_a_port() -> None:
+    first = listener(0, shares_port=True)
+    await first.start()
+    second = listener(first.port, shares_port=True)
+    await second.start()
+    assert second.port == first.port
+    await first.drain()
+    await second.drain()
