@@ -23,7 +23,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
-from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
+from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, StatusCode, TraceFlags
 
 _TRACEPARENT = re.compile(r"^[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?$")
 _NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
@@ -103,18 +103,38 @@ class Tracing:
 
     @contextmanager
     def linked_span(self, name: str, places: Sequence[TraceContext]) -> Iterator[None]:
-        """A root span of work on things that come from many traces: linked to the sampled ones, child of none.
+        """A root span of work on things that come from many traces: linked to the sampled ones, child of none. Each of
+        these has a span of its own beside it, linked to this one, so that a trace shows to its end what became of it.
 
         Free of cost if none is sampled.
         """
-        links = [Link(_remote(place).get_span_context()) for place in places if place.sampled]
-        if not (links and self._exports):
+        sampled = [_remote(place) for place in places if place.sampled]
+        if not (sampled and self._exports):
             yield
             return
         with self._tracer.start_as_current_span(
-            name, context=otel_context.Context(), kind=SpanKind.CONSUMER, links=links
-        ):
-            yield
+            name,
+            context=otel_context.Context(),
+            kind=SpanKind.CONSUMER,
+            links=[Link(span.get_span_context()) for span in sampled],
+        ) as batch:
+            links = [Link(batch.get_span_context())]
+            own = [
+                self._tracer.start_span(
+                    name, context=otel_trace.set_span_in_context(span), kind=SpanKind.CONSUMER, links=links
+                )
+                for span in sampled
+            ]
+            try:
+                yield
+            except BaseException as error:
+                for span in own:
+                    span.set_attribute("error.type", getattr(error, "reason", type(error).__name__))
+                    span.set_status(StatusCode.ERROR)
+                raise
+            finally:
+                for span in own:
+                    span.end()
 
     def shutdown(self) -> None:
         """Export what is left; bounded by the exporter's own time-outs."""

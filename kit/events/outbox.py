@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from google.protobuf.message import Message
+from opentelemetry.trace import SpanKind
 
 from kit import calls, config
 from kit.errors import CannotStart
 from kit.events.broker import broker
 from kit.events.config import EventsConfig
+from kit.events.measured import readings_of
 from kit.events.publisher import JetStreamPublisher
-from kit.events.subjects import subject_of
+from kit.events.subjects import subject_of, type_of
+from kit.metrics import Metrics, metrics
 from kit.runtime import Runtime
 from kit.spool import Call, Event, Record, Spool, SpoolOptions, Usage
+from kit.telemetry import TraceContext, Tracing, place_of
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +46,10 @@ class OpenCall:
 class Outbox:
     """Events of one process. Every method returns once the kernel has the bytes: no waiting, no network."""
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, spool: Spool, tracing: Tracing | None = None) -> None:
+        """:param tracing: for spans of events on their way; None for no spans"""
         self._spool = spool
+        self._tracing = tracing
 
     def open(self, lost: Message, tenant_slug: str) -> OpenCall:
         """Write the start of a call.
@@ -52,7 +58,9 @@ class Outbox:
             who knows more
         :raises Unavailable: `SPOOL_FULL` or `SPOOL_UNWRITABLE`: the call must not be served
         """
-        return OpenCall(self._spool.open_call(start_of(_event(lost, tenant_slug))), tenant_slug)
+        call = calls.current_or_none()
+        event = _event(lost, tenant_slug, None if call is None else call.trace)
+        return OpenCall(self._spool.open_call(start_of(event)), tenant_slug)
 
     def close(self, opened: OpenCall, *events: Message) -> None:
         """Write the end of a call with what it leaves behind, all or nothing, in one write.
@@ -60,7 +68,7 @@ class Outbox:
         :raises Unavailable: `SPOOL_FULL` or `SPOOL_UNWRITABLE`; may be tried again
         :raises Invalid: `RECORD_TOO_LARGE`
         """
-        self._spool.close_call(opened.call, [_event(event, opened.tenant_slug) for event in events])
+        self._spool.close_call(opened.call, [self._sent(event, opened.tenant_slug) for event in events])
 
     def append(self, event: Message, tenant_slug: str) -> Record:
         """Write an event that belongs to no call.
@@ -68,7 +76,19 @@ class Outbox:
         :raises Unavailable: `SPOOL_FULL` or `SPOOL_UNWRITABLE`
         :raises Invalid: `RECORD_TOO_LARGE`
         """
-        return self._spool.append(_event(event, tenant_slug))
+        return self._spool.append(self._sent(event, tenant_slug))
+
+    def _sent(self, message: Message, tenant_slug: str) -> Event:
+        """An event on its way. In a sampled call it has a span of its own, which whoever takes it continues."""
+        call = calls.current_or_none()
+        if call is None or not call.trace.sampled or self._tracing is None:
+            return _event(message, tenant_slug, None if call is None else call.trace)
+        name = message.DESCRIPTOR.full_name
+        attributes = {"messaging.system": "nats", "messaging.operation.name": "send"}
+        with self._tracing.detached_span(f"send {name}", SpanKind.PRODUCER, attributes) as span:
+            event = _event(message, tenant_slug, place_of(span) if span.is_recording() else call.trace)
+            span.set_attribute("messaging.destination.name", event.subject)
+        return event
 
     @property
     def is_shedding(self) -> bool:
@@ -119,15 +139,24 @@ async def outbox(runtime: Runtime) -> AsyncIterator[Outbox]:
         fsync=settings.spool_fsync,
     )
     connected = await runtime.shared(broker)
+    measured = await runtime.shared(metrics)
     spool = Spool(options, lost=lost_event_of)
+    measured.read(lambda: readings_of(spool.usage))
+    relay = spool.run(JetStreamPublisher(connected), lambda records: _observe(measured, records))
     try:
-        async with runtime.background("events: relay", spool.run(JetStreamPublisher(connected))):
-            yield Outbox(spool)
+        async with runtime.background("events: relay", relay):
+            yield Outbox(spool, runtime.tracing)
             # Without a broker there is nothing to wait for: the next start relays what is left.
             if connected.is_connected and not await spool.drain(DRAIN_SECONDS):
                 log.warning("events are left for the next start", extra={"records": spool.usage.pending_records})
     finally:
         spool.close()
+
+
+def _observe(measured: Metrics, records: Sequence[Record]) -> None:
+    for record in records:
+        for observer in measured.event_observers(type_of(record.subject)):
+            observer(record.payload)
 
 
 def _root(data_dir: Path | None) -> Path:
@@ -146,7 +175,6 @@ def _root(data_dir: Path | None) -> Path:
     return root
 
 
-def _event(message: Message, tenant_slug: str) -> Event:
-    call = calls.current_or_none()
-    headers = {} if call is None else {TRACE_HEADER: call.trace.traceparent()}
+def _event(message: Message, tenant_slug: str, place: TraceContext | None) -> Event:
+    headers = {} if place is None else {TRACE_HEADER: place.traceparent()}
     return Event(subject_of(type(message), tenant_slug), message.SerializeToString(), headers)

@@ -6,7 +6,7 @@ to the process that locks it; when that dies, any other adopts the folder, relay
 
 from kit.spool.ledger import Usage
 from kit.spool.options import SpoolOptions, SpoolUnusable
-from kit.spool.publisher import ACKNOWLEDGED, Acknowledged, Outcome, Publisher, Rejected
+from kit.spool.publisher import ACKNOWLEDGED, Acknowledged, Observer, Outcome, Publisher, Rejected
 from kit.spool.record import Call, Event, Record
 from kit.spool.replay import replay
 from kit.spool.spool import Spool
@@ -16,6 +16,7 @@ __all__ = [
     "Acknowledged",
     "Call",
     "Event",
+    "Observer",
     "Outcome",
     "Publisher",
     "Record",

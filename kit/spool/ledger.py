@@ -18,6 +18,7 @@ class Ledger:
     lost_calls: int = 0
     corrupt_segments: int = 0
     failed_writes: int = 0
+    failed_rounds: int = 0
     is_starved: bool = False
     """The disk had no room for the last write, whatever our bound says."""
 
@@ -32,8 +33,11 @@ class Usage:
     """The books at one moment, for metrics. Counters count from the start of the process."""
 
     bytes: int
+    needed_bytes: int
+    """Those of segments that are not acknowledged: the backlog, which counts against the bound."""
     bound_bytes: int
     folders: int
+    segments: int
     open_calls: int
     pending_records: int
     oldest_pending_seconds: float
@@ -44,3 +48,5 @@ class Usage:
     lost_calls: int
     corrupt_segments: int
     failed_writes: int
+    failed_rounds: int
+    """How often the relay could not go on, mostly because the broker takes nothing; it tries again."""

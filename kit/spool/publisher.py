@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
@@ -23,6 +23,10 @@ class Rejected:
 
 ACKNOWLEDGED: Final = Acknowledged()
 Outcome: TypeAlias = Acknowledged | Rejected
+
+
+Observer: TypeAlias = Callable[[Sequence[Record]], None]
+"""Told of records once: when the broker has them, or never will. For metrics; what it raises is only logged."""
 
 
 class Publisher(Protocol):

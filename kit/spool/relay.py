@@ -13,7 +13,7 @@ from pathlib import Path
 from kit.spool.folder import NO_ROOM, Folder, folder_paths
 from kit.spool.ledger import Ledger
 from kit.spool.options import SHED_AT, SpoolOptions
-from kit.spool.publisher import Publisher, Rejected
+from kit.spool.publisher import Observer, Publisher, Rejected
 from kit.spool.record import FlawedError, Record
 from kit.spool.recovery import Recovery
 from kit.spool.rejected import RejectedFiles
@@ -45,13 +45,15 @@ class Relay:
         self._is_draining = False
         self._adopt_at = 0.0
         self._unusable: set[Path] = set()
+        self._observer: Observer | None = None
 
     def wake(self) -> None:
         """There is something to do."""
         self._wake.set()
 
-    async def run(self, publisher: Publisher) -> None:
+    async def run(self, publisher: Publisher, observer: Observer | None = None) -> None:
         """Relay until cancelled. Raises nothing of its own: whatever fails is logged and tried again."""
+        self._observer = observer
         self._adopt_at = 0.0
         async with asyncio.TaskGroup() as tasks:
             if self._options.fsync == "batch":
@@ -85,6 +87,7 @@ class Relay:
                 has_moved = await self._relay_round(publisher)
             except Exception as error:  # noqa: BLE001
                 failures += 1
+                self._ledger.failed_rounds += 1
                 seconds = self._backoff_seconds(failures)
                 extra = {"error": repr(error), "failures": failures, "retry_seconds": seconds}
                 _log.warning("the relay fails", extra=extra, exc_info=failures == 1)
@@ -125,14 +128,27 @@ class Relay:
         if batch is not None:
             await self._publish(publisher, batch.records)
             folder.acknowledge(batch)
+            self._observe(batch.records)
         elif not folder.is_recovered:
             reports = self._recovery.unwritten_lost(folder)
-            await self._publish(publisher, [record for records in reports.values() for record in records])
+            lost = [record for records in reports.values() for record in records]
+            await self._publish(publisher, lost)
             self._recovery.settle(folder, reports)
+            self._observe(lost)
         else:
             return False
         self._moved.set()
         return True
+
+    def _observe(self, records: Sequence[Record]) -> None:
+        # Behind the acknowledgement, so that a batch which is repeated after a failure is told of once.
+        if self._observer is None or not records:
+            return
+        try:
+            self._observer(records)
+        except Exception:  # noqa: BLE001
+            # Whatever it is, the relay is more important.
+            _log.exception("what left the spool could not be observed", extra={"records": len(records)})
 
     async def _publish(self, publisher: Publisher, records: Sequence[Record]) -> None:
         if not records:

@@ -10,7 +10,7 @@ from kit.errors import Unavailable
 from kit.spool.folder import NO_ROOM, Folder
 from kit.spool.ledger import Ledger, Usage
 from kit.spool.options import SHED_AT, SpoolOptions, SpoolUnusable
-from kit.spool.publisher import Publisher
+from kit.spool.publisher import Observer, Publisher
 from kit.spool.record import Call, Event, Record, encode_events, encode_start, id_text, new_id, time_ms_of
 from kit.spool.recovery import Lost, Recovery
 from kit.spool.rejected import RejectedFiles
@@ -114,8 +114,10 @@ class Spool:
         since = [folder.pending_since_ms for folder in self._folders if folder.pending_since_ms is not None]
         return Usage(
             bytes=ledger.bytes,
+            needed_bytes=ledger.needed_bytes,
             bound_bytes=self._options.bound_bytes,
             folders=len(self._folders),
+            segments=sum(len(folder.segments) for folder in self._folders),
             open_calls=len(self._own.open_calls) if self._own is not None else 0,
             pending_records=ledger.pending_records,
             oldest_pending_seconds=max(0.0, self._clock() - min(since) / 1000) if since else 0.0,
@@ -124,11 +126,15 @@ class Spool:
             lost_calls=ledger.lost_calls,
             corrupt_segments=ledger.corrupt_segments,
             failed_writes=ledger.failed_writes,
+            failed_rounds=ledger.failed_rounds,
         )
 
-    async def run(self, publisher: Publisher) -> None:
-        """Relay to `publisher` until cancelled; adopt the folders of processes that died. Never raises by itself."""
-        await self._relay.run(publisher)
+    async def run(self, publisher: Publisher, observer: Observer | None = None) -> None:
+        """Relay to `publisher` until cancelled; adopt the folders of processes that died. Never raises by itself.
+
+        :param observer: told of every record that left
+        """
+        await self._relay.run(publisher, observer)
 
     async def drain(self, timeout_seconds: float) -> bool:
         """Before shutdown, while :meth:`run` still runs: publish what is pending, for at most so long.

@@ -16,6 +16,7 @@ from kit.errors import CannotStart, Unavailable
 from kit.events.outbox import lost_event_of, outbox, start_of
 from kit.events.stream import STREAM
 from kit.interceptors import Chain
+from kit.metrics import metrics
 from kit.runtime import ProcessOptions, Runtime
 from kit.server import Server, ServerOptions
 from kit.spool import Event, Spool, SpoolOptions
@@ -147,3 +148,22 @@ async def _stored(broker: Any, count: int) -> None:
         await asyncio.sleep(0.05)
         with suppress(nats.errors.Error, Unavailable):
             messages = (await broker.connection().manager.stream_info(STREAM)).state.messages
+
+
+async def test_metrics_see_each_event_of_a_type_and_the_books_of_the_spool(data_dir: Path, broker: Any) -> None:
+    seen: list[bytes] = []
+    async with runtime() as process:
+        measured = await process.shared(metrics)
+        measured.on_event("turnout.events.v1.RequestServed", seen.append)
+        box = await process.shared(outbox)
+        served = request_pb2.RequestServed(request_id="req_1")
+        box.append(served, "shop")
+        box.append(request_pb2.RequestPayload(request_id="req_1"), "shop")
+        await box._spool.drain(10)
+        books = {reading.name: reading.value for reading in measured.readings()}
+
+    assert seen == [served.SerializeToString()]
+    assert books["turnout_spool_pending_records"] == 0
+    assert books["turnout_spool_size_bytes"] > 0
+    assert books["turnout_spool_bound_bytes"] == 2 << 30
+    assert "turnout_spool_publish_failures" in books

@@ -219,3 +219,57 @@ async def test_a_backlog_of_an_adopted_folder_does_not_hold_up_new_events(
         await until(lambda: len(broker.taken) == 1001)
 
     assert [record.subject for record in broker.taken].index("new") < 20
+
+
+async def test_an_observer_is_told_of_every_record_once_also_when_its_batch_was_repeated(
+    make_spool: MakeSpool, broker: Broker, until: Until
+) -> None:
+    spool = make_spool(batch_records=4)
+    for number in range(10):
+        spool.append(Event("refused" if number == 5 else "subject", b"%d" % number))
+    broker.refusal = lambda record: "bad" if record.subject == "refused" else None
+    broker.budget = 6
+    seen: list[bytes] = []
+    relay = asyncio.create_task(spool.run(broker, lambda records: seen.extend(record.payload for record in records)))
+
+    await until(lambda: broker.failures >= 2)
+    assert seen == [b"0", b"1", b"2", b"3"]
+    assert spool.usage.failed_rounds >= 2
+    broker.budget = None
+    assert await spool.drain(10)
+    relay.cancel()
+
+    assert seen == [b"%d" % number for number in range(10)]
+
+
+async def test_an_observer_learns_of_calls_that_a_dead_process_left(
+    tmp_path: Path, make_spool: MakeSpool, broker: Broker, until: Until
+) -> None:
+    dead = make_spool()
+    dead.open_call(b"start")
+    dead.close()
+    seen: list[tuple[str, bytes]] = []
+    heir = make_spool()
+
+    relay = asyncio.create_task(
+        heir.run(broker, lambda records: seen.extend((record.subject, record.payload) for record in records))
+    )
+    await until(lambda: heir.usage.lost_calls == 1 and not heir.usage.pending_records)
+    relay.cancel()
+
+    assert seen == [("lost", b"start")]
+
+
+async def test_an_observer_that_fails_does_not_hold_up_the_relay(make_spool: MakeSpool, broker: Broker) -> None:
+    spool = make_spool()
+    spool.append(Event("subject", b"1"))
+
+    def fail(_records: Sequence[Record]) -> None:
+        raise RuntimeError("a bug")
+
+    relay = asyncio.create_task(spool.run(broker, fail))
+    assert await spool.drain(10)
+    relay.cancel()
+
+    assert broker.payloads == [b"1"]
+    assert spool.usage.failed_rounds == 0
