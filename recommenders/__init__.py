@@ -1,0 +1,1 @@
+"""Recommenders: their artifact, their answers, and how they are trained. Pure: no transport, no service."""
