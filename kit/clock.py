@@ -8,11 +8,12 @@ import time
 
 
 class SystemClock:
-    """The event loop's clock, on which deadlines are set, and the wall's."""
+    """The monotonic clock, on which event loops set deadlines, and the wall's."""
 
     def now(self) -> float:
-        """Seconds on the event loop's clock."""
-        return asyncio.get_running_loop().time()
+        """Seconds since an arbitrary moment. Not `loop.time()`: uvloop's is this one in whole milliseconds, as of the
+        beginning of the loop's turn."""
+        return time.monotonic()
 
     def unix_ns(self) -> int:
         """Nanoseconds since 1970."""

@@ -1,0 +1,1 @@
+"""Recommends items by trained models, and takes new models in."""

@@ -1,0 +1,1 @@
+"""What the room does: recommends, keeps models loaded, takes artifacts in."""
