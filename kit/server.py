@@ -19,10 +19,14 @@ from grpc_reflection.v1alpha import reflection
 from kit.calls import Method
 from kit.errors import CannotStart
 from kit.interceptors import Chain
+from kit.interceptors.reading import from_network
 from turnout.options.v1 import options_pb2
 
 MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 """The largest request taken; answers are not bounded by the server."""
+
+_MAX_RECEIVED_BYTES: Final = 4 * MAX_MESSAGE_BYTES
+"""What grpc lets through, so that whoever sends too much hears why it is refused; beyond this, grpc itself refuses."""
 
 _LAST_WORDS_SECONDS: Final = 0.2
 """For answers that were made and are still on their way through grpc."""
@@ -99,7 +103,7 @@ class Server:
         server = grpc.aio.server(
             options=(
                 ("grpc.so_reuseport", int(options.shares_port)),
-                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+                ("grpc.max_receive_message_length", _MAX_RECEIVED_BYTES),
                 ("grpc.max_connection_age_ms", options.connection_age_seconds * 1000),
                 ("grpc.max_connection_age_grace_ms", int(options.drain_seconds * 1000)),
                 # Clients that ping a connection to keep it are welcome; faster than this is abuse.
@@ -111,7 +115,7 @@ class Server:
         by_service: dict[str, dict[str, Handler]] = {}
         for full_name, handler in self._handlers.items():
             _, service, name = full_name.split("/")
-            by_service.setdefault(service, {})[name] = handler
+            by_service.setdefault(service, {})[name] = from_network(handler, MAX_MESSAGE_BYTES)
         for service, handlers in by_service.items():
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
             server.add_registered_method_handlers(service, handlers)

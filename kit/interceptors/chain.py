@@ -17,6 +17,7 @@ from opentelemetry.trace import Span, StatusCode
 from kit import calls, status
 from kit.calls import Call, Interceptor, Method
 from kit.errors import AppError
+from kit.interceptors.reading import ReadableRequests, Unreadable
 from kit.telemetry import Tracing, log_trace_id, parse_traceparent, place_of
 
 log = logging.getLogger(__name__)
@@ -81,7 +82,8 @@ class Chain:
             try:
                 async with asyncio.timeout_at(visit.call.deadline) if visit.bounded_here else _UNBOUNDED:
                     await visit.enter(None if takes_stream else request)
-                    response: Message = await behaviour(request, context)
+                    readable = ReadableRequests(request) if takes_stream else request
+                    response: Message = await behaviour(readable, context)
             except BaseException as error:  # noqa: BLE001  # the edge: everything becomes a status
                 await visit.fail(error)
             visit.succeed()
@@ -98,9 +100,10 @@ class Chain:
             visit = self._begin(method, context)
             try:
                 await visit.enter(None if takes_stream else request)
+                readable = ReadableRequests(request) if takes_stream else request
                 # No default deadline here: some streams are meant to live for days. Others bound themselves.
                 # Closed here, not by the garbage collector: its last steps belong to the call.
-                async with aclosing(behaviour(request, context)) as responses:
+                async with aclosing(behaviour(readable, context)) as responses:
                     async for response in responses:
                         yield response
             except GeneratorExit:
@@ -160,10 +163,14 @@ class _Visit:
         calls.enter(self.call)
         log_trace_id.set(place.trace_id)
 
-    async def enter(self, request: Message | None) -> None:
+    async def enter(self, request: Message | Unreadable | None) -> None:
+        message = None if isinstance(request, Unreadable) else request
         for interceptor in self._interceptors:
-            await interceptor.enter(self.call, request)
+            await interceptor.enter(self.call, message)
             self._entered += 1
+        if isinstance(request, Unreadable):
+            # Not before it is known who sent it: a stranger learns nothing of what is taken.
+            raise request.error
 
     def succeed(self) -> None:
         if self.call.trailing_metadata:
