@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import time
 from collections.abc import AsyncIterator, Iterable
@@ -23,7 +24,7 @@ from catalog.convert import change_from_proto
 from catalog.view import View
 from kit import config, status
 from kit.calls import Call
-from kit.errors import Unavailable
+from kit.errors import CannotStart, Unavailable
 from kit.runtime import Runtime
 from turnout.registry.v1 import catalog_pb2 as pb
 from turnout.registry.v1 import catalog_service_pb2 as service_pb
@@ -37,6 +38,13 @@ REACH_SECONDS: Final = 2.0
 """How long a call waits for a view as new as it asks for."""
 COPY_GRACE_SECONDS: Final = 1.0
 """How long a process that starts from its disk copy waits for the registry before it serves without it."""
+REFUSED_GRACE_SECONDS: Final = 30.0
+"""How long a process that serves goes on when the registry refuses its key: as long as a change of keys may take."""
+REFUSED_LOG_SECONDS: Final = 10.0
+_REFUSALS: Final = frozenset(
+    ("KEY_MISSING", "KEY_MALFORMED", "KEY_UNKNOWN", "KEY_REVOKED", "KEY_EXPIRED", "SCOPE_MISSING")
+)
+"""What a registry that is well says to a key: no outage, so no reason to trust what was true before it."""
 _COPY_DELAY_SECONDS: Final = 1.0
 _MAX_BACKOFF_SECONDS: Final = 1.0
 
@@ -56,11 +64,26 @@ class Catalog:
         self._advanced = asyncio.Event()
         self._copied = 0
         self._has_copy = False
+        self._refused_at: float | None = None
+        self._refusal_logged_at = -math.inf
+        self.cannot_start = ""
+        """Why not, for the operator; empty if nothing is against it."""
+
+    @property
+    def age_seconds(self) -> float:
+        """Since the registry was last heard of; since the start, if never."""
+        return time.monotonic() - self._heard_at
+
+    @property
+    def sequence(self) -> int:
+        """How new the view is; 0 before the first."""
+        return self._view.sequence if self._view is not None else 0
 
     def usable_view(self) -> View:
         """The newest view.
 
-        :raises Unavailable: `CATALOG_NOT_READY` before the first; `CATALOG_STALE` if older than the operator allows
+        :raises Unavailable: `CATALOG_NOT_READY` before the first; `CATALOG_STALE` if older than the operator allows;
+            `CATALOG_REFUSED` if the registry has refused this process's key for 30 s
         """
         if self._view is None:
             raise Unavailable(
@@ -71,6 +94,12 @@ class Catalog:
                 "this service lost the registry longer ago than TURNOUT_CATALOG_MAX_AGE_SECONDS allows",
                 reason="CATALOG_STALE",
                 retry_after_seconds=1,
+            )
+        if self._refused_at is not None and time.monotonic() - self._refused_at > REFUSED_GRACE_SECONDS:
+            raise Unavailable(
+                "the registry refuses this service's key; its operator must mend TURNOUT_SERVICE_KEY",
+                reason="CATALOG_REFUSED",
+                retry_after_seconds=REFUSED_LOG_SECONDS,
             )
         return self._view
 
@@ -102,31 +131,61 @@ class Catalog:
         log.info("serving from the catalog's disk copy", extra={"sequence": sequence, "entries": len(entries)})
 
     async def follow(self, channel: grpc.aio.Channel, ready: asyncio.Event, wired: asyncio.Event) -> None:
-        """Follow the registry for ever. Failures are logged once per kind and retried with growing pauses."""
+        """Follow the registry. Failures are logged once per kind and retried with growing pauses.
+
+        Returns only if the registry refuses this process's key before the process was ready: `cannot_start` says so.
+        """
         await wired.wait()
         if self._view is not None:
             # The copy is old: a registry that is there is worth a moment, one that is not is not needed.
-            asyncio.get_running_loop().call_later(COPY_GRACE_SECONDS, ready.set)
+            from_copy = asyncio.get_running_loop().call_later(COPY_GRACE_SECONDS, ready.set)
+        else:
+            from_copy = None
         stub: rpc.CatalogServiceAsyncStub = rpc.CatalogServiceStub(channel)
         pause, last_failure = 0.05, ""
         while True:
+            reason = ""
             try:
                 async for _ in self._session(stub):
                     ready.set()
+                    self._refused_at = None
                     pause = 0.05
                     if last_failure:
                         last_failure = ""
                         log.info("following the registry again")
                 failure = "the stream ended"
             except grpc.aio.AioRpcError as error:
-                failure = status.reason_of(error) or error.code().name
+                reason = status.reason_of(error)
+                failure = reason or error.code().name
             except (TimeoutError, DamagedStream) as error:
                 failure = str(error) or "silence"
-            if failure != last_failure:
+            if reason in _REFUSALS:
+                if not ready.is_set():
+                    if from_copy is not None:
+                        from_copy.cancel()
+                    self.cannot_start = (
+                        f"the registry refuses TURNOUT_SERVICE_KEY ({reason}): give the key with catalog:watch that it "
+                        "knows, such as its TURNOUT_REGISTRY_BOOTSTRAP_SERVICE_KEY"
+                    )
+                    return
+                self._note_refusal(reason)
+            elif failure != last_failure:
                 log.warning("the registry cannot be followed; retrying", extra={"failure": failure})
-                last_failure = failure
+            last_failure = failure
             await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311  # jitter, no secret
             pause = min(pause * 2, _MAX_BACKOFF_SECONDS)
+
+    def _note_refusal(self, reason: str) -> None:
+        now = time.monotonic()
+        if self._refused_at is None:
+            self._refused_at, self._refusal_logged_at = now, -math.inf
+        if now - self._refusal_logged_at >= REFUSED_LOG_SECONDS:
+            self._refusal_logged_at = now
+            left = max(0.0, REFUSED_GRACE_SECONDS - (now - self._refused_at))
+            log.error(
+                "the registry refuses this process's key; calls end soon unless TURNOUT_SERVICE_KEY is mended",
+                extra={"reason": reason, "serves_for_seconds": round(left)},
+            )
 
     async def _session(self, stub: rpc.CatalogServiceAsyncStub) -> AsyncIterator[None]:
         """One stream from opening to end; yields once whenever the view is known to be current."""
@@ -216,13 +275,25 @@ class DamagedStream(Exception):
 
 @asynccontextmanager
 async def catalog(runtime: Runtime) -> AsyncIterator[Catalog]:
-    """The process's catalog, following the registry; made once (`await runtime.shared(watch.catalog)`)."""
+    """The process's catalog, following the registry; made once (`await runtime.shared(watch.catalog)`).
+
+    :raises CannotStart: when it is left, if the registry refused this process's key before the process was ready
+    """
     followed = Catalog(config.load(CatalogConfig))
     followed.load_copy()
     channel = await runtime.channel("registry")
     ready = runtime.ready_when("the catalog")
     async with (
-        runtime.background("catalog: follow", followed.follow(channel, ready, runtime.wired)),
+        runtime.background("catalog: follow", _follow(followed, channel, ready, runtime)),
         runtime.background("catalog: disk copy", followed.keep_copy()),
     ):
         yield followed
+    if followed.cannot_start:
+        raise CannotStart(followed.cannot_start)
+
+
+async def _follow(followed: Catalog, channel: grpc.aio.Channel, ready: asyncio.Event, runtime: Runtime) -> None:
+    await followed.follow(channel, ready, runtime.wired)
+    # It cannot start: no bug, so no work that ended by itself. The sentence is said when everything is taken down.
+    runtime.stop()
+    await asyncio.Event().wait()

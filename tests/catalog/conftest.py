@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from catalog.config import CatalogConfig
 from catalog.watch import Catalog
 from kit.calls import Call, Principal
+from kit.errors import AppError
 from kit.interceptors import Auth, Chain, Validation
 from kit.server import Server, ServerOptions
 from kit.telemetry import Tracing
@@ -27,7 +28,14 @@ Message = service_pb.WatchCatalogResponse
 
 
 class AnyKey:
+    """Knows every key, until a test says why not."""
+
+    def __init__(self) -> None:
+        self.refusal: AppError | None = None
+
     async def authenticate(self, key: str, call: Call) -> Principal:
+        if self.refusal is not None:
+            raise self.refusal
         return Principal("service", "", frozenset({"catalog:watch"}))
 
 
@@ -76,8 +84,10 @@ def project_entry(letter: str, slug: str) -> pb.CatalogEntry:
 class Following:
     """A catalog that follows the scripted registry."""
 
-    def __init__(self, registry: ScriptedRegistry, channel: grpc.aio.Channel) -> None:
+    def __init__(self, registry: ScriptedRegistry, keys: AnyKey, address: str, channel: grpc.aio.Channel) -> None:
         self.registry = registry
+        self.keys = keys
+        self.address = address
         self._channel = channel
         self.project_entry = project_entry
 
@@ -86,11 +96,11 @@ class Following:
         settings = CatalogConfig(
             service_key=SecretStr("key"), data_dir=data_dir, catalog_max_age_seconds=max_age_seconds
         )
-        catalog, wired = Catalog(settings), asyncio.Event()
+        catalog, wired, self.ready = Catalog(settings), asyncio.Event(), asyncio.Event()
         catalog.load_copy()
         wired.set()
         tasks = [
-            asyncio.create_task(catalog.follow(self._channel, asyncio.Event(), wired)),
+            asyncio.create_task(catalog.follow(self._channel, self.ready, wired)),
             asyncio.create_task(catalog.keep_copy()),
         ]
         try:
@@ -104,14 +114,15 @@ class Following:
 @pytest.fixture
 async def following() -> AsyncIterator[Following]:
     tracing = Tracing(sample_ratio=0, resource={}, exporter=None)
-    registry = ScriptedRegistry()
+    registry, keys = ScriptedRegistry(), AnyKey()
     options = ServerOptions("127.0.0.1:0", 100, 300, 0, shares_port=False)
-    server = Server(Chain(tracing, (Auth(AnyKey()), Validation())), options)
+    server = Server(Chain(tracing, (Auth(keys), Validation())), options)
     rpc.add_CatalogServiceServicer_to_server(registry, server.registrar)
     await server.start()
-    channel = grpc.aio.insecure_channel(f"127.0.0.1:{server.port}")
+    address = f"127.0.0.1:{server.port}"
+    channel = grpc.aio.insecure_channel(address)
     try:
-        yield Following(registry, channel)
+        yield Following(registry, keys, address, channel)
     finally:
         await channel.close()
         await server.stop()

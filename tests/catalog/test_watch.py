@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,16 @@ import pytest
 
 from catalog import disk, watch
 from catalog.watch import Catalog
-from kit.errors import Unavailable
+from kit.errors import AppError, CannotStart, Denied, Unauthenticated, Unavailable
+from kit.interceptors import Chain
+from kit.runtime import ProcessOptions, Runtime
+from kit.server import Server, ServerOptions
+from kit.telemetry import Tracing
+
+REFUSALS = [
+    *(Unauthenticated("no", reason=f"KEY_{state}") for state in ("UNKNOWN", "REVOKED", "EXPIRED", "MALFORMED")),
+    Denied("no", reason="SCOPE_MISSING"),
+]
 
 
 async def _until(condition: Callable[[], bool], seconds: float = 10) -> None:
@@ -159,3 +169,85 @@ async def test_waiting_for_a_sequence_that_does_not_come_ends(following: Any, mo
         with pytest.raises(Unavailable) as failure:
             await catalog.reach(9)
     assert failure.value.reason == "CATALOG_BEHIND"
+
+
+def _reason(catalog: Catalog) -> str:
+    """Why there is no view to use; empty if there is one."""
+    try:
+        catalog.usable_view()
+    except Unavailable as error:
+        return error.reason
+    return ""
+
+
+@pytest.mark.parametrize("has_copy", [False, True], ids=["no copy", "copy"])
+@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.reason)
+async def test_a_start_whose_key_the_registry_refuses_ends_with_the_settings_name(
+    following: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: AppError, has_copy: bool
+) -> None:
+    if has_copy:
+        entries = [following.project_entry("a", "one").SerializeToString()]
+        disk.write(tmp_path / "catalog" / "copy", epoch="e", sequence=3, entries=entries)
+    monkeypatch.setenv("TURNOUT_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("TURNOUT_SERVICE_KEY", "refused")
+    following.keys.refusal = refusal
+    tracing = Tracing(sample_ratio=0, resource={}, exporter=None)
+    server = Server(Chain(tracing, ()), ServerOptions("127.0.0.1:0", 10, 300, 0, shares_port=False))
+    ready_file = tmp_path / "ready.json"
+    options = ProcessOptions("ins", ("executor",), {"registry": following.address}, ready_file, None)
+
+    async def serve() -> None:
+        async with asyncio.timeout(10), Runtime(options, server, tracing) as runtime:
+            await runtime.shared(watch.catalog)
+            await runtime.serve()
+
+    with pytest.raises(CannotStart, match=f"TURNOUT_SERVICE_KEY .{refusal.reason}"):
+        await serve()
+
+    assert not ready_file.exists()
+
+
+@pytest.mark.parametrize("failure", [Unavailable("down", reason="DOWN"), Unauthenticated("no", reason="PROXY")])
+async def test_a_start_goes_on_from_its_copy_when_the_registry_only_fails(
+    following: Any, tmp_path: Path, failure: AppError
+) -> None:
+    entries = [following.project_entry("a", "one").SerializeToString()]
+    disk.write(tmp_path / "catalog" / "copy", epoch="e", sequence=3, entries=entries)
+    following.keys.refusal = failure
+
+    async with following.catalog(tmp_path) as catalog:
+        await _until(following.ready.is_set)
+        assert _names(catalog) == {"one"}
+
+
+async def test_a_key_refused_while_serving_is_logged_at_once_borne_for_a_while_and_then_ends_it(
+    following: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(watch, "REFUSED_LOG_SECONDS", 0.5)
+    monkeypatch.setattr(watch, "REFUSED_GRACE_SECONDS", 1.5)
+    caplog.set_level(logging.ERROR, "catalog.watch")
+    following.registry.send_snapshot(5, [following.project_entry("a", "one")])
+    async with following.catalog() as catalog:
+        await catalog.reach(5)
+        following.keys.refusal = REFUSALS[0]
+        following.registry.script.put_nowait(Unavailable("restarts", reason="RESTARTS"))
+
+        await _until(lambda: bool(caplog.records))
+        assert _names(catalog) == {"one"}, "a change of keys may be under way"
+        await _until(lambda: _reason(catalog) == "CATALOG_REFUSED")
+        assert 2 <= len(caplog.records) <= 4, "again and again, but not for every attempt"
+        assert "TURNOUT_SERVICE_KEY" in caplog.text
+
+        following.keys.refusal = None
+        following.registry.send_resumed()
+        await _until(lambda: _reason(catalog) == "")
+
+
+async def test_an_outage_is_borne_however_long_it_takes(following: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "REFUSED_GRACE_SECONDS", 0.0)
+    following.registry.send_snapshot(5, [following.project_entry("a", "one")])
+    async with following.catalog() as catalog:
+        await catalog.reach(5)
+        following.registry.script.put_nowait(Unavailable("down", reason="DOWN"))
+        await _until(lambda: len(following.registry.requests) == 2)
+        assert _names(catalog) == {"one"}
