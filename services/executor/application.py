@@ -100,7 +100,7 @@ class Executor:
             self._end(record, Status.CANCELLED if cancelled else Status.ERROR, error.reason)
             raise
         except (asyncio.CancelledError, GeneratorExit):
-            late = run.call.deadline - self.clock.now() <= domain.DEADLINE_TOLERANCE_SECONDS
+            late = run.call.deadline - self.clock.now() <= domain.DEADLINE_LEAD_SECONDS
             self._end_quietly(record, Status.CANCELLED, "DEADLINE_EXCEEDED" if late else "CALLER_LEFT")
             raise
         except BaseException:

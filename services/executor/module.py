@@ -10,6 +10,7 @@ from catalog import watch
 from catalog.view import ProviderKind
 from completions.version import Version
 from kit import config
+from kit.clock import SystemClock
 from kit.credentials_config import CredentialsConfig
 from kit.egress import Egress, EgressPolicy
 from kit.egress_config import EgressConfig
@@ -19,7 +20,6 @@ from kit.runtime import Runtime
 from kit.secrets import Keyring
 from services.executor import convert
 from services.executor.application import Executor
-from services.executor.clock import SystemClock
 from services.executor.config import ExecutorConfig
 from services.executor.credentials import OpenedCredentials
 from services.executor.prepared import PreparedVersions
@@ -46,7 +46,13 @@ async def module(runtime: Runtime) -> AsyncIterator[None]:
         Egress(policy, max_connections=_MAX_CONNECTIONS, max_connections_per_host=_MAX_CONNECTIONS) as egress,
         prices.loading(),
     ):
-        openai = OpenAi(egress, runtime.tracing, frozenset(settings.retry_statuses), settings.max_response_bytes)
+        openai = OpenAi(
+            egress,
+            runtime.tracing,
+            frozenset(settings.retry_statuses),
+            max_response_bytes=settings.max_response_bytes,
+            max_stream_bytes=settings.max_stream_bytes,
+        )
         providers = dict.fromkeys(ProviderKind, openai)
         executor = Executor(
             catalog=catalog,

@@ -17,6 +17,8 @@ DEFAULT_LIMIT: Final = 10
 """How many items are answered to a call that does not say."""
 DEADLINE_TOLERANCE_SECONDS: Final = 0.005
 """Timers fire early by up to the clock's resolution: closer to the deadline than this counts as past it."""
+DEADLINE_LEAD_SECONDS: Final = 0.25
+"""By how much a caller's clock may be ahead of ours: whoever leaves closer to the deadline has run out of time."""
 RETRY_BASE_SECONDS: Final = 1.0
 RETRY_CAP_SECONDS: Final = 60.0
 

@@ -43,13 +43,15 @@ class OpenAi:
     """The adapter.
 
     :param retry_statuses: HTTP statuses after which an attempt may be repeated
-    :param max_response_bytes: of an answer's body
+    :param max_response_bytes: of a whole answer's body, and of one event of a streamed one
+    :param max_stream_bytes: of a streamed answer's body
     """
 
     egress: Egress
     tracing: Tracing
     retry_statuses: frozenset[int]
     max_response_bytes: int
+    max_stream_bytes: int
 
     def prepare(self, version: Version, kind: ProviderKind) -> bytes:
         """The body of a request up to its messages."""
@@ -118,16 +120,18 @@ class OpenAi:
         status = 0
         try:
             async with self.egress.stream(
-                "POST", url, headers=headers, body=body, timeout=timeout, max_response_bytes=self.max_response_bytes
+                "POST", url, headers=headers, body=body, timeout=timeout, max_response_bytes=self.max_stream_bytes
             ) as answer:
                 status = answer.status
                 if status != 200 or "event-stream" not in answer.headers.get("Content-Type", ""):
                     whole = EgressResponse(status, answer.headers, await answer.read())
+                    self._check_size(whole.body)
                     for piece in self._whole(request, whole):
                         yield piece
                     return
                 async for chunk in answer:
                     for data in events.feed(chunk):
+                        self._check_size(data)
                         if (delta := assembly.take(data)) is not None:
                             if not has_begun:
                                 has_begun = True
@@ -148,6 +152,10 @@ class OpenAi:
             yield malformed(str(problem), status)
         except TooLarge:
             yield malformed("has an event that does not end", status)
+
+    def _check_size(self, data: bytes) -> None:
+        if len(data) > self.max_response_bytes:
+            raise Malformed(f"has a piece of more than {self.max_response_bytes} bytes")
 
     def _whole(
         self, request: ProviderRequest, response: EgressResponse

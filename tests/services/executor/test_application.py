@@ -329,16 +329,24 @@ async def test_a_caller_who_leaves_is_recorded_as_such() -> None:
     assert [attempt.reason for attempt in house.recorded.attempts] == ["CANCELLED"]
 
 
-async def test_a_caller_who_waits_for_nobody_any_more_has_run_out_of_time() -> None:
-    house = House("stall")
-    call = asyncio.create_task(house.run(deadline=5))
+@pytest.mark.parametrize(
+    ("after_seconds", "reason"),
+    # A caller's clock is ahead of ours by what the call took to come here.
+    [(4.7, "CALLER_LEFT"), (4.76, "DEADLINE_EXCEEDED"), (5, "DEADLINE_EXCEEDED"), (5.1, "DEADLINE_EXCEEDED")],
+)
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_a_caller_who_leaves_at_the_deadline_has_run_out_of_time(
+    after_seconds: float, reason: str, is_streamed: bool
+) -> None:
+    house = House([*BEGUN, "stall"] if is_streamed else "stall")
+    call = asyncio.create_task(house.stream(deadline=5) if is_streamed else house.run(deadline=5))
     while not house.provider.requests:
         await asyncio.sleep(0)
-    house.clock.time += 5
+    house.clock.time += after_seconds
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    assert (house.recorded.status, house.recorded.reason) == (Status.CANCELLED, "DEADLINE_EXCEEDED")
+    assert (house.recorded.status, house.recorded.reason) == (Status.CANCELLED, reason)
 
 
 async def test_a_bug_is_recorded_before_it_surfaces() -> None:

@@ -14,11 +14,13 @@ from kit.status import DETAILS_KEY, reason_of
 from turnout.chat.v1 import message_pb2
 from turnout.events.v1 import request_pb2
 from turnout.executor.v1 import execution_pb2
+from turnout.executor.v1 import execution_service_pb2_grpc as rpc
 from turnout.registry.v1 import provider_pb2
 from turnout.router.v1 import decision_pb2
 
 CANCELLED = request_pb2.REQUEST_STATUS_CANCELLED
 ERROR = request_pb2.REQUEST_STATUS_ERROR
+OK = request_pb2.REQUEST_STATUS_OK
 
 
 def details(failure: grpc.aio.AioRpcError, kind: Any) -> Any:
@@ -257,6 +259,18 @@ async def test_a_deadline_that_passes_is_recorded_as_such(room: Any) -> None:
     [served] = room.served()
     assert (served.status, served.reason) == (CANCELLED, "DEADLINE_EXCEEDED")
     assert len(served.attempts) == 1
+
+
+async def test_an_answer_that_a_callers_client_would_not_take_is_the_providers_failure(room: Any) -> None:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{room.runtime.server.port}") as plain:
+        room.stub = rpc.ExecutionServiceStub(plain)
+        room.upstream.then(room.upstream.http(200, room.upstream.completion("x" * (6 << 20))))
+        failure = await room.failure()
+        assert (failure.code(), reason_of(failure)) == (grpc.StatusCode.UNAVAILABLE, "PROVIDER_FAILED")
+
+        room.upstream.then(room.upstream.http(200, room.upstream.completion("x" * (2900 << 10))))
+        assert len((await room.run()).message.content) == 2900 << 10
+    assert [served.status for served in room.served()] == [ERROR, OK]
 
 
 async def test_the_variants_own_time_ends_an_attempt(room: Any) -> None:

@@ -32,7 +32,7 @@ TRACING = Tracing(sample_ratio=0, resource={}, exporter=None)
 @pytest.fixture
 async def adapter() -> AsyncIterator[OpenAi]:
     async with Egress(EgressPolicy(allow_private=True)) as egress:
-        yield OpenAi(egress, TRACING, RETRY_STATUSES, max_response_bytes=100_000)
+        yield OpenAi(egress, TRACING, RETRY_STATUSES, max_response_bytes=100_000, max_stream_bytes=100_000)
 
 
 def asked(upstream: Any, version: Version = VERSION, **fields: Any) -> ProviderRequest:
@@ -41,7 +41,7 @@ def asked(upstream: Any, version: Version = VERSION, **fields: Any) -> ProviderR
         "provider": Provider("prv_main", "prj_shop", "main", kind, getattr(upstream, "base_url", upstream)),
         "credential": Secret(CREDENTIAL),
         "model": version.model,
-        "prepared_body": OpenAi(None, TRACING, RETRY_STATUSES, 1).prepare(version, kind),  # type: ignore[arg-type]
+        "prepared_body": OpenAi(None, TRACING, RETRY_STATUSES, 1, 1).prepare(version, kind),  # type: ignore[arg-type]
         "messages": QUESTION,
     }
     return ProviderRequest(**(given | fields))
@@ -298,7 +298,7 @@ async def test_cancelling_an_attempt_cancels_the_provider(adapter: OpenAi, upstr
 
 async def test_an_address_that_may_not_be_called_is_refused() -> None:
     async with Egress(EgressPolicy()) as egress:
-        adapter = OpenAi(egress, TRACING, RETRY_STATUSES, max_response_bytes=1000)
+        adapter = OpenAi(egress, TRACING, RETRY_STATUSES, max_response_bytes=1000, max_stream_bytes=1000)
         for base_url in ("https://127.0.0.1:1/v1", "http://example.com/v1", "https://169.254.169.254/v1"):
             outcome = await adapter.complete(asked(base_url), 5)
             assert isinstance(outcome, ProviderFailure)

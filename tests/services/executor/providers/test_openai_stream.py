@@ -33,13 +33,13 @@ TRACING = Tracing(sample_ratio=0, resource={}, exporter=None)
 @pytest.fixture
 async def adapter() -> AsyncIterator[OpenAi]:
     async with Egress(EgressPolicy(allow_private=True)) as egress:
-        yield OpenAi(egress, TRACING, frozenset({503}), max_response_bytes=100_000)
+        yield OpenAi(egress, TRACING, frozenset({503}), max_response_bytes=50_000, max_stream_bytes=100_000)
 
 
 def asked(upstream: Any) -> ProviderRequest:
     kind = ProviderKind.OPENAI_COMPATIBLE
     provider = Provider("prv_main", "prj_shop", "main", kind, upstream.base_url)
-    body = OpenAi(None, TRACING, frozenset(), 1).prepare(Version("prv_main", "test-model"), kind)  # type: ignore[arg-type]
+    body = OpenAi(None, TRACING, frozenset(), 1, 1).prepare(Version("prv_main", "test-model"), kind)  # type: ignore[arg-type]
     return ProviderRequest(provider, Secret(CREDENTIAL), "test-model", body, (Message(Role.USER, "Capital?"),))
 
 
@@ -139,6 +139,33 @@ async def test_an_answer_that_is_too_large_is_a_failure(adapter: OpenAi, upstrea
     *_, failure = await streamed(adapter, upstream, upstream.streams([b"data: " + b"x" * 200_000]))
 
     assert failure.reason is Reason.MALFORMED_RESPONSE
+
+
+async def test_a_stream_may_be_larger_than_any_piece_of_it(adapter: OpenAi, upstream: Any) -> None:
+    events = [upstream.chunk(content="x" * 20_000) for _ in range(4)]
+
+    *_, answer = await streamed(adapter, upstream, upstream.streams([*events, upstream.done]))
+
+    assert len(answer.message.content) == 80_000
+
+
+@pytest.mark.parametrize("size_bytes", [60_000, 200_000])
+async def test_a_whole_answer_is_bounded_as_one_that_was_asked_for(
+    adapter: OpenAi, upstream: Any, size_bytes: int
+) -> None:
+    [failure] = await streamed(adapter, upstream, upstream.http(200, upstream.completion("x" * size_bytes)))
+
+    assert failure.reason is Reason.MALFORMED_RESPONSE
+    assert "bytes" in failure.message
+
+
+async def test_a_piece_is_bounded(adapter: OpenAi, upstream: Any) -> None:
+    events = [upstream.chunk(content="x"), upstream.chunk(content="x" * 60_000)]
+
+    *_, failure = await streamed(adapter, upstream, upstream.streams([*events, upstream.done]))
+
+    assert failure.reason is Reason.MALFORMED_RESPONSE
+    assert "50000 bytes" in failure.message
 
 
 async def test_failures_before_the_first_piece_are_those_of_a_whole_call(adapter: OpenAi, upstream: Any) -> None:
