@@ -31,6 +31,8 @@ T = TypeVar("T")
 
 _CANCEL_AGAIN_SECONDS: Final = 0.5
 
+MAX_ANSWER_BYTES: Final = 16 << 20
+"""The largest answer that one service takes from another, near or far."""
 CHANNEL_OPTIONS: Final = (
     # A peer that vanished without a word is noticed within 20 s instead of never.
     ("grpc.keepalive_time_ms", 15_000),
@@ -39,7 +41,7 @@ CHANNEL_OPTIONS: Final = (
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
-    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
+    ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
 )
 
 
@@ -58,7 +60,7 @@ class ProcessOptions:
     peers: Mapping[str, str]
     """Addresses (`host:port`) of services elsewhere, by name; empty text means not configured."""
     ready_file: Path | None
-    """Written once the process serves: JSON with `pid`, `port` and `services`."""
+    """Written once the process serves: JSON with `pid`, `port`, `ports` (others, by name) and `services`."""
     parent_pipe: int | None
     """A pipe that the parent holds open; when it closes, the parent is gone and this process stops."""
 
@@ -72,6 +74,8 @@ class Runtime:
         self.tracing = tracing
         self.wired = asyncio.Event()
         """Set when every service has registered; background work that calls peers waits for it."""
+        self.ports: dict[str, int] = {}
+        """Where else than on gRPC's port this process listens, by name, such as `http`."""
         self._stack = AsyncExitStack()
         self._shared: dict[Callable[..., object], object] = {}
         self._channels: dict[str, grpc.aio.Channel] = {}
@@ -107,7 +111,7 @@ class Runtime:
             if address:
                 self._channels[service] = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
             elif service in self.options.services:
-                self._channels[service] = LocalChannel(self.server.handler)
+                self._channels[service] = LocalChannel(self.server.handler, max_message_bytes=MAX_ANSWER_BYTES)
             else:
                 together = ",".join((*self.options.services, service))
                 raise MissingPeer(
@@ -185,7 +189,12 @@ class Runtime:
                 await condition.wait()
         await self.server.set_healthy(True)
         if self.options.ready_file is not None:
-            ready = {"pid": os.getpid(), "port": self.server.port, "services": list(self.options.services)}
+            ready = {
+                "pid": os.getpid(),
+                "port": self.server.port,
+                "ports": self.ports,
+                "services": list(self.options.services),
+            }
             fresh = self.options.ready_file.with_suffix(".new")
             fresh.write_text(json.dumps(ready))
             fresh.replace(self.options.ready_file)

@@ -12,6 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from kit.config import Settings
     from services.process import ProcessConfig
 
-SERVICES: Final = ("registry", "executor", "analytics")
+SERVICES: Final = ("registry", "router", "executor", "inference", "analytics", "gateway")
 """Every service, in the order in which one process wires them."""
 
 COMMANDS: Final = ("migrate", "keygen", "replay")
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _replay(options.hours)
         if options.workers > 1 and "TURNOUT_WORKER_PIPE" not in os.environ:
             return _run_workers(options)
-        return _run(names, options.ready_file)
+        return _run(names, options.ready_file, options.workers)
     except BadConfig as error:
         print(error, file=sys.stderr)
         return 2
@@ -282,20 +283,28 @@ def _run_workers(options: argparse.Namespace) -> int:
     from kit import config, workers
     from services.process import ProcessConfig
 
-    _load(_names(options.services))
-    address = config.load(ProcessConfig).listen_address
-    try:
-        holder, address = workers.reserve_port(address)
-    except OSError as error:
-        raise config.BadConfig(f"TURNOUT_LISTEN_ADDRESS: cannot listen on {address}: {error.strerror}") from None
+    names = _names(options.services)
+    _load(names)
+    wanted = {"TURNOUT_LISTEN_ADDRESS": config.load(ProcessConfig).listen_address}
+    if "gateway" in names:
+        from services.gateway.config import GatewayConfig
+
+        wanted["TURNOUT_GATEWAY_LISTEN_ADDRESS"] = config.load(GatewayConfig).listen_address
+    holders, addresses = ExitStack(), {}
+    for setting, address in wanted.items():
+        try:
+            holder, addresses[setting] = workers.reserve_port(address)
+        except OSError as error:
+            raise config.BadConfig(f"{setting}: cannot listen on {address}: {error.strerror}") from None
+        holders.enter_context(holder)
     command = [sys.executable, "-m", "services", options.services, "--workers", str(options.workers)]
     if options.ready_file is not None:
         command += ["--ready-file", str(options.ready_file)]
-    with holder:
-        return workers.run(command, options.workers, environment={**os.environ, "TURNOUT_LISTEN_ADDRESS": address})
+    with holders:
+        return workers.run(command, options.workers, environment={**os.environ, **addresses})
 
 
-def _run(names: Sequence[str], ready_file: Path | None) -> int:
+def _run(names: Sequence[str], ready_file: Path | None, workers: int) -> int:
     import uvloop
 
     from kit import config, ids, telemetry
@@ -308,7 +317,7 @@ def _run(names: Sequence[str], ready_file: Path | None) -> int:
     telemetry.configure_logging(level=process.log_level, instance=instance)
     if unknown := _unknown_settings():
         logging.getLogger("services").warning("unknown settings are ignored", extra={"settings": unknown})
-    return uvloop.run(_serve(process, instance, tuple(names), ready_file))
+    return uvloop.run(_serve(process, instance, tuple(names), ready_file, worker_count=workers))
 
 
 def _check_service_key() -> None:
@@ -333,7 +342,9 @@ def _check_service_key() -> None:
         raise config.BadConfig(f"TURNOUT_SERVICE_KEY: {error}") from None
 
 
-async def _serve(process: ProcessConfig, instance: str, names: tuple[str, ...], ready_file: Path | None) -> int:
+async def _serve(
+    process: ProcessConfig, instance: str, names: tuple[str, ...], ready_file: Path | None, *, worker_count: int
+) -> int:
     from catalog import watch
     from catalog.keys import CatalogAuthenticator
     from kit import workers
@@ -342,14 +353,16 @@ async def _serve(process: ProcessConfig, instance: str, names: tuple[str, ...], 
     from kit.runtime import ProcessOptions, Runtime
     from kit.server import Server, ServerOptions
     from kit.telemetry import Tracing, otlp_exporter
+    from services.metrics import Metering
 
     exporter = otlp_exporter(process.otlp_endpoint, process.otlp_headers.get_secret_value())
     resource = {"service.name": f"turnout-{'-'.join(names)}", "service.instance.id": instance}
     tracing = Tracing(sample_ratio=process.trace_sample_ratio, resource=resource, exporter=exporter)
+    metering = Metering(process.metrics_address, workers=worker_count, instance=instance, services=names)
     auth = Auth()
     pipe = os.environ.get(workers.WORKER_ENV)
     server = Server(
-        Chain(tracing, (auth, Validation())),
+        Chain(tracing, (*metering.interceptors, auth, Validation())),
         ServerOptions(
             address=process.listen_address,
             max_concurrent_calls=process.max_concurrent_calls,
@@ -367,7 +380,10 @@ async def _serve(process: ProcessConfig, instance: str, names: tuple[str, ...], 
     )
     try:
         async with Runtime(options, server, tracing) as runtime:
-            auth.use(CatalogAuthenticator(await runtime.shared(watch.catalog)))
+            await runtime.enter(metering.module)
+            catalog = await runtime.shared(watch.catalog)
+            await metering.follow(runtime, catalog)
+            auth.use(CatalogAuthenticator(catalog))
             for name in names:
                 room = import_module(f"services.{name}.module")
                 await runtime.enter(room.module)

@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import Literal, Self
 
 from catalog import keys
-from kit.errors import Unavailable
+from kit.errors import Precondition, Unauthenticated, Unavailable
 from kit.secrets import Keyring
+from stack import private_file
 from stack.nats import Nats
 from stack.postgres import Postgres
 from stack.server import Launch, Server
 
 DATABASE = "turnout"
-ROOMS = ("registry", "executor", "analytics")
+ROOMS = ("registry", "router", "executor", "inference", "analytics", "gateway")
 
 Mode = Literal["all", "split"]
 
@@ -38,14 +39,30 @@ class Secrets:
 
     @classmethod
     def kept_in(cls, path: Path) -> Secrets:
-        """Those of an earlier start, else new ones."""
+        """Those of an earlier start, else new ones.
+
+        :raises Precondition: `SECRETS_UNREADABLE` if the file is damaged: new ones in its place would be a decision
+        """
         if path.exists():
-            return cls(**json.loads(path.read_text()))
+            return cls._read(path)
         made = cls(keys.new_key().text, keys.new_key().text, Keyring.generate_setting("key-1"))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            json.dump(asdict(made), file)
+        private_file.write(path, json.dumps(asdict(made)))
         return made
+
+    @classmethod
+    def _read(cls, path: Path) -> Secrets:
+        try:
+            kept = cls(**json.loads(path.read_bytes()))
+            keys.parse(kept.platform_key)
+            keys.parse(kept.service_key)
+            Keyring.parse(kept.key_encryption_keys)
+        except (ValueError, TypeError, AttributeError, Unauthenticated):
+            raise Precondition(
+                f"{path} does not hold the secrets of an installation any more: put a copy of it back, or delete it; "
+                "new secrets are made then, and the credentials of providers must be set anew",
+                reason="SECRETS_UNREADABLE",
+            ) from None
+        return kept
 
 
 class ServiceProcess(Server):
@@ -66,12 +83,18 @@ class ServiceProcess(Server):
         return f"127.0.0.1:{self.port}"
 
     @property
+    def http_address(self) -> str:
+        """`host:port` of the gateway, if it lives here; another after each start."""
+        return f"127.0.0.1:{json.loads(self._ready_file.read_text())['ports']['http']}"
+
+    @property
     def _ready_file(self) -> Path:
         return self.folder / "ready.json"
 
     def _launch(self) -> Launch:
         self._ready_file.unlink(missing_ok=True)
-        Path(self.environment["TURNOUT_DATA_DIR"]).mkdir(parents=True, exist_ok=True, mode=0o700)
+        for setting in ("TURNOUT_DATA_DIR", "TURNOUT_INFERENCE_ARTIFACTS_DIR"):
+            Path(self.environment[setting]).mkdir(parents=True, exist_ok=True, mode=0o700)
         command = [sys.executable, "-m", "services", ",".join(self._names), "--ready-file", str(self._ready_file)]
         if self._workers > 1:
             command += ["--workers", str(self._workers)]
@@ -83,6 +106,9 @@ class ServiceProcess(Server):
 
 class Installation:
     """Services that find each other, on one Postgres and one NATS.
+
+    The secrets belong to the folder, since they belong to what lies in the database: whoever starts it in another mode
+    needs the same. Spools and logs belong to a mode's processes.
 
     :param extra: settings that differ from the defaults, for all processes
     """
@@ -105,7 +131,9 @@ class Installation:
         self._database = database
         self.secrets = Secrets.kept_in(self.folder / "secrets.json")
         groups: list[tuple[str, ...]] = [ROOMS] if mode == "all" else [(name,) for name in ROOMS]
-        self.processes = [ServiceProcess(self.folder / "-".join(group), group, {}, workers=workers) for group in groups]
+        self.processes = [
+            ServiceProcess(self.folder / mode / "-".join(group), group, {}, workers=workers) for group in groups
+        ]
         addresses = {name: self._process(name).address for name in ROOMS} if mode == "split" else {}
         for process in self.processes:
             process.environment = self._environment(process, addresses) | dict(extra or {})
@@ -121,6 +149,11 @@ class Installation:
         """Where to call a service."""
         return self._process(room).address
 
+    @property
+    def http_address(self) -> str:
+        """`host:port` for HTTP."""
+        return self._process("gateway").http_address
+
     def _environment(self, process: ServiceProcess, addresses: Mapping[str, str]) -> dict[str, str]:
         url = self.postgres.url(self._database)
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("TURNOUT_")}
@@ -134,6 +167,8 @@ class Installation:
             "TURNOUT_REGISTRY_BOOTSTRAP_PLATFORM_KEY": self.secrets.platform_key,
             "TURNOUT_REGISTRY_BOOTSTRAP_SERVICE_KEY": self.secrets.service_key,
             "TURNOUT_ANALYTICS_DATABASE_URL": url,
+            "TURNOUT_INFERENCE_ARTIFACTS_DIR": str(self.folder / "artifacts"),
+            "TURNOUT_GATEWAY_LISTEN_ADDRESS": "127.0.0.1:0",
             **{f"TURNOUT_{name.upper()}_ADDRESS": address for name, address in addresses.items()},
         }
 
