@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +12,13 @@ from typing import Any, Final
 
 import grpc
 import typer
+from google.rpc import error_details_pb2, status_pb2
 
+from catalog import keys
 from cli import output
 from kit import status
-from kit.errors import AppError, Precondition
+from kit.errors import AppError, Precondition, Unauthenticated
+from stack import private_file
 
 CLIENT_FILES: Final = Path(".turnout") / "clients"
 """Where each `turnout up` that runs leaves a file named by its process id."""
@@ -31,6 +34,8 @@ class Client:
     api_key: str
     project: str
     as_json: bool = False
+    notice: str = ""
+    """What a person should know before the first call; said once."""
     _channels: dict[str, grpc.Channel] = field(default_factory=dict)
 
     @property
@@ -41,38 +46,58 @@ class Client:
         return f"projects/{self.project}"
 
     def channel(self, service: str) -> grpc.Channel:
-        """A channel that carries the key."""
+        """A channel that carries the key.
+
+        :raises Precondition: `NO_ADDRESS`
+        :raises Unauthenticated: `KEY_MALFORMED`, before anybody is called: not every text can be sent as a key
+        """
         address = self.addresses.get(service) or self.addresses.get("") or ""
         if not address:
             raise Precondition(
                 "no address: start Turnout here with `turnout up`, or give --address, or set TURNOUT_ADDRESS",
                 reason="NO_ADDRESS",
             )
+        if self.api_key:
+            self._check_key()
+        if self.notice and not self.as_json:
+            output.errors.print(self.notice, style="dim", markup=False, highlight=False, soft_wrap=True)
+            self.notice = ""
         if address not in self._channels:
             channel = grpc.insecure_channel(address, options=(("grpc.max_receive_message_length", 64 << 20),))
             self._channels[address] = grpc.intercept_channel(channel, _WithKey(self.api_key))
         return self._channels[address]
 
+    def _check_key(self) -> None:
+        try:
+            keys.parse(self.api_key)
+        except Unauthenticated as error:
+            raise Unauthenticated(
+                "this is not a Turnout key: check that --api-key, or TURNOUT_API_KEY, was copied whole",
+                reason=error.reason,
+            ) from None
+
 
 def from_surroundings(*, address: str, api_key: str, project: str, as_json: bool) -> Client:
     """The client that options, environment and files amount to, in this order of strength."""
-    kept = _kept()
-    addresses = dict(kept.get("addresses", {}))
+    running = _running()
+    newest = running[0] if running else {}
+    addresses, notice = dict(newest.get("addresses", {})), _choice(running)
     if address or os.environ.get("TURNOUT_ADDRESS"):
-        addresses = {"": address or os.environ["TURNOUT_ADDRESS"]}
-    for service in ("registry", "executor", "analytics"):
+        addresses, notice = {"": address or os.environ["TURNOUT_ADDRESS"]}, ""
+    for service in ("registry", "router", "executor", "inference", "analytics"):
         if not address and (own := os.environ.get(f"TURNOUT_{service.upper()}_ADDRESS")):
             addresses[service] = own
     return Client(
         addresses,
-        api_key or os.environ.get("TURNOUT_API_KEY", "") or kept.get("api_key", ""),
-        project or os.environ.get("TURNOUT_PROJECT", "") or kept.get("project", ""),
+        api_key or os.environ.get("TURNOUT_API_KEY", "") or newest.get("api_key", ""),
+        project or os.environ.get("TURNOUT_PROJECT", "") or newest.get("project", ""),
         as_json,
+        notice,
     )
 
 
 @contextmanager
-def kept(*, addresses: dict[str, str], api_key: str, project: str) -> Iterator[None]:
+def kept(*, addresses: dict[str, str], api_key: str, project: str, data: Path | None = None) -> Iterator[None]:
     """Leave a file for invocations in this folder and below; it holds a key, so only its owner can read it.
 
     Several may be left at a time; the newest whose process lives counts.
@@ -83,9 +108,8 @@ def kept(*, addresses: dict[str, str], api_key: str, project: str) -> Iterator[N
         if not _lives(stale):
             stale.unlink(missing_ok=True)
     path = folder / f"{os.getpid()}.json"
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        json.dump({"addresses": addresses, "api_key": api_key, "project": project}, file)
+    told = {"addresses": addresses, "api_key": api_key, "project": project, "data": str(data or "")}
+    private_file.write(path, json.dumps(told))
     try:
         yield
     finally:
@@ -98,25 +122,61 @@ def failures_for_people() -> Iterator[None]:
     try:
         yield
     except AppError as error:
-        output.failure(error, status.CODES[error.kind])
+        output.failure(error, status.CODES[error.kind], [each.message for each in error.attempts])
         raise typer.Exit(1) from None
     except grpc.RpcError as failure:
         if not hasattr(failure, "code"):
             raise
-        output.failure(status.from_rpc_error(failure, peer="turnout"), failure.code())
+        told = status.from_rpc_error(failure, peer="turnout")
+        output.failure(told, failure.code(), _attempts(failure, told))
         raise typer.Exit(1) from None
 
 
-def _kept() -> dict[str, Any]:
+def _attempts(failure: status.Failure, error: AppError) -> Sequence[str]:
+    """What was tried inside a failed call, as `kit.status` packs it: a line each."""
+    lines: list[str] = []
+    for key, value in failure.trailing_metadata() or ():
+        if key == status.DETAILS_KEY and isinstance(value, bytes):
+            for detail in status_pb2.Status.FromString(value).details:
+                if detail.Is(error_details_pb2.DebugInfo.DESCRIPTOR):
+                    lines += error_details_pb2.DebugInfo.FromString(detail.value).stack_entries
+    # Their number, which goes without saying.
+    error.metadata.pop("attempts_", None)
+    if omitted := error.metadata.get("omitted_attempts"):
+        lines.append(f"… and {omitted} more")
+    return lines
+
+
+def _running() -> list[dict[str, Any]]:
+    """What every `turnout up` that runs has left, the newest first, in the nearest folder in which there is one."""
     for folder in (Path.cwd(), *Path.cwd().parents):
         found = {path: path.stat().st_mtime_ns for path in (folder / CLIENT_FILES).glob("*.json") if _lives(path)}
+        running = []
         for path in sorted(found, key=lambda path: found[path], reverse=True):
             try:
-                kept: dict[str, Any] = json.loads(path.read_text())
+                kept = json.loads(path.read_bytes())
             except (OSError, ValueError):
                 continue
-            return kept
-    return {}
+            if isinstance(kept, dict):
+                running.append(kept)
+        if running:
+            return running
+    return []
+
+
+def _choice(running: Sequence[dict[str, Any]]) -> str:
+    """Which of several is used; empty if there is no choice."""
+    if len(running) < 2:
+        return ""
+    used, *others = [_place(each) for each in running]
+    verb = "another runs" if len(others) == 1 else "others run"
+    return f"using {used}; {verb} at {', '.join(others)}: --address and --api-key choose"
+
+
+def _place(kept: dict[str, Any]) -> str:
+    data = str(kept.get("data", ""))
+    where = f" (data {os.path.relpath(data)})" if data else ""
+    return " ".join(dict.fromkeys(kept.get("addresses", {}).values())) + where
 
 
 def _lives(path: Path) -> bool:

@@ -8,6 +8,7 @@ import typer
 
 from cli import output, pages
 from cli.client import Client, failures_for_people
+from cli.program import program
 from turnout.chat.v1 import message_pb2
 from turnout.registry.v1 import deployment_pb2 as pb
 from turnout.registry.v1 import deployment_service_pb2 as service_pb
@@ -61,15 +62,15 @@ def show(context: typer.Context, deployment: Annotated[str, typer.Argument(help=
     )
     output.say("")
     output.table(
-        ["variant", "display name", "weight", "active", "version", "retries"],
+        ["variant", "display name", "weight", "active", "serves", "retries"],
         [
             (
                 v.slug,
                 v.display_name,
                 f"{v.weight:g}",
                 "yes" if v.active else "no",
-                v.completion.version,
-                v.completion.max_retries,
+                v.completion.version or v.recommendation.model,
+                v.completion.max_retries if v.HasField("completion") else "–",
             )
             for v in found.variants
         ],
@@ -86,7 +87,9 @@ def create(
     system: Annotated[str, typer.Option(help="The system message; `{{ country }}` makes country a variable.")] = "",
     user: Annotated[str, typer.Option(help="A user message behind it, a template too.")] = "",
     temperature: Annotated[float | None, typer.Option(min=0, max=2, help="Default: the provider's.")] = None,
-    max_output_tokens: Annotated[int | None, typer.Option(min=1, help="Default: the provider's.")] = None,
+    max_output_tokens: Annotated[
+        int | None, typer.Option(min=1, max=2**31 - 1, help="Default: the provider's.")
+    ] = None,
     retries: Annotated[int, typer.Option(min=0, max=10, help="How often a failed attempt is repeated.")] = 2,
 ) -> None:
     """Make a deployment with one variant."""
@@ -110,7 +113,7 @@ def create(
     if client.as_json:
         output.as_json(made)
         return
-    output.say(f"created {made.name}; try: turnout run {deployment_id}")
+    output.say(f"created {made.name}; try: {program()} run {deployment_id}")
 
 
 def _split(deployment: pb.Deployment) -> str:

@@ -1,45 +1,114 @@
-"""`turnout`: the commands."""
+"""What the shell runs as `turnout`. However it ends, it ends with a status and at most a sentence, not a traceback.
+
+The commands are imported late: that takes most of a second, in which people press Ctrl-C too.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+import codecs
+import contextlib
+import io
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Final
 
-import typer
-
-from cli import deployments, keys, logs, projects, providers, run, stats, up
-from cli.client import from_surroundings
-
-app = typer.Typer(
-    help="One stable name in front of many models.\n\n"
-    "Start a whole Turnout on this machine with `turnout up`, then call a deployment with `turnout run`.",
-    no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    pretty_exceptions_enable=False,
-)
+INTERRUPTED: Final = 128 + signal.SIGINT
+_USAGE: Final = 2
 
 
-@app.callback()
-def options(
-    context: typer.Context,
-    address: Annotated[
-        str, typer.Option(help="host:port of Turnout. Default: TURNOUT_ADDRESS, else `turnout up` here.")
-    ] = "",
-    api_key: Annotated[str, typer.Option(help="Default: TURNOUT_API_KEY, else the key that `turnout up` made.")] = "",
-    project: Annotated[str, typer.Option(help="Default: TURNOUT_PROJECT, else the project of `turnout up`.")] = "",
-    json: Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")] = False,
-) -> None:
-    """Global options stand before the command: `turnout --json stats`."""
-    context.obj = from_surroundings(address=address, api_key=api_key, project=project, as_json=json)
+def main() -> int:
+    """Run the command line; the exit status: 0, 1 after a failure, 2 for bad usage, 130 after a Ctrl-C."""
+    # A parent that ignores Ctrl-C for us has its reasons.
+    is_ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if is_ours:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _speak_utf8()
+    try:
+        arguments = _arguments(sys.argv[1:])
+    except UnicodeError as error:
+        _say(str(error))
+        return _USAGE
+    from cli.app import app
+
+    if is_ours:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        status = _status(app, arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read has enough.
+        _discard_output()
+        status = 1
+    except OSError as error:
+        _discard_output()
+        _say(f"{error.filename or 'the answer cannot be written'}: {error.strerror}")
+        status = 1
+    except UnicodeError as error:
+        _discard_output()
+        _say(f"the answer cannot be written as text here: {error.reason if hasattr(error, 'reason') else error}")
+        status = 1
+    finally:
+        if is_ours:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return status
 
 
-app.command("up")(up.up)
-app.command("run")(run.run)
-app.command("stats")(stats.stats)
-app.command("logs")(logs.logs)
-app.add_typer(projects.app, name="projects")
-app.add_typer(providers.app, name="providers")
-app.add_typer(deployments.app, name="deployments")
-app.add_typer(keys.app, name="keys")
+def _status(app: object, arguments: Sequence[str]) -> int:
+    assert callable(app)  # noqa: S101  # a Typer; its own type would have to be imported early
+    try:
+        app(args=arguments)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0
+
+
+def _arguments(given: Sequence[str]) -> list[str]:
+    """As UTF-8, whatever the locale.
+
+    :raises UnicodeError: a sentence that says which argument, or setting, is none
+    """
+    arguments = []
+    for number, argument in enumerate(given, start=1):
+        try:
+            arguments.append(os.fsencode(argument).decode())
+        except UnicodeError:
+            raise UnicodeError(f"argument {number} is not valid UTF-8") from None
+    for name, value in os.environ.items():
+        if name.startswith("TURNOUT_"):
+            try:
+                value.encode()
+            except UnicodeError:
+                raise UnicodeError(f"{name} cannot be read as text in this locale") from None
+    return arguments
+
+
+def _speak_utf8() -> None:
+    # The locale C promises ASCII only, and terminals in it show UTF-8 nevertheless.
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the shell
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # as long as the process
+        elif isinstance(stream, io.TextIOWrapper):
+            is_ascii = codecs.lookup(stream.encoding).name == "ascii"
+            stream.reconfigure(encoding="utf-8" if is_ascii else None, errors="backslashreplace")
+
+
+def _discard_output() -> None:
+    """Let what is still buffered go nowhere: the interpreter writes it once more when it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.__stdout__.fileno() if sys.__stdout__ is not None else 1)
+        os.close(null)
+
+
+def _say(sentence: str) -> None:
+    with contextlib.suppress(OSError):
+        print(sentence, file=sys.stderr)
+
 
 if __name__ == "__main__":
-    app()
+    sys.exit(main())

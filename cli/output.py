@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
+from contextvars import ContextVar
 from typing import Any, Final
 
 import grpc
@@ -18,6 +20,12 @@ from kit.errors import AppError
 screen: Final = Console()
 errors: Final = Console(stderr=True)
 _UNFOLDED_WIDTH: Final = 10_000
+_failures_as_json: ContextVar[bool] = ContextVar("failures_as_json", default=False)
+
+
+def tell_failures_as_json(yes: bool) -> None:
+    """How failures of this invocation are told."""
+    _failures_as_json.set(yes)
 
 
 def as_json(message: Message | Iterable[Message]) -> None:
@@ -51,13 +59,27 @@ def facts(pairs: Iterable[tuple[str, object]]) -> None:
         screen.print(line, soft_wrap=True)
 
 
-def failure(error: AppError, code: grpc.StatusCode) -> None:
-    """What went wrong, on standard error."""
+def failure(error: AppError, code: grpc.StatusCode, attempts: Sequence[str] = ()) -> None:
+    """What went wrong, on standard error: a sentence and what belongs to it, or one JSON object on one line.
+
+    :param attempts: what was tried inside the call, a line each
+    """
+    if _failures_as_json.get():
+        told = {
+            "code": code.name,
+            "reason": error.reason,
+            "message": error.message,
+            "metadata": error.metadata,
+            "violations": [{"field": each.field, "message": each.message} for each in error.violations],
+            "attempts": list(attempts),
+        }
+        print(json.dumps({"error": told}, ensure_ascii=False), file=sys.stderr)
+        return
     errors.print(Text(f"{error.message}", style="red"), soft_wrap=True)
     for violation in error.violations:
         errors.print(Text(f"  {violation.field}: {violation.message}"), soft_wrap=True)
-    for attempt in error.attempts:
-        errors.print(Text(f"  {attempt.message}"), soft_wrap=True)
+    for attempt in attempts:
+        errors.print(Text(f"  {attempt}"), soft_wrap=True)
     errors.print(Text(f"  ({code.name} {error.reason})", style="dim"), soft_wrap=True)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, TypeAlias, TypeVar
 
 import typer
 
-Limit: TypeAlias = Annotated[int, typer.Option(help="How many to show at most.", min=1)]
+Limit: TypeAlias = Annotated[int, typer.Option(help="How many to show at most.", min=1, max=100_000)]
 
 Item = TypeVar("Item")
 

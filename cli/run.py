@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
+import orjson
 import typer
 
-from cli import output
+from cli import output, ranges
 from cli.client import Client, failures_for_people
 from turnout.chat.v1 import message_pb2
 from turnout.executor.v1 import execution_service_pb2 as pb
@@ -20,10 +20,15 @@ def run(
     message: Annotated[str, typer.Argument(help="What the user says. Empty: nothing.")] = "",
     variable: Annotated[
         list[str] | None,
-        typer.Option("--variable", "-v", help="name=value; repeat for several. JSON values are read as such."),
+        typer.Option(
+            "--variable",
+            "-v",
+            help="name=value; repeat for several. A value that is JSON is taken as such, all else as text: "
+            "zip=75001 is a number, 'zip=\"75001\"' a text.",
+        ),
     ] = None,
     routing_key: Annotated[str, typer.Option(help="What the choice of variant sticks to, such as a user's id.")] = "",
-    timeout_seconds: Annotated[float, typer.Option(min=0.001, help="How long to wait.")] = 120.0,
+    timeout_seconds: ranges.TimeoutSeconds = 120.0,
 ) -> None:
     """Call a deployment and print the answer; which variant served goes to standard error.
 
@@ -31,7 +36,7 @@ def run(
     """
     client: Client = context.obj
     request = pb.RunRequest(
-        deployment=deployment, variables_json=json.dumps(_variables(variable or [])), routing_key=routing_key
+        deployment=deployment, variables_json=variables_json(variable or []), routing_key=routing_key
     )
     if message:
         request.messages.add(role=message_pb2.ROLE_USER, content=message)
@@ -53,14 +58,21 @@ def run(
     )
 
 
-def _variables(pairs: list[str]) -> dict[str, object]:
-    variables: dict[str, object] = {}
+def variables_json(pairs: list[str]) -> str:
+    """What `-v name=value …` amounts to: a JSON object; of a repeated name the last counts.
+
+    :raises typer.BadParameter: if one of them is not written so
+    """
+    values: dict[str, str] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
             raise typer.BadParameter(f"a variable is written name=value, not {pair!r}")
         try:
-            variables[name] = json.loads(value)
-        except ValueError:
-            variables[name] = value
-    return variables
+            # The text itself is sent: long numbers keep their digits.
+            orjson.loads(value)
+            values[name] = value
+        except orjson.JSONDecodeError:
+            values[name] = orjson.dumps(value).decode()
+    members = (f"{orjson.dumps(name).decode()}:{value}" for name, value in values.items())
+    return "{" + ",".join(members) + "}"

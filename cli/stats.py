@@ -8,20 +8,20 @@ from typing import Annotated
 import typer
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from cli import output
+from cli import output, ranges
 from cli.client import Client, failures_for_people
 from turnout.analytics.v1 import metrics_service_pb2 as pb
 from turnout.analytics.v1.metrics_service_pb2_grpc import MetricsServiceStub
 
-_NUMBERS = ["requests", "errors", "lost", "tokens in", "tokens out", "cost", "p50", "p95", "p99"]
+_NUMBERS = ["requests", "errors", "cancelled", "lost", "tokens in", "tokens out", "cost", "p50", "p95", "p99"]
 
 
 def stats(
     context: typer.Context,
     deployment: Annotated[str, typer.Argument(help="A deployment. Empty: all.")] = "",
-    hours: Annotated[float, typer.Option(min=0.01, help="How far back.")] = 720,
+    hours: ranges.Hours = 720,
 ) -> None:
-    """Show requests, errors, tokens, cost and latency by deployment and variant."""
+    """Show requests, how they ended, tokens, cost and latency by deployment and variant."""
     client: Client = context.obj
     start = Timestamp()
     start.FromDatetime(datetime.now(UTC) - timedelta(hours=hours))
@@ -44,5 +44,5 @@ def _cells(row: pb.MetricsRow) -> tuple[str, ...]:
         output.milliseconds(getattr(row, name)) if row.HasField(name) else "–"
         for name in ("latency_p50_us", "latency_p95_us", "latency_p99_us")
     ]
-    counts = (row.requests, row.errors + row.cancelled, row.lost, row.input_tokens, row.output_tokens)
+    counts = (row.requests, row.errors, row.cancelled, row.lost, row.input_tokens, row.output_tokens)
     return (*(f"{count:,}" for count in counts), cost, *latencies)

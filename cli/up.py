@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import shutil
 import signal
 import sys
 import time
@@ -16,10 +13,13 @@ from typing import Annotated, Any, Final
 import grpc
 import typer
 
+from catalog import keys
 from cli import client as cli_client
 from cli import output
 from cli.client import Client, failures_for_people
-from kit.errors import AppError, Unavailable
+from cli.program import program
+from kit.errors import AppError, Precondition, Unauthenticated, Unavailable
+from stack import private_file
 from turnout.chat.v1 import message_pb2
 from turnout.registry.v1 import (
     api_key_pb2,
@@ -37,7 +37,7 @@ from turnout.registry.v1.provider_service_pb2_grpc import ProviderServiceStub
 
 PROJECT: Final = "demo"
 DEPLOYMENT: Final = "travel-assistant"
-_SCOPES: Final = ["deployments:run", "registry:read", "registry:write", "keys:admin", "analytics:read"]
+_SCOPES: Final = ["deployments:run", "predict", "registry:read", "registry:write", "keys:admin", "analytics:read"]
 _PROMPTS: Final = {
     "Plain": "You are an expert on {{ country }}. Answer in {{ language }}, in one short sentence.",
     "Warm": "You are a warm and curious guide to {{ country }}. Answer in {{ language }}, in one short sentence.",
@@ -49,7 +49,7 @@ def up(
     split: Annotated[
         bool, typer.Option("--split", help="One process for each service instead of one for all.")
     ] = False,
-    workers: Annotated[int, typer.Option(min=1, help="How many processes share each port.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, max=256, help="How many processes share each port.")] = 1,
     folder: Annotated[Path, typer.Option(help="Where data lie: its first free subfolder 0, 1, 2 ….")] = Path(
         ".turnout"
     ),
@@ -63,7 +63,7 @@ def up(
         from stack.llm import MODEL, Llm
         from stack.nats import Nats
         from stack.postgres import Postgres
-        from stack.services import Installation, Mode
+        from stack.services import ROOMS, Installation, Mode
     except ModuleNotFoundError as missing:
         output.errors.print(f"the embedded stack is not installed ({missing.name} is missing): run `make install`")
         raise typer.Exit(1) from None
@@ -80,15 +80,15 @@ def up(
             installation = _started(
                 stack,
                 "Turnout",
-                Installation(own.path / mode, mode=mode, postgres=postgres, nats=nats, workers=workers),
+                Installation(own.path, mode=mode, postgres=postgres, nats=nats, workers=workers),
             )
-            addresses = {name: installation.address(name) for name in ("registry", "executor", "analytics")}
+            addresses = {name: installation.address(name) for name in ROOMS}
             admin = Client({**addresses}, installation.secrets.platform_key, PROJECT)
             with failures_for_people():
                 _furnish(admin, llm.base_url, MODEL)
                 key = _key(admin, own.path / "api-key")
-            stack.enter_context(cli_client.kept(addresses=addresses, api_key=key, project=PROJECT))
-            _tell(addresses, key, own.path, llm.base_url)
+            stack.enter_context(cli_client.kept(addresses=addresses, api_key=key, project=PROJECT, data=own.path))
+            _tell(addresses, f"http://{installation.http_address}/v1", key, own.path, llm.base_url)
             _watch([postgres, nats, llm, *installation.processes])
     except KeyboardInterrupt:
         output.errors.print("stopped")
@@ -116,7 +116,12 @@ def _furnish(admin: Client, llm_url: str, model: str) -> None:
     _unless_there(lambda: ProjectServiceStub(channel).CreateProject(project))
     provider = provider_pb2.Provider(kind=provider_pb2.PROVIDER_KIND_OPENAI_COMPATIBLE, base_url=llm_url)
     create = provider_service_pb2.CreateProviderRequest(parent=parent, provider_id="local", provider=provider)
-    _unless_there(lambda: ProviderServiceStub(channel).CreateProvider(create))
+    if not _unless_there(lambda: ProviderServiceStub(channel).CreateProvider(create)):
+        # Its port may be another one now, and somebody else may have the old one.
+        provider.name = f"{parent}/providers/local"
+        update = provider_service_pb2.UpdateProviderRequest(provider=provider)
+        update.update_mask.paths.append("base_url")
+        ProviderServiceStub(channel).UpdateProvider(update)
     deployment = deployment_pb2.Deployment(kind=deployment_pb2.DEPLOYMENT_KIND_COMPLETION)
     for display_name, prompt in _PROMPTS.items():
         variant = deployment.variants.add(display_name=display_name, weight=_WEIGHTS[display_name])
@@ -132,31 +137,49 @@ def _furnish(admin: Client, llm_url: str, model: str) -> None:
 
 
 def _key(admin: Client, path: Path) -> str:
-    """A key of the project: that of an earlier start with these data, else a new one."""
+    """A key of the project: that of an earlier start with these data, else a new one.
+
+    :raises Precondition: `API_KEY_UNREADABLE` if the file of an earlier start is damaged
+    """
     if path.exists():
-        return path.read_text()
+        return _kept_key(path)
     request = api_key_service_pb2.CreateApiKeyRequest(
         parent=admin.parent, api_key=api_key_pb2.ApiKey(display_name="turnout up", scopes=_SCOPES)
     )
     key: str = ApiKeyServiceStub(admin.channel("registry")).CreateApiKey(request).key
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(key)
+    private_file.write(path, key)
     return key
 
 
-def _unless_there(create: Callable[[], object]) -> None:
+def _kept_key(path: Path) -> str:
+    try:
+        key = path.read_bytes().decode("ascii").strip()
+        keys.parse(key)
+    except (UnicodeError, Unauthenticated):
+        raise Precondition(
+            f"{path} holds no API key any more: delete it, and the next start makes a new one",
+            reason="API_KEY_UNREADABLE",
+        ) from None
+    return key
+
+
+def _unless_there(create: Callable[[], object]) -> bool:
+    """Whether it was made now."""
     try:
         create()
     except grpc.RpcError as failure:
         if failure.code() is not grpc.StatusCode.ALREADY_EXISTS:
             raise
+        return False
+    return True
 
 
-def _tell(addresses: dict[str, str], key: str, folder: Path, llm_url: str) -> None:
+def _tell(addresses: dict[str, str], http_url: str, key: str, folder: Path, llm_url: str) -> None:
     print()
     output.facts(
         [
-            ("address", " ".join(dict.fromkeys(addresses.values()))),
+            *_labelled(addresses),
+            ("for OpenAI SDKs", http_url),
             ("API key", key),
             ("project", PROJECT),
             ("local LLM", llm_url),
@@ -170,18 +193,15 @@ def _tell(addresses: dict[str, str], key: str, folder: Path, llm_url: str) -> No
         f"deployments show {DEPLOYMENT}",
         "stats",
     ):
-        print(f"  {_program()} {command}")
+        print(f"  {program()} {command}")
     print("\nCtrl-C stops everything; the data stay.", flush=True)
 
 
-def _program() -> str:
-    """How to run this very program from a shell in this folder."""
-    started_as = Path(sys.argv[0])
-    if started_as.suffix == ".py":
-        return f"{shlex.quote(sys.executable)} -m cli.main"
-    if (found := shutil.which("turnout")) and Path(found).samefile(started_as):
-        return "turnout"
-    return shlex.quote(os.path.relpath(started_as))
+def _labelled(addresses: dict[str, str]) -> list[tuple[str, str]]:
+    """One address for everything, or one for each service, by its name; the gateway's is called with HTTP only."""
+    if len(set(addresses.values())) == 1:
+        return [("address", next(iter(addresses.values())))]
+    return [(name, address) for name, address in addresses.items() if name != "gateway"]
 
 
 def _watch(servers: list[Any]) -> None:

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import pytest
 from typer.testing import CliRunner, Result
 
-from cli.main import app
+from cli.app import app
 from stack.nats import Nats
 from stack.postgres import Postgres
 from stack.services import Installation

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import Result
 
 from catalog import keys
+from cli.program import program
+from tests.system.processes import upstream
 
 pytestmark = pytest.mark.slow
 
@@ -115,6 +118,36 @@ def test_calls_that_cannot_be_served_are_told_in_sentences(shop: Callable[..., R
     assert "name=value" in usage.stderr
 
 
+def test_a_call_that_failed_names_each_attempt(shop: Callable[..., Result], tmp_path: Path) -> None:
+    with upstream(tmp_path / "broken", "--status", "503") as base_url:
+        served(shop, base_url)
+
+        failed = told(shop("run", "guide", "-v", "country=France", "Hello"))
+        as_json = json.loads(told(shop("--json", "run", "guide", "-v", "country=France", "Hello")))["error"]
+
+    sentence, *attempts, reason = failed.splitlines()
+    assert "local/m after 3 attempts" in sentence
+    assert [line.partition(" (HTTP 503)")[0] for line in attempts] == ["  local/m: PROVIDER_ERROR"] * 3
+    assert reason == "  (UNAVAILABLE PROVIDER_FAILED)"
+    assert (as_json["code"], as_json["reason"], len(as_json["attempts"])) == ("UNAVAILABLE", "PROVIDER_FAILED", 3)
+    assert as_json["metadata"]["request_id"].startswith("req_")
+    assert "attempts_" not in as_json["metadata"]
+
+
+def test_a_refused_request_is_told_to_programs_with_its_violations(shop: Callable[..., Result]) -> None:
+    refused = json.loads(told(shop("--json", "providers", "create", "second", "--base-url", "nonsense")))["error"]
+
+    assert refused["code"] == "INVALID_ARGUMENT"
+    assert "base_url" in refused["violations"][0]["field"]
+
+
+def test_a_command_that_is_proposed_can_be_run_as_it_stands(shop: Callable[..., Result], llm_url: str) -> None:
+    done(shop("providers", "create", "local", "--base-url", llm_url))
+    made = done(shop("deployments", "create", "guide", "--provider", "local", "--model", "m"))
+
+    assert made.rstrip().endswith(f"try: {program()} run guide")
+
+
 def test_what_was_called_is_in_stats_and_logs(shop: Callable[..., Result], llm_url: str) -> None:
     served(shop, llm_url)
     for _ in range(3):
@@ -124,8 +157,8 @@ def test_what_was_called_is_in_stats_and_logs(shop: Callable[..., Result], llm_u
 
     assert {row["deployment_slug"] for row in found["rows"]} == {"guide"}
     shown = [line.split() for line in done(shop("stats", "guide", "--hours", "1")).splitlines()]
-    assert shown[0][:3] == ["deployment", "variant", "requests"]
-    assert ["guide", "variant-1", "4", "1"] in [line[:4] for line in shown]
+    assert shown[0][:6] == ["deployment", "variant", "requests", "errors", "cancelled", "lost"]
+    assert ["guide", "variant-1", "4", "1", "0", "0"] in [line[:6] for line in shown]
     assert shown[-1][0] == "total"
     logs = answer(shop, "logs", "guide", "--variant", "variant-1")
     assert [log["request"]["status"] for log in logs] == ["REQUEST_STATUS_OK"] * 3 + ["REQUEST_STATUS_ERROR"]
@@ -133,6 +166,18 @@ def test_what_was_called_is_in_stats_and_logs(shop: Callable[..., Result], llm_u
     # The one that `served` made, which asked without the variable.
     assert {log["request"]["reason"] for log in answer(shop, "logs", "guide", "--errors")} == {"MISSING_VARIABLES"}
     assert done(shop("logs", "--errors")).count("ERROR MISSING_VARIABLES") == 1
+
+
+def test_a_call_that_was_given_up_is_not_an_error(shop: Callable[..., Result], tmp_path: Path) -> None:
+    with upstream(tmp_path / "slow", "--latency-ms", "20000") as base_url:
+        served(shop, base_url)
+
+        assert "DEADLINE_EXCEEDED" in told(shop("run", "guide", "-v", "country=F", "--timeout-seconds", "0.7"))
+
+        deadline = time.monotonic() + 20
+        # The error is the one that `served` made, which asked without the variable.
+        while ["total", "2", "1", "1", "0"] not in [line.split()[:5] for line in done(shop("stats")).splitlines()]:
+            assert time.monotonic() < deadline, done(shop("stats"))
 
 
 def test_a_key_is_printed_alone_works_and_ends_when_revoked(shop: Callable[..., Result], llm_url: str) -> None:

@@ -17,6 +17,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from stack.services import ROOMS
+from tests.system.processes import upstream
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 PROGRAM = Path(sys.executable).with_name("turnout")
@@ -53,6 +56,10 @@ class Up:
         found = re.search(rf"^{name} +(\S.*)$", self.text, re.MULTILINE)
         assert found is not None, self.text
         return found[1].strip()
+
+    def port(self, name: str) -> str:
+        """The port of the address that it told under a name."""
+        return self.fact(name).removesuffix("/v1").rpartition(":")[2]
 
     @property
     def commands(self) -> list[str]:
@@ -139,13 +146,60 @@ def test_the_printed_commands_work_ctrl_c_ends_all_and_the_next_start_finds_the_
     assert_gone(family)
 
 
+def test_one_folder_goes_from_one_mode_to_the_other_and_back(folder: Path, start: Callable[..., Up]) -> None:
+    calls = 0
+    with upstream(folder / "upstream") as base_url:
+        for turn, options in enumerate(([], ["--split"], [])):
+            up = start(*options)
+            turnout = up.commands[0].partition(" run ")[0]
+            # Each turn makes what needs the keys (a deployment) and the key-encryption keys (a credential).
+            credential = "TURNOUT_PROVIDER_CREDENTIAL=sk-of-a-turn"
+            shell(f"{credential} {turnout} providers create p{turn} --base-url {base_url}", folder)
+            shell(f"{turnout} deployments create d{turn} --provider p{turn} --model m --system Hello", folder)
+            for earlier in range(turn + 1):
+                wait_for(f"{turnout} run d{earlier} || true", folder, "Paris")
+                calls += 1
+            wait_for(f"{turnout} stats", folder, rf"total +{calls} +0 ")
+            up.process.send_signal(signal.SIGINT)
+            assert up.process.wait(60) == 0
+
+    assert calls == 6
+
+
+def test_a_damaged_secrets_or_key_file_is_told_and_a_deleted_key_made_anew(
+    folder: Path, start: Callable[..., Up]
+) -> None:
+    up = start()
+    data = folder / up.fact("data")
+    up.process.send_signal(signal.SIGINT)
+    assert up.process.wait(60) == 0
+
+    for name in ("secrets.json", "api-key"):
+        whole = (data / name).read_bytes()
+        (data / name).write_bytes(whole[: len(whole) // 2])
+        done = subprocess.run([PROGRAM, "up"], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 1
+        assert str(data / name) in done.stderr.replace("\n", "")
+        assert "delete it" in done.stderr
+        assert "Traceback" not in done.stderr
+        (data / name).write_bytes(whole)
+
+    (data / "api-key").unlink()
+    again = start()
+    assert again.fact("API key") != up.fact("API key")
+    assert shell(again.commands[0], folder).strip()
+
+
 def test_two_at_once_have_folders_and_ports_of_their_own(folder: Path, start: Callable[..., Up]) -> None:
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(lambda options: start(*options), [[], ["--split"]])
 
     assert first.fact("data") != second.fact("data")
-    ports = [set(re.findall(r":(\d+)", up.fact("address") + " " + up.fact("local LLM"))) for up in (first, second)]
-    assert len(ports[1]) == 4
+    ports = [
+        {first.port(name) for name in ("address", "for OpenAI SDKs", "local LLM")},
+        {second.port(name) for name in ("for OpenAI SDKs" if room == "gateway" else room for room in ROOMS)},
+    ]
+    assert len(ports[1]) == len(ROOMS), "of each service, by its name"
     assert ports[0].isdisjoint(ports[1])
     assert shell(second.commands[0], folder).strip()
 

@@ -1,0 +1,78 @@
+"""`turnout models`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import Result
+
+from recommenders.artifact import write_artifact
+from recommenders.model import Algorithm
+from tests.cli.services import Models
+from tests.cli.test_train import done, registry, told, turnout
+from tests.recommenders.models import small_model
+
+__all__ = ["registry", "turnout"]
+
+
+@pytest.fixture
+def uploaded(turnout: Callable[..., Result], tmp_path: Path) -> Callable[..., Result]:
+    """The command, with three models of different sizes."""
+    for number, algorithm in enumerate(Algorithm):
+        write_artifact(tmp_path / algorithm, small_model(algorithm, items=50 + number))
+        done(turnout("models", "upload", algorithm, "--name", f"[red]{algorithm}[/red]"))
+    return turnout
+
+
+def test_models_are_listed_over_pages(uploaded: Callable[..., Result]) -> None:
+    lines = done(uploaded("models", "list")).splitlines()
+
+    assert [line.split()[:4] for line in lines[1:]] == [
+        ["1", "mod_1", "[red]als[/red]", "als"],
+        ["2", "mod_2", "[red]bm25[/red]", "bm25"],
+        ["3", "mod_3", "[red]popularity[/red]", "popularity"],
+    ]
+    assert len(done(uploaded("models", "list", "--limit", "2")).splitlines()) == 3
+    assert [model["uid"] for model in json.loads(done(uploaded("--json", "models", "list")))] == [
+        "mod_1",
+        "mod_2",
+        "mod_3",
+    ]
+
+
+def test_a_model_is_shown_by_number_and_by_uid(uploaded: Callable[..., Result], registry: Models) -> None:
+    by_number, by_uid = done(uploaded("models", "show", "2")), done(uploaded("models", "show", "mod_2"))
+
+    assert by_number == by_uid
+    assert registry.models[1].digest in by_number
+    assert "metric ndcg@10" in by_number
+    assert json.loads(done(uploaded("--json", "models", "show", "2")))["algorithm"] == "bm25"
+    assert "NOT_FOUND" in told(uploaded("models", "show", "9"))
+
+
+def test_large_files_are_sent_in_pieces_of_a_mebibyte(
+    turnout: Callable[..., Result], registry: Models, tmp_path: Path
+) -> None:
+    write_artifact(tmp_path / "large", small_model(Algorithm.ALS, items=1000, factors=1000))
+
+    done(turnout("models", "upload", "large"))
+
+    assert max(registry.chunk_sizes) == 1 << 20
+    assert sum(registry.chunk_sizes) > 4_000_000
+
+
+def test_a_broken_artifact_is_not_sent(turnout: Callable[..., Result], registry: Models, tmp_path: Path) -> None:
+    write_artifact(tmp_path / "model", small_model(Algorithm.ALS))
+    path = tmp_path / "model" / "item_factors.npy"
+    path.write_bytes(path.read_bytes()[:-4] + np.float32(np.nan).tobytes())
+
+    failure = told(turnout("models", "upload", "model"))
+
+    assert failure.startswith("item_factors.npy")
+    assert "ARTIFACT_FILE_CORRUPTED" in failure
+    assert registry.keys == []
+    assert "ARTIFACT_FILE_MISSING" in told(turnout("models", "upload", "nowhere"))
