@@ -7,22 +7,28 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import grpc
 
-from stack.services import Installation
+from recommenders.artifact import MANIFEST, parse_manifest
+from stack.services import ROOMS, Installation
 from turnout.analytics.v1 import log_service_pb2, metrics_service_pb2
 from turnout.analytics.v1.log_service_pb2_grpc import LogServiceStub
 from turnout.analytics.v1.metrics_service_pb2_grpc import MetricsServiceStub
 from turnout.chat.v1 import message_pb2
 from turnout.executor.v1 import execution_service_pb2
 from turnout.executor.v1.execution_service_pb2_grpc import ExecutionServiceStub
+from turnout.inference.v1 import artifact_service_pb2, recommendation_service_pb2
+from turnout.inference.v1.artifact_service_pb2_grpc import ArtifactServiceStub
+from turnout.inference.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
 from turnout.registry.v1 import (
     api_key_pb2,
     api_key_service_pb2,
     deployment_pb2,
     deployment_service_pb2,
+    model_pb2,
     project_service_pb2,
     provider_pb2,
     provider_service_pb2,
@@ -31,23 +37,27 @@ from turnout.registry.v1.api_key_service_pb2_grpc import ApiKeyServiceStub
 from turnout.registry.v1.deployment_service_pb2_grpc import DeploymentServiceStub
 from turnout.registry.v1.project_service_pb2_grpc import ProjectServiceStub
 from turnout.registry.v1.provider_service_pb2_grpc import ProviderServiceStub
+from turnout.router.v1.routing_service_pb2_grpc import RoutingServiceStub
 
 if TYPE_CHECKING:
     # These exist for type checkers only.
     from turnout.analytics.v1.log_service_pb2_grpc import LogServiceAsyncStub
     from turnout.analytics.v1.metrics_service_pb2_grpc import MetricsServiceAsyncStub
     from turnout.executor.v1.execution_service_pb2_grpc import ExecutionServiceAsyncStub
+    from turnout.inference.v1.artifact_service_pb2_grpc import ArtifactServiceAsyncStub
+    from turnout.inference.v1.recommendation_service_pb2_grpc import RecommendationServiceAsyncStub
     from turnout.registry.v1.api_key_service_pb2_grpc import ApiKeyServiceAsyncStub
     from turnout.registry.v1.deployment_service_pb2_grpc import DeploymentServiceAsyncStub
     from turnout.registry.v1.project_service_pb2_grpc import ProjectServiceAsyncStub
     from turnout.registry.v1.provider_service_pb2_grpc import ProviderServiceAsyncStub
+    from turnout.router.v1.routing_service_pb2_grpc import RoutingServiceAsyncStub
 
 T = TypeVar("T")
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 Method: TypeAlias = "grpc.aio.UnaryUnaryMultiCallable[Request, Response]"
 
-SCOPES = ["deployments:run", "registry:read", "registry:write", "keys:admin", "analytics:read"]
+SCOPES = ["deployments:run", "predict", "registry:read", "registry:write", "keys:admin", "analytics:read"]
 
 
 async def eventually(check: Callable[[], Awaitable[T]], *, seconds: float = 20) -> T:
@@ -88,6 +98,9 @@ class Clients:
         self.executions: ExecutionServiceAsyncStub = ExecutionServiceStub(self._channel("executor"))
         self.metrics: MetricsServiceAsyncStub = MetricsServiceStub(self._channel("analytics"))
         self.logs: LogServiceAsyncStub = LogServiceStub(self._channel("analytics"))
+        self.routing: RoutingServiceAsyncStub = RoutingServiceStub(self._channel("router"))
+        self.artifacts: ArtifactServiceAsyncStub = ArtifactServiceStub(self._channel("inference"))
+        self.recommendations: RecommendationServiceAsyncStub = RecommendationServiceStub(self._channel("inference"))
 
     @property
     def parent(self) -> str:
@@ -154,6 +167,42 @@ class Clients:
         )
         return await self.write(self.deployments.CreateDeployment, request)
 
+    async def upload(self, folder: Path, display_name: str = "") -> model_pb2.Model:
+        """Register the artifact that lies in a folder."""
+        manifest = parse_manifest((folder / MANIFEST).read_bytes())
+        header = artifact_service_pb2.UploadModelHeader(
+            parent=self.parent, display_name=display_name, manifest=(folder / MANIFEST).read_bytes()
+        )
+        pieces = [artifact_service_pb2.UploadModelRequest(header=header)]
+        for file in manifest.files:
+            data = (folder / file.name).read_bytes()
+            for start in range(0, max(1, len(data)), 1 << 20):
+                chunk = artifact_service_pb2.UploadModelChunk(file=file.name, data=data[start : start + (1 << 20)])
+                pieces.append(artifact_service_pb2.UploadModelRequest(chunk=chunk))
+        call = self.artifacts.UploadModel(iter(pieces), metadata=self.metadata(), timeout=60)
+        return await call
+
+    async def create_slots(self, deployment_id: str, **weights: float) -> deployment_pb2.Deployment:
+        """A recommendation deployment: a slot for each model, by uid."""
+        deployment = deployment_pb2.Deployment(kind=deployment_pb2.DEPLOYMENT_KIND_RECOMMENDATION)
+        for number, (model, weight) in enumerate(weights.items()):
+            slot = deployment.variants.add(display_name=f"slot {number}", weight=weight)
+            slot.recommendation.model = model
+        request = deployment_service_pb2.CreateDeploymentRequest(
+            parent=self.parent, deployment_id=deployment_id, deployment=deployment
+        )
+        return await self.write(self.deployments.CreateDeployment, request)
+
+    async def update_variant(self, name: str, **fields: Any) -> deployment_pb2.Variant:
+        request = deployment_service_pb2.UpdateVariantRequest(variant=deployment_pb2.Variant(name=name, **fields))
+        return await self.write(self.deployments.UpdateVariant, request)
+
+    async def recommend(
+        self, deployment: str, user_id: str, **fields: Any
+    ) -> recommendation_service_pb2.RecommendResponse:
+        request = recommendation_service_pb2.RecommendRequest(deployment=deployment, user_id=user_id, **fields)
+        return await self.read(self.recommendations.Recommend, request)
+
     async def run(self, deployment: str, text: str = "Hello", **fields: Any) -> execution_service_pb2.RunResponse:
         timeout = float(fields.pop("timeout", 20))
         request = execution_service_pb2.RunRequest(deployment=deployment, **fields)
@@ -182,7 +231,7 @@ class Clients:
 @asynccontextmanager
 async def tenant(installation: Installation, scopes: Sequence[str] = SCOPES) -> AsyncIterator[Clients]:
     """A project of its own, and clients with a key of it."""
-    addresses = {name: installation.address(name) for name in ("registry", "executor", "analytics")}
+    addresses = {name: installation.address(name) for name in ROOMS}
     admin = Clients(addresses, installation.secrets.platform_key, f"t{uuid.uuid4().hex[:12]}")
     await admin.write(admin.projects.CreateProject, project_service_pb2.CreateProjectRequest(project_id=admin.project))
     key = await admin.create_key(scopes)

@@ -24,7 +24,7 @@ from kit.events.stream import STREAM
 from kit.spool import folder, record, segment
 from stack.nats import Nats
 from stack.postgres import Postgres
-from stack.services import Installation
+from stack.services import Installation, Mode
 from tests.system.clients import Clients, eventually
 from tests.system.processes import installed
 from turnout.analytics.v1 import metrics_service_pb2
@@ -276,8 +276,8 @@ def _assert_adds_up(
 
 
 @contextmanager
-def own_installation(open_folder: Path, name: str) -> Iterator[Installation]:
-    """An installation of one process each, on a Postgres and a NATS that nobody else uses: all may be killed."""
+def own_installation(open_folder: Path, name: str, mode: Mode = "split") -> Iterator[Installation]:
+    """An installation on a Postgres and a NATS that nobody else uses: all may be killed."""
     with Postgres(open_folder / name / "postgres") as postgres, Nats(open_folder / name / "nats") as broker:
-        with installed(open_folder / name, postgres, broker, "split") as running:
+        with installed(open_folder / name, postgres, broker, mode) as running:
             yield running

@@ -36,19 +36,44 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 
 @pytest.fixture(scope="module")
-def mortal(open_folder: Path) -> Iterator[Installation]:
-    """An installation whose every server may be killed."""
+def split(open_folder: Path) -> Iterator[Installation]:
+    """One process each."""
     with own_installation(open_folder, "faults") as running:
         yield running
 
 
+@pytest.fixture(scope="module")
+def together(open_folder: Path) -> Iterator[Installation]:
+    """All services in one process."""
+    with own_installation(open_folder, "faults-together", "all") as running:
+        yield running
+
+
 @pytest.fixture
-def flaky_llm(mortal: Installation, tmp_path: Path) -> Iterator[str]:
-    """An upstream of one test's own, which fails every 17th call. Whatever the test before left dead is started."""
-    for server in (mortal.postgres, mortal.nats, *mortal.processes):
-        server.start()
+def mortal(split: Installation) -> Installation:
+    """An installation whose every server may be killed."""
+    return _alive(split)
+
+
+@pytest.fixture(params=["together", "split"])
+def either(request: pytest.FixtureRequest) -> Installation:
+    """As `mortal`, in both modes: the same must hold."""
+    installation: Installation = request.getfixturevalue(request.param)
+    return _alive(installation)
+
+
+@pytest.fixture
+def flaky_llm(tmp_path: Path) -> Iterator[str]:
+    """An upstream of one test's own, which fails every 17th call."""
     with upstream(tmp_path, "--latency-ms", "40", "--fail-every", "17") as base_url:
         yield base_url
+
+
+def _alive(installation: Installation) -> Installation:
+    """Whatever the test before left dead is started."""
+    for server in (installation.postgres, installation.nats, *installation.processes):
+        server.start()
+    return installation
 
 
 def _server(installation: Installation, name: str) -> Server:
@@ -89,21 +114,21 @@ async def test_callers_do_not_notice_that_servers_beside_the_executor_are_killed
 
 
 async def test_every_call_is_counted_once_though_the_executor_is_killed_again_and_again(
-    mortal: Installation, flaky_llm: str
+    either: Installation, flaky_llm: str
 ) -> None:
     lost: set[str] = set()
-    async with tenant(mortal) as shop:
+    async with tenant(either) as shop:
         await _deploy(shop, flaky_llm)
         async with load(shop, "agent") as books:
             await books.answered(100)
             for more in (100, 0, 100):
-                await asyncio.to_thread(mortal.process("executor").kill)
-                lost |= spooled(mortal, shop.project).open
-                await asyncio.to_thread(mortal.process("executor").start)
+                await asyncio.to_thread(either.process("executor").kill)
+                lost |= spooled(either, shop.project).open
+                await asyncio.to_thread(either.process("executor").start)
                 await books.answered(more)
 
         assert lost, "16 callers always have calls open"
-        await _assert_lost_and_found(mortal, shop, flaky_llm, books, lost)
+        await _assert_lost_and_found(either, shop, flaky_llm, books, lost)
 
 
 async def test_every_call_is_counted_once_though_everything_is_killed_at_once(
@@ -145,10 +170,10 @@ async def _assert_lost_and_found(
 
 
 async def test_calls_that_wait_for_their_provider_when_the_executor_is_killed_are_lost(
-    mortal: Installation, flaky_llm: str, tmp_path: Path
+    either: Installation, flaky_llm: str, tmp_path: Path
 ) -> None:
     with upstream(tmp_path / "slow", "--latency-ms", "20000") as slow_llm:
-        async with tenant(mortal) as shop:
+        async with tenant(either) as shop:
             await shop.create_provider("instant", flaky_llm)
             await shop.create_provider("slow", slow_llm)
             await shop.create_deployment("agent", "instant")
@@ -162,14 +187,14 @@ async def test_calls_that_wait_for_their_provider_when_the_executor_is_killed_ar
 
                 await eventually(all_wait)
                 books.close()
-                await asyncio.to_thread(mortal.process("executor").kill)
+                await asyncio.to_thread(either.process("executor").kill)
             # The second dies while, or just after, it recovers what the first left.
-            await asyncio.to_thread(mortal.process("executor").start)
-            await asyncio.to_thread(mortal.process("executor").kill)
-            await asyncio.to_thread(mortal.process("executor").start)
+            await asyncio.to_thread(either.process("executor").start)
+            await asyncio.to_thread(either.process("executor").kill)
+            await asyncio.to_thread(either.process("executor").start)
 
             assert len(books.of(Outcome.UNKNOWN)) == len(books.calls) == 12
-            await settled(shop, mortal.nats, 17)
+            await settled(shop, either.nats, 17)
             total = (await shop.totals("slow")).total
             assert (total.requests, total.lost, total.output_tokens) == (12, 12, 0)
             assert total.requests == (await stats(slow_llm))[0], "the provider was asked once for each"

@@ -76,6 +76,31 @@ async def test_calls_are_served_and_counted_though_registry_postgres_and_nats_ar
         await revoked.close()
 
 
+async def test_one_process_for_all_serves_and_counts_though_postgres_and_nats_are_down(
+    open_folder: Path, paced_llm: str
+) -> None:
+    # The registry is in this process, which therefore starts only with Postgres; but it goes on without.
+    with own_installation(open_folder, "outage-together", "all") as together:
+        async with tenant(together) as shop:
+            await shop.create_provider("paced", paced_llm, credential="sk-sealed")
+            await shop.create_deployment("agent", "paced", prompts=("one", "two"))
+            async with load(shop, "agent") as books:
+                await books.answered(100)
+                for server in (together.nats, together.postgres):
+                    await asyncio.to_thread(server.kill)
+                await books.answered(300)
+                for server in (together.nats, together.postgres):
+                    await asyncio.to_thread(server.start)
+                await books.answered(100)
+
+            assert all(seen.outcome is Outcome.OK for seen in books.calls.values())
+            await settled(shop, together.nats, len(books.calls))
+            await assert_counted_once(shop, books.calls)
+            assert spooled(together, shop.project).started == books.calls.keys()
+            await shop.create_deployment("made-afterwards", "paced")
+            assert (await shop.run("made-afterwards")).message.content
+
+
 def test_a_registry_that_is_followed_stops_at_once(mortal: Installation) -> None:
     registry = mortal.process("registry")
     begun = time.monotonic()

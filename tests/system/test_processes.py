@@ -17,7 +17,7 @@ from catalog import keys
 from kit.secrets import Keyring
 from stack.nats import Nats
 from stack.postgres import Postgres
-from stack.services import Installation
+from stack.services import ROOMS, Installation
 from tests.system.commands import NOWHERE, SECRET, assert_refused, command, sentences
 from tests.system.processes import installed
 
@@ -73,7 +73,7 @@ def test_a_command_line_that_means_nothing_exits_2_with_what_there_is(arguments:
 
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
-    assert "registry, executor, analytics" in done.stderr or "must be 1 or more" in done.stderr
+    assert ", ".join(ROOMS) in done.stderr or "must be 1 or more" in done.stderr
 
 
 def test_print_config_shows_every_setting_and_hides_every_secret() -> None:
@@ -214,6 +214,23 @@ def test_a_port_that_is_taken_stops_the_start(settings: dict[str, str], argument
         done = command(*arguments, **settings | {"TURNOUT_LISTEN_ADDRESS": address})
 
     assert_refused(done, "TURNOUT_LISTEN_ADDRESS", address)
+
+
+@pytest.mark.parametrize("arguments", [["executor"], ["executor", "--workers", "2"]], ids=["one", "workers"])
+def test_a_service_key_that_the_registry_refuses_stops_the_start(
+    running: Installation, settings: dict[str, str], arguments: list[str]
+) -> None:
+    at = {"TURNOUT_REGISTRY_ADDRESS": running.address("registry")}
+    unknown = command(*arguments, **settings | at)
+    # That of an administrator, who may do everything but what is for services.
+    other = command(*arguments, **settings | at | {"TURNOUT_SERVICE_KEY": running.secrets.platform_key})
+
+    for done, reason in ((unknown, "KEY_UNKNOWN"), (other, "SCOPE_MISSING")):
+        assert done.returncode == 2, done.stderr
+        assert "Traceback" not in done.stderr
+        [sentence] = set(sentences(done))
+        assert "TURNOUT_SERVICE_KEY" in sentence
+        assert reason in sentence
 
 
 def test_workers_that_cannot_start_end_the_parent_with_their_sentence(settings: dict[str, str]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import grpc
+import psutil
 import pytest
 
 from kit import status
@@ -151,4 +152,45 @@ async def test_a_full_disk_refuses_calls_and_space_brings_them_back(
 
         await eventually(counted)
         print(f"{served} served, and refused before there was space: {len(refused)}")
+        await clients.close()
+
+
+async def test_writes_that_fail_refuse_calls_and_writes_that_succeed_bring_them_back(
+    running: Installation, shop: Clients, instant_llm: str, tmp_path: Path
+) -> None:
+    """The same where no file system can be mounted: by a limit that the kernel sets on how large files may become."""
+    await shop.create_provider("instant", instant_llm)
+    await shop.create_deployment("agent", "instant")
+
+    with executor(running, tmp_path / "executor", tmp_path / "data") as process:
+        clients = clients_of(process, shop)
+        await clients.run("agent")
+        served = psutil.Process(process.pid)
+        was = served.rlimit(psutil.RLIMIT_FSIZE)
+        served.rlimit(psutil.RLIMIT_FSIZE, (0, was[1]))
+        try:
+            for _ in range(3):
+                with pytest.raises(grpc.aio.AioRpcError) as failure:
+                    await clients.run("agent")
+                assert failure.value.code() is grpc.StatusCode.UNAVAILABLE
+                assert status.reason_of(failure.value) in {"SPOOL_FULL", "SPOOL_UNWRITABLE"}
+            assert process.alive()
+        finally:
+            served.rlimit(psutil.RLIMIT_FSIZE, was)
+
+        async def recovered() -> None:
+            try:
+                await clients.run("agent")
+            except grpc.aio.AioRpcError as failure:
+                raise AssertionError(failure.details()) from None
+
+        await eventually(recovered)
+        for _ in range(10):
+            await clients.run("agent")
+
+        async def counted() -> None:
+            total = (await shop.totals("agent")).total
+            assert (total.requests, total.ok) == (12, 12), "a refused call was not begun"
+
+        await eventually(counted)
         await clients.close()
