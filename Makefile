@@ -7,7 +7,7 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-CODE := kit catalog completions services stack cli bench tests protos/generate.py
+CODE := kit catalog completions recommenders services stack cli bench tests protos/generate.py
 
 .PHONY: help
 help: ## List the targets
@@ -24,14 +24,20 @@ $(READY): locks/dev.txt pyproject.toml scripts/install.sh
 up: $(READY) ## Start a whole Turnout on this machine and print how to call it; Ctrl-C stops it
 	@$(BIN)/turnout up $(ARGS)
 
+.PHONY: demo
+demo: $(READY) ## Show the main job: two prompts and two recommenders, called and measured; KEEP=1 leaves it running
+	@$(BIN)/turnout demo $(if $(KEEP),--keep) $(ARGS)
+
 .PHONY: check
-check: $(READY) ## Format, lint, types, imports, contracts, fast tests: under two minutes
+check: lint test-fast ## Format, lint, types, imports, contracts, fast tests: under two minutes
+
+.PHONY: lint
+lint: $(READY)
 	$(BIN)/ruff format --check --quiet $(CODE)
 	$(BIN)/ruff check --quiet $(CODE)
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy $(CODE)
 	@$(MAKE) --no-print-directory protos-check
-	@$(MAKE) --no-print-directory test-fast
 
 .PHONY: test-fast
 test-fast: $(READY)
@@ -52,8 +58,12 @@ protos-check: $(READY) ## Lint the contracts; fail if protos/gen is not what the
 	@$(BIN)/python protos/generate.py --check
 	@cd protos && ../$(BIN)/buf lint gen/image.binpb --config buf.yaml
 
+BENCHMARKS := $(patsubst bench/%.py,%,$(shell grep -lE '^"""[^"]*`make bench( WHAT|`)' bench/*.py))
+
 .PHONY: bench
 bench: $(READY) ## Benchmarks; WHAT=run by default
+	@case " $(BENCHMARKS) " in *" $(or $(WHAT),run) "*) ;; *) \
+		echo "no benchmark is called '$(WHAT)'; there are: $(BENCHMARKS)" >&2; exit 2;; esac
 	@$(BIN)/python -m bench.$(or $(WHAT),run) $(ARGS)
 
 .PHONY: lock
