@@ -37,8 +37,7 @@ def play(stage: Stage) -> int:
     :raises Failed: if one of them did not go as shown
     """
     _furnish(stage)
-    _call(stage)
-    _stream(stage)
+    _stream(stage, _call(stage))
     return CALLS + 1
 
 
@@ -66,23 +65,27 @@ def _furnish(stage: Stage) -> None:
     stage.turnout("deployments", "show", DEPLOYMENT)
 
 
-def _call(stage: Stage) -> None:
+def _call(stage: Stage) -> str:
+    """The variant of user-1."""
     stage.title(f"{CALLS} calls through the generated gRPC client: {_QUESTION}")
     stub = ExecutionServiceStub(stage.client.channel("executor"))
     served: Counter[str] = Counter()
+    first = ""
     asked = list(enumerate(islice(cycle(_COUNTRIES), CALLS), start=1))
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         answers = pool.map(lambda call: _asked(stub, *call), asked)
         for (number, country), answer in zip(asked, answers, strict=True):
             variant = answer.decision.variant_slug
             served[variant] += 1
+            first = first or variant
             text = " ".join(answer.message.content.split())
             if not text:
                 raise Failed(f"the call for user-{number} has no answer")
             line = Text(f"  user-{number:<3} {country:<7} ").append(f"{variant:<6}", style="cyan")
             output.screen.print(line.append(f" {_short(text)}"), soft_wrap=True)
     shares = ", ".join(f"{variant} {count}" for variant, count in served.most_common())
-    output.say(f"Served by: {shares}. The same user always gets the same prompt.")
+    output.say(f"Served by: {shares}.")
+    return first
 
 
 def _asked(stub: ExecutionServiceStub, number: int, country: str) -> run_pb.RunResponse:
@@ -98,7 +101,7 @@ def _asked(stub: ExecutionServiceStub, number: int, country: str) -> run_pb.RunR
     return answer
 
 
-def _stream(stage: Stage) -> None:
+def _stream(stage: Stage, variant: str) -> None:
     stage.title("The same name through the official OpenAI SDK, streamed over HTTP")
     from openai import OpenAI
 
@@ -121,7 +124,10 @@ def _stream(stage: Stage) -> None:
     output.say("")
     if not words or last is None:
         raise Failed("the streamed answer is empty")
-    output.say(f"{words} pieces.")
+    served = (last.model_extra or {}).get("turnout", {}).get("variant")
+    if served != variant:
+        raise Failed(f"user-1 was served by {variant}, and now by {served}")
+    output.say(f"{words} pieces. Served by {served}, as user-1 was before: the same user always gets the same prompt.")
 
 
 def _short(text: str, limit: int = 96) -> str:

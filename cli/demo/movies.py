@@ -35,8 +35,8 @@ def play(stage: Stage) -> int:
     _train(stage)
     _furnish(stage)
     stub = RecommendationServiceStub(stage.client.channel("inference"))
-    _show(stage, stub)
-    return len(_SHOWN) + 1 + _count_slots(stub)
+    slots = _show(stage, stub)
+    return len(_SHOWN) + 1 + _count_slots(stub, slots)
 
 
 def movielens() -> Path:
@@ -76,10 +76,13 @@ def _furnish(stage: Stage) -> None:
     stage.turnout("deployments", "show", DEPLOYMENT)
 
 
-def _show(stage: Stage, stub: RecommendationServiceStub) -> None:
+def _show(stage: Stage, stub: RecommendationServiceStub) -> dict[str, str]:
+    """The slot of each user who was shown."""
     stage.title("What they recommend")
+    slots = {}
     for user in (*map(str, _SHOWN), _STRANGER):
         answer = _recommended(stub, user, limit=4)
+        slots[user] = answer.decision.variant_slug
         titles = " · ".join(item.title for item in answer.items)
         if not titles or not all(item.title for item in answer.items):
             raise Failed(f"there are no titles for user {user}")
@@ -87,12 +90,16 @@ def _show(stage: Stage, stub: RecommendationServiceStub) -> None:
             raise Failed(f"user {user} is taken for {'a stranger' if answer.cold_start else 'somebody known'}")
         line = Text(f"  {user:<12} ").append(f"{answer.decision.variant_slug:<10}", style="cyan").append(f" {titles}")
         output.screen.print(line.append(" (cold start)" if answer.cold_start else "", style="dim"), soft_wrap=True)
+    return slots
 
 
-def _count_slots(stub: RecommendationServiceStub) -> int:
+def _count_slots(stub: RecommendationServiceStub, slots: dict[str, str]) -> int:
     served: Counter[str] = Counter()
-    for user in range(1, USERS + 1):
-        served[_recommended(stub, str(user), limit=10).decision.variant_slug] += 1
+    for user in map(str, range(1, USERS + 1)):
+        slot = _recommended(stub, user, limit=10).decision.variant_slug
+        served[slot] += 1
+        if slots.get(user, slot) != slot:
+            raise Failed(f"user {user} was served by {slots[user]}, and now by {slot}")
     shares = ", ".join(f"{slot} {count / USERS:.1%}" for slot, count in served.most_common())
     output.say(f"All {USERS} users: {shares}. The same user always gets the same slot.")
     if len(served) != len(_SLOTS):
