@@ -9,6 +9,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CODE := kit catalog completions recommenders services stack cli bench tests protos/generate.py
 
+# Compile each module once, whatever this shell is set to: tests and services are hundreds of processes.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -66,10 +69,14 @@ bench: $(READY) ## Benchmarks; WHAT=run by default
 		echo "no benchmark is called '$(WHAT)'; there are: $(BENCHMARKS)" >&2; exit 2;; esac
 	@$(BIN)/python -m bench.$(or $(WHAT),run) $(ARGS)
 
+.PHONY: bench-peers
+bench-peers: $(READY) ## Install the gateways that `make bench WHAT=http` is measured beside, into .peers
+	@PYTHON="$(PYTHON)" bash scripts/bench_peers.sh .peers $(VENV)
+
 .PHONY: lock
 lock: $(READY) ## Resolve pyproject.toml anew into locks/
 	@$(BIN)/python scripts/lock.py
 
 .PHONY: clean
 clean: ## Remove what the targets made, data of `make up` included
-	rm -rf $(VENV) .turnout .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .peers .turnout .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -19,6 +20,9 @@ class Empty(rpc.ExecutionServiceServicer):
 
     async def Run(self, request: pb.RunRequest, context: Any) -> pb.RunResponse:  # noqa: N802  # the contract's name
         return pb.RunResponse()
+
+    async def RunStream(self, request: pb.RunStreamRequest, context: Any) -> AsyncIterator[pb.RunStreamResponse]:  # noqa: N802
+        yield pb.RunStreamResponse()
 
 
 async def main() -> None:
