@@ -7,7 +7,7 @@ from typing import Final
 
 from kit.errors import Invalid, Violation
 
-_SEGMENT: Final = re.compile(r"[A-Za-z0-9_-]{1,63}")
+_SEGMENT: Final = re.compile(r"[A-Za-z0-9._-]{1,63}")
 
 
 def parse(name: str, pattern: str, *, field: str) -> tuple[str, ...]:
@@ -21,5 +21,5 @@ def parse(name: str, pattern: str, *, field: str) -> tuple[str, ...]:
         _SEGMENT.fullmatch(part) if place == "*" else part == place for place, part in zip(wanted, found, strict=True)
     ):
         return tuple(part for place, part in zip(wanted, found, strict=True) if place == "*")
-    message = f"must have the form {pattern}, each * 1 to 63 letters, digits, hyphens and underscores"
+    message = f"must have the form {pattern}, each * 1 to 63 letters, digits, hyphens, underscores and dots"
     raise Invalid(f"{field} {message}", reason="RESOURCE_NAME_MALFORMED", violations=(Violation(field, message),))

@@ -26,7 +26,9 @@ from kit.runtime import Runtime
 from kit.secrets import Keyring
 from services.registry.application.api_keys import ApiKeys
 from services.registry.application.bootstrap import Bootstrap, BootstrapKey
+from services.registry.application.changes import Changes
 from services.registry.application.deployments import Deployments
+from services.registry.application.history import History
 from services.registry.application.models import Models
 from services.registry.application.projects import Projects
 from services.registry.application.providers import Providers
@@ -86,8 +88,9 @@ async def module(runtime: Runtime) -> AsyncIterator[None]:
     project_service_pb2_grpc.add_ProjectServiceServicer_to_server(ProjectServicer(projects), server)
     provider_service_pb2_grpc.add_ProviderServiceServicer_to_server(ProviderServicer(providers), server)
     version_service_pb2_grpc.add_VersionServiceServicer_to_server(VersionServicer(Versions(store, _now)), server)
+    changes = Changes(_now, ids.new_uid)
     deployment_service_pb2_grpc.add_DeploymentServiceServicer_to_server(
-        DeploymentServicer(deployments, Variants(store, _now, ids.new_uid)), server
+        DeploymentServicer(deployments, Variants(store, changes), History(store, changes)), server
     )
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(Models(store, _now, ids.new_uid)), server)
     api_key_service_pb2_grpc.add_ApiKeyServiceServicer_to_server(

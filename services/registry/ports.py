@@ -18,6 +18,7 @@ from services.registry.domain import (
     Provider,
     Revision,
     Thing,
+    Variant,
     Version,
 )
 
@@ -69,7 +70,21 @@ class Reading(Protocol):
         """By slug or uid."""
         ...
 
-    async def deployments(self, project: Project, page: PageRequest) -> Sequence[Deployment]: ...
+    async def deployments(
+        self, project: Project, page: PageRequest, *, with_archived: bool = False
+    ) -> Sequence[Deployment]: ...
+
+    async def revision(self, deployment: Deployment, segment: str) -> Revision | None:
+        """By number, uid or alias."""
+        ...
+
+    async def revisions(self, deployment: Deployment, page: PageRequest) -> Sequence[Revision]:
+        """Newest first, by number: cursors are (major, minor)."""
+        ...
+
+    async def things(self, project: Project, revision: Revision) -> Sequence[Version | Model]:
+        """What its variants use, each once."""
+        ...
 
     async def model(self, project: Project, segment: str) -> Model | None:
         """By uid or number."""
@@ -102,7 +117,7 @@ class Writing(Reading, Protocol):
         ...
 
     async def unused(self, project: Project, things: Sequence[Version | Model]) -> Sequence[Version | Model]:
-        """Those that no revision uses to which an alias points."""
+        """Those that no revision uses to which an alias of a deployment in service points."""
         ...
 
     async def next_minor(self, deployment: Deployment, major: int) -> int:
@@ -143,12 +158,20 @@ class Writing(Reading, Protocol):
 
     async def add_model(self, model: Model) -> None: ...
 
+    async def variant_slugs(self, deployment: Deployment) -> Sequence[str]:
+        """Those of every variant that it ever had."""
+        ...
+
+    async def add_variant(self, deployment: Deployment, variant: Variant) -> None:
+        """Make a variant of the deployment, for revisions to hold."""
+        ...
+
     async def add_revision(self, deployment: Deployment, revision: Revision) -> None:
         """Store a revision whose variants are all of the deployment."""
         ...
 
-    async def move_alias(self, deployment: Deployment, alias: str) -> None:
-        """Store where this alias of `deployment` points now, and the deployment's record."""
+    async def replace_deployment(self, deployment: Deployment) -> None:
+        """Store another state of a deployment that is there, its aliases included; what they point to is published."""
         ...
 
     async def add_api_key(self, key: ApiKey) -> None: ...

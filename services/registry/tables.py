@@ -100,6 +100,7 @@ deployments = Table(
     Column("display_name", Text, nullable=False),
     Column("description", Text, nullable=False),
     Column("creator", Text, nullable=False),
+    Column("archived_at", DateTime(timezone=True)),
     *_record(),
     UniqueConstraint("project", "slug"),
     Index(None, "project", "created_in", "uid"),
@@ -137,6 +138,9 @@ revisions = Table(
     Column("parent", Text, ForeignKey("revisions.uid")),
     Column("salt", Text, nullable=False),
     Column("author", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    # Whether an alias has ever pointed to it.
+    Column("published", Boolean, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
     UniqueConstraint("deployment", "major", "minor"),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kit.paging import Page
 from services.registry import domain
@@ -17,11 +17,13 @@ from services.registry.application.access import (
     repeat_of,
     requested_page,
 )
-from services.registry.application.variants import check_kind, check_weights, new_content, resolve
+from services.registry.application.changes import Change, Changes, find_for_change
+from services.registry.application.variants import check_kind, check_weights, made, new_content, resolve
 from services.registry.domain import (
     Alias,
     Caller,
     Deployment,
+    DeploymentChange,
     DeploymentDraft,
     Record,
     Revision,
@@ -73,11 +75,14 @@ class Deployments:
             revision = Revision(
                 uid=self.new_uid("rev"),
                 parent="",
+                parent_number="",
                 major=1,
                 minor=0,
                 salt=draft.salt or uid,
                 author=author,
+                description="",
                 created_at=now,
+                is_draft=False,
                 variants=await self._variants(tx, draft, [serving for serving, _ in resolved]),
             )
             deployment = Deployment(
@@ -90,6 +95,7 @@ class Deployments:
                 creator=author,
                 aliases=(Alias(domain.LIVE, revision.uid, now),),
                 revisions=(revision,),
+                archived_at=None,
                 record=Record(now, now, tx.sequence, tx.sequence),
             )
             await tx.add_deployment(deployment)
@@ -107,31 +113,52 @@ class Deployments:
                 raise missing("deployment", f"projects/{project_segment}/deployments/{segment}")
             return found
 
-    async def list_deployments(self, caller: Caller, project_segment: str, request: ListRequest) -> Page[Deployment]:
+    async def update_deployment(
+        self, caller: Caller, project: str, deployment: str, wanted: DeploymentChange, change: Change
+    ) -> Written[Deployment]:
+        """Other texts, or another salt, which is a new revision.
+
+        :raises NotFound: `DEPLOYMENT_NOT_FOUND`, `ALIAS_NOT_FOUND`
+        :raises Conflict: `ETAG_MISMATCH`
+        """
+        async with self.store.writing(is_dry=change.is_dry) as tx:
+            found = await find_for_change(tx, caller, project, deployment, etag=change.etag)
+            texts = replace(
+                found,
+                display_name=found.display_name if wanted.display_name is None else wanted.display_name or found.slug,
+                description=found.description if wanted.description is None else wanted.description,
+            )
+            changes = Changes(self.now, self.new_uid)
+            salt = None if wanted.salt is None else wanted.salt or found.uid
+            stored, _ = await changes.revise(tx, texts, change, caller_name(caller, found.project), salt=salt)
+            if stored is texts and texts != found:
+                stored = await changes.store(tx, texts, announces=False)
+        return Written(stored, 0 if change.is_dry else stored.record.changed_in)
+
+    async def list_deployments(
+        self, caller: Caller, project_segment: str, request: ListRequest, *, with_archived: bool = False
+    ) -> Page[Deployment]:
         """A project's, oldest first."""
         async with self.store.reading() as tx:
             project = await find_project(tx, caller, project_segment)
-            subject = f"deployments of {project.uid}"
+            subject = f"deployments of {project.uid}{' and archived ones' if with_archived else ''}"
             asked = requested_page(request, subject)
-            return found_page(list(await tx.deployments(project, asked)), asked, subject)
+            found = await tx.deployments(project, asked, with_archived=with_archived)
+            return found_page(list(found), asked, subject)
 
     async def _variants(self, tx: Writing, draft: DeploymentDraft, servings: Sequence[Serving]) -> tuple[Variant, ...]:
         numbers = await tx.next_number("variant", len(servings)) if servings else 0
         variants: list[Variant] = []
         for index, (each, serving) in enumerate(zip(draft.variants, servings, strict=True)):
-            position = index + 1
-            name = each.display_name or f"Variant {position}"
-            weight = domain.default_weight(draft.kind, position) if each.weight is None else each.weight
             variants.append(
-                Variant(
+                made(
+                    each,
+                    serving,
                     uid=self.new_uid("var"),
                     number=numbers + index,
-                    slug=domain.variant_slug(name, position, [variant.slug for variant in variants]),
-                    display_name=name,
-                    notes=each.notes,
-                    active=True if each.active is None else each.active,
-                    weight=weight,
-                    serving=serving,
+                    kind=draft.kind,
+                    position=index + 1,
+                    taken=[variant.slug for variant in variants],
                 )
             )
         return tuple(variants)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from completions.version import Version as Content
-from kit.errors import Invalid, NotFound, Violation
+from kit.errors import Invalid, Violation
 from services.registry import domain
-from services.registry.application.access import Written, caller_name, find_project
+from services.registry.application.access import Written, caller_name, find_project, remember, repeat_of
+from services.registry.application.changes import Change, Changes, find, find_for_change
 from services.registry.application.versions import completed, put
 from services.registry.domain import (
-    Alias,
     Caller,
     Completion,
     CompletionDraft,
@@ -27,11 +27,14 @@ from services.registry.domain import (
     ServingDraft,
     Variant,
     VariantChange,
+    VariantDraft,
     Version,
     missing,
     violated,
 )
-from services.registry.ports import Clock, NewUid, Reading, Store, Writing
+from services.registry.ports import Clock, Store, Write, Writing
+
+_CREATE: Final = "CreateVariant"
 
 Used: TypeAlias = Version | Model
 """What a variant runs, as a thing of the catalog."""
@@ -42,92 +45,134 @@ class Variants:
     """The ways to serve a deployment, one by one."""
 
     store: Store
-    now: Clock
-    new_uid: NewUid
+    changes: Changes
+
+    async def create_variant(
+        self, caller: Caller, project: str, deployment: str, draft: VariantDraft, change: Change, write: Write
+    ) -> Written[tuple[Deployment, Variant]]:
+        """A revision with one variant more.
+
+        :raises NotFound: `DEPLOYMENT_NOT_FOUND`, `ALIAS_NOT_FOUND`
+        :raises Conflict: `ETAG_MISMATCH`
+        :raises Invalid: `WEIGHT_INVALID`, `VARIANT_KIND_MISMATCH`, `TOO_MANY_VARIANTS`, and as :func:`resolve`
+        """
+        check_weights([("variant.weight", draft.weight)])
+        content = new_content(draft.serving, field="variant")
+        async with self.store.writing(is_dry=change.is_dry) as tx:
+            if repeated := await repeat_of(tx, write, _CREATE, await find_project(tx, caller, project)):
+                found = await find(tx, caller, project, deployment)
+                return Written((found, await _repeated(tx, found, repeated)), found.record.changed_in)
+            found = await find_for_change(tx, caller, project, deployment, etag=change.etag)
+            check_kind(found.kind, draft.serving, field="variant")
+            base = found.pointed_to(change.alias)
+            if len(base.variants) >= domain.MAX_VARIANTS:
+                raise violated("TOO_MANY_VARIANTS", "variant", f"would be one more than {domain.MAX_VARIANTS}")
+            serving, _ = await resolve(tx, found.project, draft.serving, content, field="variant", now=self.changes.now)
+            slugs = await tx.variant_slugs(found)
+            variant = made(
+                draft,
+                serving,
+                uid=self.changes.new_uid("var"),
+                number=await tx.next_number("variant"),
+                kind=found.kind,
+                position=len(slugs) + 1,
+                taken=slugs,
+            )
+            await tx.add_variant(found, variant)
+            await remember(tx, write, _CREATE, found.project, variant.uid, self.changes.now())
+            author = caller_name(caller, found.project)
+            stored, _ = await self.changes.revise(tx, found, change, author, variants=(*base.variants, variant))
+        return Written((stored, variant), 0 if change.is_dry else tx.sequence)
 
     async def update_variant(
-        self,
-        caller: Caller,
-        name: tuple[str, str, str],
-        change: VariantChange,
-        *,
-        alias: str,
-        etag: str,
-        is_dry: bool = False,
+        self, caller: Caller, name: tuple[str, str, str], wanted: VariantChange, change: Change
     ) -> Written[tuple[Deployment, Variant]]:
-        """A revision with one variant changed, to which `alias` moves; nothing if that changes nothing.
+        """A revision with one variant changed; none if that changes nothing.
 
         :param name: segments of project, deployment (slug or uid) and variant (slug, uid or number)
-        :param alias: the one that moves; empty for `live`
-        :param etag: the deployment's as the caller knows it; empty for whatever it is now
         :raises NotFound: `DEPLOYMENT_NOT_FOUND`, `ALIAS_NOT_FOUND`, `VARIANT_NOT_FOUND`
         :raises Conflict: `ETAG_MISMATCH`
-        :raises Invalid: `WEIGHT_INVALID`, `VARIANT_KIND_MISMATCH`, `VERSION_NOT_FOUND`, `MODEL_NOT_FOUND`
+        :raises Invalid: `WEIGHT_INVALID`, `VARIANT_KIND_MISMATCH`, and as :func:`resolve`
         """
-        check_weights([("variant.weight", change.weight)])
-        content = None if change.serving is None else new_content(change.serving, field="variant")
-        async with self.store.writing(is_dry=is_dry) as tx:
-            project = await find_project(tx, caller, name[0])
-            deployment = await tx.deployment(project, name[1])
-            if deployment is None:
-                raise missing("deployment", f"{project.name}/deployments/{name[1]}")
-            if etag and etag != deployment.record.etag(deployment.uid):
-                raise domain.changed_since(deployment.name)
-            base = _pointed_to(deployment, alias or domain.LIVE)
+        check_weights([("variant.weight", wanted.weight)])
+        content = None if wanted.serving is None else new_content(wanted.serving, field="variant")
+        async with self.store.writing(is_dry=change.is_dry) as tx:
+            deployment = await find_for_change(tx, caller, name[0], name[1], etag=change.etag)
+            base = deployment.pointed_to(change.alias)
             former = _find(deployment, base, name[2])
-            variant, used = await self._changed(tx, deployment, former, change, content)
-            if variant == former:
-                return Written((deployment, former), deployment.record.changed_in)
-            revision = await self._next(tx, deployment, base, variant, change, caller_name(caller, project))
-            moved = _moved(deployment, alias or domain.LIVE, revision, tx.sequence)
-            await tx.add_revision(moved, revision)
-            await tx.move_alias(moved, alias or domain.LIVE)
-            gone = [] if used is None else await tx.unused(project, await _things_of(tx, project, former.serving))
-            await tx.announce([*([used] if used is not None else ()), moved], gone)
-        return Written((moved, variant), 0 if is_dry else tx.sequence)
+            serving = former.serving
+            if wanted.serving is not None:
+                check_kind(deployment.kind, wanted.serving, field="variant")
+                serving, _ = await resolve(
+                    tx, deployment.project, wanted.serving, content, field="variant", now=self.changes.now
+                )
+            variant = _changed(former, wanted, serving)
+            variants = [variant if each.uid == variant.uid else each for each in base.variants]
+            author = caller_name(caller, deployment.project)
+            stored, _ = await self.changes.revise(tx, deployment, change, author, variants=variants)
+        return Written((stored, variant), 0 if change.is_dry else stored.record.changed_in)
 
-    async def _changed(
-        self, tx: Writing, deployment: Deployment, former: Variant, change: VariantChange, content: Content | None
-    ) -> tuple[Variant, Used | None]:
-        serving, used = former.serving, None
-        if change.serving is not None:
-            check_kind(deployment.kind, change.serving, field="variant")
-            serving, used = await resolve(
-                tx, deployment.project, change.serving, content, field="variant", now=self.now
-            )
-        changed = replace(
-            former,
-            display_name=former.display_name if change.display_name is None else change.display_name or former.slug,
-            notes=former.notes if change.notes is None else change.notes,
-            active=former.active if change.active is None else change.active,
-            weight=former.weight if change.weight is None else change.weight,
-            serving=serving,
-        )
-        return changed, used
+    async def delete_variant(self, caller: Caller, name: tuple[str, str, str], change: Change) -> Written[Deployment]:
+        """A revision with one variant less.
 
-    async def _next(
-        self,
-        tx: Writing,
-        deployment: Deployment,
-        base: Revision,
-        variant: Variant,
-        change: VariantChange,
-        author: str,
-    ) -> Revision:
-        if change.is_minor:
-            major, minor = base.major, await tx.next_minor(deployment, base.major)
-        else:
-            major, minor = await tx.next_major(deployment), 0
-        return replace(
-            base,
-            uid=self.new_uid("rev"),
-            parent=base.uid,
-            major=major,
-            minor=minor,
-            author=author,
-            created_at=self.now(),
-            variants=tuple(variant if each.uid == variant.uid else each for each in base.variants),
-        )
+        :raises NotFound: as :meth:`update_variant`
+        :raises Conflict: `ETAG_MISMATCH`
+        """
+        async with self.store.writing(is_dry=change.is_dry) as tx:
+            deployment = await find_for_change(tx, caller, name[0], name[1], etag=change.etag)
+            base = deployment.pointed_to(change.alias)
+            gone = _find(deployment, base, name[2])
+            variants = [each for each in base.variants if each.uid != gone.uid]
+            author = caller_name(caller, deployment.project)
+            stored, _ = await self.changes.revise(tx, deployment, change, author, variants=variants)
+        return Written(stored, 0 if change.is_dry else tx.sequence)
+
+
+def made(
+    draft: VariantDraft,
+    serving: Serving,
+    *,
+    uid: str,
+    number: int,
+    kind: DeploymentKind,
+    position: int,
+    taken: Sequence[str],
+) -> Variant:
+    """A new variant with its defaults.
+
+    :param position: 1 for a deployment's first, 2 for its second …
+    :param taken: slugs of its others
+    """
+    name = draft.display_name or f"Variant {position}"
+    return Variant(
+        uid=uid,
+        number=number,
+        slug=domain.variant_slug(name, position, taken),
+        display_name=name,
+        notes=draft.notes,
+        active=True if draft.active is None else draft.active,
+        weight=domain.default_weight(kind, position) if draft.weight is None else draft.weight,
+        serving=serving,
+    )
+
+
+def _changed(former: Variant, wanted: VariantChange, serving: Serving) -> Variant:
+    return replace(
+        former,
+        display_name=former.display_name if wanted.display_name is None else wanted.display_name or former.slug,
+        notes=former.notes if wanted.notes is None else wanted.notes,
+        active=former.active if wanted.active is None else wanted.active,
+        weight=former.weight if wanted.weight is None else wanted.weight,
+        serving=serving,
+    )
+
+
+async def _repeated(tx: Writing, deployment: Deployment, uid: str) -> Variant:
+    for revision in deployment.revisions:
+        for variant in revision.variants:
+            if variant.uid == uid:
+                return variant
+    raise missing("variant", f"{deployment.name}/variants/{uid}")
 
 
 def check_weights(weights: Iterable[tuple[str, float | None]]) -> None:
@@ -192,38 +237,8 @@ def _segment(project: Project, collection: str, given: str) -> str:
     return last if parent in ([], *names) else ""
 
 
-async def _things_of(tx: Reading, project: Project, serving: Serving) -> list[Used]:
-    thing: Used | None
-    if isinstance(serving, Completion):
-        thing = await tx.version(project, serving.version)
-    else:
-        thing = await tx.model(project, serving.model)
-    return [] if thing is None else [thing]
-
-
-def _pointed_to(deployment: Deployment, alias: str) -> Revision:
-    for each in deployment.aliases:
-        if each.alias == alias:
-            return deployment.revision(each.revision)
-    raise NotFound(
-        f"{deployment.name} has no alias {alias!r}", reason="ALIAS_NOT_FOUND", resource=deployment.name, alias=alias
-    )
-
-
 def _find(deployment: Deployment, revision: Revision, segment: str) -> Variant:
     for variant in revision.variants:
         if segment in (variant.slug, variant.uid, str(variant.number)):
             return variant
     raise missing("variant", f"{deployment.name}/variants/{segment}")
-
-
-def _moved(deployment: Deployment, alias: str, revision: Revision, sequence: int) -> Deployment:
-    now = revision.created_at
-    aliases = tuple(Alias(alias, revision.uid, now) if each.alias == alias else each for each in deployment.aliases)
-    known = {each.uid: each for each in (*deployment.revisions, revision)}
-    return replace(
-        deployment,
-        aliases=aliases,
-        revisions=tuple(known[uid] for uid in dict.fromkeys(each.revision for each in aliases)),
-        record=replace(deployment.record, updated_at=now, changed_in=sequence),
-    )

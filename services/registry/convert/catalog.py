@@ -49,6 +49,8 @@ def catalog_entries(thing: Thing) -> list[tuple[str, bytes | None]]:
             version = pb.CatalogVersion(project=thing.project.uid, version=catalog_version(thing))
             return [_packed(pb.CatalogEntry(key=version_key(thing), version=version))]
         case Deployment():
+            if thing.archived_at is not None:
+                return [(f"deployment/{thing.uid}", None)]
             return [_packed(_deployment(thing))]
         case Model():
             model = pb.CatalogModel(

@@ -19,8 +19,11 @@ from services.registry.domain import (
     Completion,
     CompletionDraft,
     Deployment,
+    DeploymentChange,
     DeploymentDraft,
     DeploymentKind,
+    Difference,
+    DifferenceKind,
     Project,
     ProjectDraft,
     Provider,
@@ -29,6 +32,7 @@ from services.registry.domain import (
     ProviderKind,
     Recommendation,
     RecommendationDraft,
+    Revision,
     ServingDraft,
     UnknownUsers,
     Variant,
@@ -36,7 +40,7 @@ from services.registry.domain import (
     VariantDraft,
     violated,
 )
-from turnout.registry.v1 import api_key_pb2, deployment_pb2, project_pb2, provider_pb2
+from turnout.registry.v1 import api_key_pb2, deployment_pb2, project_pb2, provider_pb2, revision_pb2
 
 PROVIDER_KINDS: Final = {
     provider_pb2.PROVIDER_KIND_OPENAI: ProviderKind.OPENAI,
@@ -56,6 +60,11 @@ UNKNOWN_USERS: Final = {
 UNKNOWN_USERS_TO_PROTO: Final = {
     UnknownUsers.POPULAR: deployment_pb2.UNKNOWN_USERS_POPULAR,
     UnknownUsers.REFUSE: deployment_pb2.UNKNOWN_USERS_REFUSE,
+}
+_DIFFERENCE_KINDS: Final = {
+    DifferenceKind.ADDED: revision_pb2.DIFFERENCE_KIND_ADDED,
+    DifferenceKind.REMOVED: revision_pb2.DIFFERENCE_KIND_REMOVED,
+    DifferenceKind.CHANGED: revision_pb2.DIFFERENCE_KIND_CHANGED,
 }
 _SERVINGS: Final = ("completion", "recommendation")
 _CHANGEABLE: Final = ("display_name", "notes", "active", "weight", *_SERVINGS)
@@ -130,6 +139,8 @@ def deployment_draft(slug: str, deployment: deployment_pb2.Deployment) -> Deploy
 
     :raises Invalid: as :func:`content_from_proto`
     """
+    if deployment.kind == deployment_pb2.DEPLOYMENT_KIND_UNSPECIFIED:
+        raise violated("DEPLOYMENT_KIND_REQUIRED", "deployment.kind", "is required")
     return DeploymentDraft(
         slug=slug,
         kind=DEPLOYMENT_KINDS[deployment.kind],
@@ -137,13 +148,17 @@ def deployment_draft(slug: str, deployment: deployment_pb2.Deployment) -> Deploy
         description=deployment.description,
         salt=deployment.salt,
         variants=tuple(
-            _variant_draft(variant, f"deployment.variants[{index}]")
-            for index, variant in enumerate(deployment.variants)
+            variant_draft(variant, f"deployment.variants[{index}]") for index, variant in enumerate(deployment.variants)
         ),
     )
 
 
-def _variant_draft(variant: deployment_pb2.Variant, field: str) -> VariantDraft:
+def variant_draft(variant: deployment_pb2.Variant, field: str) -> VariantDraft:
+    """A variant to be made.
+
+    :param field: its path in the request, for violations
+    :raises Invalid: `SERVING_REQUIRED`, and as :func:`content_from_proto`
+    """
     return VariantDraft(
         display_name=variant.display_name,
         notes=variant.notes,
@@ -199,6 +214,20 @@ def _named(message: Message, paths: Sequence[str], changeable: Sequence[str]) ->
     return [path for path in changeable if (path in paths if paths else path in given)]
 
 
+def deployment_change(deployment: deployment_pb2.Deployment, paths: Sequence[str]) -> DeploymentChange:
+    """What UpdateDeployment is to change.
+
+    :param paths: as :func:`variant_change`
+    :raises Invalid: `UPDATE_MASK_INVALID`
+    """
+    named = _named(deployment, paths, ("display_name", "description", "salt"))
+    return DeploymentChange(
+        display_name=deployment.display_name if "display_name" in named else None,
+        description=deployment.description if "description" in named else None,
+        salt=deployment.salt if "salt" in named else None,
+    )
+
+
 def deployment_to_proto(deployment: Deployment) -> deployment_pb2.Deployment:
     """As callers see it, through the alias `live`."""
     live = deployment.live
@@ -224,6 +253,35 @@ def deployment_to_proto(deployment: Deployment) -> deployment_pb2.Deployment:
         update_time=time_to_proto(deployment.record.updated_at),
         creator=deployment.creator,
         etag=deployment.record.etag(deployment.uid),
+        archived=deployment.archived_at is not None,
+    )
+
+
+def revision_to_proto(deployment: Deployment, revision: Revision) -> revision_pb2.Revision:
+    """As callers see it."""
+    return revision_pb2.Revision(
+        name=f"{deployment.name}/revisions/{revision.number}",
+        uid=revision.uid,
+        number=revision.number,
+        parent=revision.parent_number,
+        description=revision.description,
+        author=revision.author,
+        create_time=time_to_proto(revision.created_at),
+        draft=revision.is_draft,
+        salt=revision.salt,
+        variants=[variant_to_proto(deployment, variant) for variant in revision.variants],
+        aliases=deployment.aliases_of(revision),
+    )
+
+
+def difference_to_proto(difference: Difference) -> revision_pb2.Difference:
+    """As callers see it."""
+    return revision_pb2.Difference(
+        path=difference.path,
+        kind=_DIFFERENCE_KINDS[difference.kind],
+        before_json=difference.before_json,
+        after_json=difference.after_json,
+        sentence=difference.sentence,
     )
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, TypeAlias
 
+from kit.errors import NotFound
 from services.registry.domain.access import Project, Record
 
+MAX_VARIANTS: Final = 200
+"""Of one revision."""
 LIVE: Final = "live"
 """The alias that every deployment has from its first revision on."""
 
@@ -69,11 +73,15 @@ class Revision:
     uid: str
     parent: str
     """The uid of the revision that it was made from; empty for the first."""
+    parent_number: str
     major: int
     minor: int
     salt: str
     author: str
+    description: str
     created_at: datetime
+    is_draft: bool
+    """Whether no alias has ever pointed to it."""
     variants: tuple[Variant, ...]
 
     @property
@@ -106,6 +114,7 @@ class Deployment:
     aliases: tuple[Alias, ...]
     revisions: tuple[Revision, ...]
     """Those that an alias points to, each once."""
+    archived_at: datetime | None
     record: Record
 
     @property
@@ -122,6 +131,50 @@ class Deployment:
     def revision(self, uid: str) -> Revision:
         """One of its revisions."""
         return next(revision for revision in self.revisions if revision.uid == uid)
+
+    def aliases_of(self, revision: Revision) -> tuple[str, ...]:
+        """Those that point to it."""
+        return tuple(alias.alias for alias in self.aliases if alias.revision == revision.uid)
+
+    def pointed_to(self, alias: str) -> Revision:
+        """:raises NotFound: `ALIAS_NOT_FOUND`"""
+        for each in self.aliases:
+            if each.alias == alias:
+                return self.revision(each.revision)
+        raise NotFound(f"{self.name} has no alias {alias!r}", reason="ALIAS_NOT_FOUND", resource=self.name, alias=alias)
+
+    def moved(self, alias: str, revision: Revision, now: datetime) -> Deployment:
+        """With an alias, new or there already, that points to `revision`."""
+        pointer = Alias(alias, revision.uid, now)
+        known = {each.uid: each for each in (*self.revisions, revision)}
+        aliases = tuple(sorted((*(each for each in self.aliases if each.alias != alias), pointer), key=_by_name))
+        return replace(self, aliases=aliases, revisions=_distinct(aliases, known))
+
+    def without_alias(self, alias: str) -> Deployment:
+        """With one alias less."""
+        aliases = tuple(each for each in self.aliases if each.alias != alias)
+        return replace(self, aliases=aliases, revisions=_distinct(aliases, {each.uid: each for each in self.revisions}))
+
+
+class Bump(StrEnum):
+    """Which part of a revision's number grows."""
+
+    MINOR = "minor"
+    MAJOR = "major"
+
+
+def bump_of(before: Revision, after: Revision) -> Bump:
+    """Minor if callers meet the same variants as before, only more or less often."""
+    servings = [{variant.uid: variant.serving for variant in each.variants} for each in (before, after)]
+    return Bump.MINOR if servings[0] == servings[1] and before.salt == after.salt else Bump.MAJOR
+
+
+def _by_name(alias: Alias) -> str:
+    return alias.alias
+
+
+def _distinct(aliases: tuple[Alias, ...], known: Mapping[str, Revision]) -> tuple[Revision, ...]:
+    return tuple(known[uid] for uid in dict.fromkeys(each.revision for each in aliases))
 
 
 def warnings(revision: Revision) -> tuple[str, ...]:

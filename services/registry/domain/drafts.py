@@ -58,10 +58,14 @@ class VariantChange:
     weight: float | None = None
     serving: ServingDraft | None = None
 
-    @property
-    def is_minor(self) -> bool:
-        """Whether callers meet the same variants as before, only more or less often."""
-        return self.serving is None
+
+@dataclass(frozen=True, slots=True)
+class DeploymentChange:
+    """What of a deployment is to change; None leaves it as it is."""
+
+    display_name: str | None = None
+    description: str | None = None
+    salt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

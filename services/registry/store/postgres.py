@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Insert, func, insert, select, update
+from sqlalchemy import Insert, delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -28,6 +28,7 @@ from services.registry.domain import (
     Provider,
     Revision,
     Thing,
+    Variant,
     Version,
     exists,
 )
@@ -84,6 +85,8 @@ class PostgresWriting(PostgresReading):
         query = (
             select(of.c.version, of.c.model)
             .join(alias, alias.c.revision == of.c.revision)
+            .join(tables.deployments, tables.deployments.c.uid == alias.c.deployment)
+            .where(tables.deployments.c.archived_at.is_(None))
             .where(of.c.project == project.uid, of.c.version.in_(uids) | of.c.model.in_(uids))
         )
         used = {uid for row in await self._session.execute(query) for uid in row}
@@ -200,18 +203,10 @@ class PostgresWriting(PostgresReading):
             exists("deployment", deployment.name),
         )
         for revision in deployment.revisions:
-            if revision.variants:
-                await self._session.execute(insert(tables.variants), _variants(deployment, revision))
+            for variant in revision.variants:
+                await self.add_variant(deployment, variant)
             await self.add_revision(deployment, revision)
-        for alias in deployment.aliases:
-            await self._insert(
-                insert(tables.aliases).values(
-                    deployment=deployment.uid,
-                    alias=alias.alias,
-                    revision=alias.revision,
-                    updated_at=alias.updated_at,
-                )
-            )
+        await self._store_aliases(deployment)
 
     async def add_model(self, model: Model) -> None:
         """Store it."""
@@ -236,6 +231,20 @@ class PostgresWriting(PostgresReading):
             )
         )
 
+    async def variant_slugs(self, deployment: Deployment) -> Sequence[str]:
+        """Of every variant that it ever had."""
+        table = tables.variants
+        query = select(table.c.slug).where(table.c.deployment == deployment.uid).order_by(table.c.slug)
+        return (await self._session.scalars(query)).all()
+
+    async def add_variant(self, deployment: Deployment, variant: Variant) -> None:
+        """Make it."""
+        await self._insert(
+            insert(tables.variants).values(
+                uid=variant.uid, deployment=deployment.uid, number=variant.number, slug=variant.slug
+            )
+        )
+
     async def add_revision(self, deployment: Deployment, revision: Revision) -> None:
         """Store it with what it has of each variant."""
         await self._insert(
@@ -247,25 +256,50 @@ class PostgresWriting(PostgresReading):
                 parent=revision.parent or None,
                 salt=revision.salt,
                 author=revision.author,
+                description=revision.description,
+                published=not revision.is_draft,
                 created_at=revision.created_at,
             )
         )
         if revision.variants:
             await self._session.execute(insert(tables.revision_variants), _members(deployment, revision))
 
-    async def move_alias(self, deployment: Deployment, alias: str) -> None:
-        """Store where it points now."""
-        table, moved = tables.aliases, next(each for each in deployment.aliases if each.alias == alias)
+    async def replace_deployment(self, deployment: Deployment) -> None:
+        """Store another state of it."""
+        table = tables.deployments
         await self._session.execute(
             update(table)
-            .where(table.c.deployment == deployment.uid, table.c.alias == alias)
-            .values(revision=moved.revision, updated_at=moved.updated_at)
+            .where(table.c.uid == deployment.uid)
+            .values(
+                display_name=deployment.display_name,
+                description=deployment.description,
+                archived_at=deployment.archived_at,
+                **rows.record_values(deployment.record),
+            )
         )
+        await self._store_aliases(deployment)
+        revisions = tables.revisions
+        pointed_to = {alias.revision for alias in deployment.aliases}
         await self._session.execute(
-            update(tables.deployments)
-            .where(tables.deployments.c.uid == deployment.uid)
-            .values(**rows.record_values(deployment.record))
+            update(revisions).where(revisions.c.uid.in_(pointed_to), ~revisions.c.published).values(published=True)
         )
+
+    async def _store_aliases(self, deployment: Deployment) -> None:
+        table, names = tables.aliases, [alias.alias for alias in deployment.aliases]
+        await self._session.execute(
+            delete(table).where(table.c.deployment == deployment.uid, table.c.alias.not_in(names))
+        )
+        for alias in deployment.aliases:
+            statement = upsert(table).values(
+                deployment=deployment.uid,
+                alias=alias.alias,
+                revision=alias.revision,
+                updated_at=alias.updated_at,
+            )
+            moved = {"revision": statement.excluded.revision, "updated_at": statement.excluded.updated_at}
+            await self._session.execute(
+                statement.on_conflict_do_update(index_elements=[table.c.deployment, table.c.alias], set_=moved)
+            )
 
     async def add_api_key(self, key: ApiKey) -> None:
         """Store it."""
@@ -304,13 +338,6 @@ def _key_values(key: ApiKey) -> dict[str, Any]:
         "bootstrap": key.bootstrap,
         **rows.record_values(key.record),
     }
-
-
-def _variants(deployment: Deployment, revision: Revision) -> list[dict[str, Any]]:
-    return [
-        {"uid": variant.uid, "deployment": deployment.uid, "number": variant.number, "slug": variant.slug}
-        for variant in revision.variants
-    ]
 
 
 def _members(deployment: Deployment, revision: Revision) -> list[dict[str, Any]]:

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Table, select, tuple_
+from sqlalchemy import ColumnElement, Select, Table, and_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from kit.ids import is_uid
 from kit.paging import PageRequest
 from services.registry import tables
-from services.registry.domain import ApiKey, Deployment, Model, Project, Provider, Revision, Variant, Version
+from services.registry.domain import (
+    ApiKey,
+    Completion,
+    Deployment,
+    Model,
+    Project,
+    Provider,
+    Recommendation,
+    Revision,
+    Variant,
+    Version,
+)
 from services.registry.store import rows
 
 _MAX_NUMBER_DIGITS = 18
+_NUMBER = re.compile(r"([1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})")
+"""Of a revision: nine digits fit the column."""
 
 
 class PostgresReading:
@@ -89,9 +103,52 @@ class PostgresReading:
         row = await self._named(tables.deployments, project, segment)
         return None if row is None else (await self._deployments(project, [row]))[0]
 
-    async def deployments(self, project: Project, page: PageRequest) -> Sequence[Deployment]:
+    async def deployments(
+        self, project: Project, page: PageRequest, *, with_archived: bool = False
+    ) -> Sequence[Deployment]:
         """In the order of creation."""
-        return await self._deployments(project, await self._page_of(tables.deployments, project, page))
+        table = tables.deployments
+        query = select(table).where(_belongs_to(table, project))
+        if not with_archived:
+            query = query.where(table.c.archived_at.is_(None))
+        return await self._deployments(project, await self._page(query, table, page))
+
+    async def revision(self, deployment: Deployment, segment: str) -> Revision | None:
+        """By number, uid or alias."""
+        table = tables.revisions
+        uid = next((alias.revision for alias in deployment.aliases if alias.alias == segment), segment)
+        by = table.c.uid == uid
+        if (number := _NUMBER.fullmatch(segment)) is not None:
+            by = and_(table.c.major == int(number[1]), table.c.minor == int(number[2]))
+        query = select(table.c.uid).where(table.c.deployment == deployment.uid, by)
+        found = (await self._session.scalars(query)).one_or_none()
+        return None if found is None else (await self._revisions({found}))[found]
+
+    async def revisions(self, deployment: Deployment, page: PageRequest) -> Sequence[Revision]:
+        """Newest first, by number."""
+        table = tables.revisions
+        query = select(table.c.uid).where(table.c.deployment == deployment.uid)
+        if page.after is not None:
+            query = query.where(tuple_(table.c.major, table.c.minor) < tuple_(*page.after))
+        query = query.order_by(table.c.major.desc(), table.c.minor.desc()).limit(page.size + 1)
+        uids = (await self._session.scalars(query)).all()
+        found = await self._revisions(set(uids))
+        return [found[uid] for uid in uids]
+
+    async def things(self, project: Project, revision: Revision) -> Sequence[Version | Model]:
+        """What its variants use, each once."""
+        servings = [variant.serving for variant in revision.variants]
+        version_uids = {serving.version for serving in servings if isinstance(serving, Completion)}
+        model_uids = {serving.model for serving in servings if isinstance(serving, Recommendation)}
+        versions, models = tables.versions, tables.models
+        found: list[Version | Model] = []
+        if version_uids:
+            query = select(versions).where(versions.c.project == project.uid, versions.c.uid.in_(version_uids))
+            found += [rows.version(row, project) for row in await self._session.execute(query.order_by(versions.c.uid))]
+        if model_uids:
+            query = select(models).where(models.c.project == project.uid, models.c.uid.in_(model_uids))
+            found += [rows.model(row, project) for row in await self._session.execute(query.order_by(models.c.uid))]
+        return found
 
     async def api_key(self, project: Project | None, uid: str) -> ApiKey | None:
         """By id."""
@@ -153,7 +210,10 @@ class PostgresReading:
         variants: dict[str, list[Variant]] = defaultdict(list)
         for row in await self._session.execute(query):
             variants[row.revision].append(rows.variant(row))
-        found = await self._session.execute(select(tables.revisions).where(tables.revisions.c.uid.in_(uids)))
+        own, parent = tables.revisions, tables.revisions.alias("parent")
+        parents = (parent.c.major.label("parent_major"), parent.c.minor.label("parent_minor"))
+        query = select(own, *parents).outerjoin(parent, parent.c.uid == own.c.parent).where(own.c.uid.in_(uids))
+        found = await self._session.execute(query)
         return {row.uid: rows.revision(row, variants[row.uid]) for row in found}
 
 

@@ -143,15 +143,18 @@ def model(row: AnyRow, of: Project) -> Model:
 
 
 def revision(row: AnyRow, variants: Iterable[Variant]) -> Revision:
-    """From `revisions`."""
+    """From `revisions`, joined with their parents."""
     return Revision(
         uid=row.uid,
         parent=row.parent or "",
+        parent_number="" if row.parent is None else f"{row.parent_major}.{row.parent_minor}",
         major=row.major,
         minor=row.minor,
         salt=row.salt,
         author=row.author,
+        description=row.description,
         created_at=row.created_at,
+        is_draft=not row.published,
         variants=tuple(variants),
     )
 
@@ -169,5 +172,6 @@ def deployment(row: AnyRow, of: Project, aliases: Iterable[AnyRow], revisions: M
         creator=row.creator,
         aliases=pointers,
         revisions=tuple(revisions[uid] for uid in dict.fromkeys(alias.revision for alias in pointers)),
+        archived_at=row.archived_at,
         record=record(row),
     )

@@ -14,7 +14,7 @@ from services.registry.domain import Completion, DeploymentKind, Project, Provid
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 VARIANT = Variant("var_1", 1, "a", "A", "", True, 100, Completion("ver_1", 0, None))
-REVISION = Revision("rev_1", "", 1, 0, "salt", "author", NOW, (VARIANT,))
+REVISION = Revision("rev_1", "", "", 1, 0, "salt", "author", "", NOW, False, (VARIANT,))
 
 
 @pytest.mark.parametrize("slug", ["a", "travel-assistant", "_x", "0a", "a" * 63, "x-1_2"])

@@ -77,6 +77,11 @@ def named_requests(project: str, ids: dict[str, str]) -> dict[str, Any]:
     update_provider.provider.name, update_provider.provider.display_name = f"{parent}/providers/main", "x"
     update_variant = deployment_service_pb2.UpdateVariantRequest()
     update_variant.variant.name, update_variant.variant.weight = f"{parent}/deployments/helper/variants/variant-1", 1
+    update_deployment = deployment_service_pb2.UpdateDeploymentRequest()
+    update_deployment.deployment.name = f"{parent}/deployments/helper"
+    update_deployment.deployment.description = "x"
+    new_variant = deployment_pb2.Variant()
+    new_variant.completion.version = ids["version"]
     return {
         "GetProject": project_service_pb2.GetProjectRequest(name=parent),
         "CreateProvider": create_provider,
@@ -90,6 +95,27 @@ def named_requests(project: str, ids: dict[str, str]) -> dict[str, Any]:
         "GetDeployment": deployment_service_pb2.GetDeploymentRequest(name=f"{parent}/deployments/{ids['deployment']}"),
         "ListDeployments": deployment_service_pb2.ListDeploymentsRequest(parent=parent),
         "UpdateVariant": update_variant,
+        "UpdateDeployment": update_deployment,
+        "CreateVariant": deployment_service_pb2.CreateVariantRequest(
+            parent=f"{parent}/deployments/helper", variant=new_variant
+        ),
+        "DeleteVariant": deployment_service_pb2.DeleteVariantRequest(
+            name=f"{parent}/deployments/helper/variants/variant-1"
+        ),
+        "ArchiveDeployment": deployment_service_pb2.ArchiveDeploymentRequest(name=f"{parent}/deployments/helper"),
+        "UnarchiveDeployment": deployment_service_pb2.UnarchiveDeploymentRequest(name=f"{parent}/deployments/helper"),
+        "ListRevisions": deployment_service_pb2.ListRevisionsRequest(parent=f"{parent}/deployments/helper"),
+        "GetRevision": deployment_service_pb2.GetRevisionRequest(name=f"{parent}/deployments/helper/revisions/1.0"),
+        "CompareRevisions": deployment_service_pb2.CompareRevisionsRequest(
+            name=f"{parent}/deployments/helper", before="1.0"
+        ),
+        "SetAlias": deployment_service_pb2.SetAliasRequest(
+            name=f"{parent}/deployments/helper", alias="stage", revision="1.0"
+        ),
+        "DeleteAlias": deployment_service_pb2.DeleteAliasRequest(name=f"{parent}/deployments/helper", alias="stage"),
+        "RollbackDeployment": deployment_service_pb2.RollbackDeploymentRequest(
+            name=f"{parent}/deployments/helper", revision="1.0"
+        ),
         "GetModel": model_service_pb2.GetModelRequest(name=f"{parent}/models/{ids.get('model', 'mod_x')}"),
         "ListModels": model_service_pb2.ListModelsRequest(parent=parent),
         "CreateApiKey": create_key,
@@ -112,7 +138,11 @@ async def test_another_project_is_not_found_by_any_rpc_in_the_words_for_one_that
     }
     project = await shop.call("GetProject", project_service_pb2.GetProjectRequest(name=f"projects/{shop.project}"))
     # RegisterModel is for services, which see every project.
-    naming = {m.name for m in methods if {"name", "parent", "variant", "provider"} & set(m.input_type.fields_by_name)}
+    naming = {
+        m.name
+        for m in methods
+        if {"name", "parent", "variant", "provider", "deployment"} & set(m.input_type.fields_by_name)
+    }
     naming.remove("RegisterModel")
     assert naming == set(named_requests("x", ids))
     before = await state_of(registry.url)

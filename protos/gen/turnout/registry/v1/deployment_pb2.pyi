@@ -90,12 +90,13 @@ class Deployment(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     CREATOR_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    ARCHIVED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is the resource name `projects/{project}/deployments/{slug}`. Output only."""
     uid: _builtins.str
     """uid is the typed id `dep_…`. Output only."""
     kind: Global___DeploymentKind.ValueType
-    """kind is what it answers; for ever. Required."""
+    """kind is what it answers; for ever. Required of a new deployment."""
     display_name: _builtins.str
     """display_name is free text for people. Empty means the slug."""
     description: _builtins.str
@@ -108,6 +109,8 @@ class Deployment(_message.Message):
     """creator is the key that created it, such as `projects/shop/apiKeys/…`. Output only."""
     etag: _builtins.str
     """etag changes with every change. Output only."""
+    archived: _builtins.bool
+    """archived says that it is out of service. Output only."""
     @_builtins.property
     def variants(self) -> _containers.RepeatedCompositeFieldContainer[Global___Variant]:
         """variants are those of the revision that the alias `live` points to, in order. At most 200. None at all is legal:
@@ -147,10 +150,11 @@ class Deployment(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         creator: _builtins.str = ...,
         etag: _builtins.str = ...,
+        archived: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "create_time", b"create_time", "creator", b"creator", "description", b"description", "display_name", b"display_name", "etag", b"etag", "kind", b"kind", "name", b"name", "revision", b"revision", "salt", b"salt", "uid", b"uid", "update_time", b"update_time", "variants", b"variants", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "archived", b"archived", "create_time", b"create_time", "creator", b"creator", "description", b"description", "display_name", b"display_name", "etag", b"etag", "kind", b"kind", "name", b"name", "revision", b"revision", "salt", b"salt", "uid", b"uid", "update_time", b"update_time", "variants", b"variants", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

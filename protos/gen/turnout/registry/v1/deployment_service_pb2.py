@@ -27,9 +27,10 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from turnout.options.v1 import options_pb2 as turnout_dot_options_dot_v1_dot_options__pb2
 from turnout.registry.v1 import deployment_pb2 as turnout_dot_registry_dot_v1_dot_deployment__pb2
+from turnout.registry.v1 import revision_pb2 as turnout_dot_registry_dot_v1_dot_revision__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,turnout/registry/v1/deployment_service.proto\x12\x13turnout.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a turnout/options/v1/options.proto\x1a$turnout/registry/v1/deployment.proto\"\xe9\x01\n\x17\x43reateDeploymentRequest\x12\x1a\n\x06parent\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12=\n\rdeployment_id\x18\x02 \x01(\tB&\xbaH#r!\x18?2\x1d^[a-z0-9_-]*[a-z][a-z0-9_-]*$\x12;\n\ndeployment\x18\x03 \x01(\x0b\x32\x1f.turnout.registry.v1.DeploymentB\x06\xbaH\x03\xc8\x01\x01\x12\x1f\n\nrequest_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\"0\n\x14GetDeploymentRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\"n\n\x16ListDeploymentsRequest\x12\x1a\n\x06parent\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"h\n\x17ListDeploymentsResponse\x12\x34\n\x0b\x64\x65ployments\x18\x01 \x03(\x0b\x32\x1f.turnout.registry.v1.Deployment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xad\x01\n\x14UpdateVariantRequest\x12\x35\n\x07variant\x18\x01 \x01(\x0b\x32\x1c.turnout.registry.v1.VariantB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x16\n\x05\x61lias\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\x32\xc9\x05\n\x11\x44\x65ploymentService\x12\xae\x01\n\x10\x43reateDeployment\x12,.turnout.registry.v1.CreateDeploymentRequest\x1a\x1f.turnout.registry.v1.Deployment\"K\xca\xdb\x18\x10\n\x0eregistry:write\x82\xd3\xe4\x93\x02\x31\"#/v1/{parent=projects/*}/deployments:\ndeployment\x12\x9b\x01\n\rGetDeployment\x12).turnout.registry.v1.GetDeploymentRequest\x1a\x1f.turnout.registry.v1.Deployment\">\xca\xdb\x18\x0f\n\rregistry:read\x82\xd3\xe4\x93\x02%\x12#/v1/{name=projects/*/deployments/*}\x12\xac\x01\n\x0fListDeployments\x12+.turnout.registry.v1.ListDeploymentsRequest\x1a,.turnout.registry.v1.ListDeploymentsResponse\">\xca\xdb\x18\x0f\n\rregistry:read\x82\xd3\xe4\x93\x02%\x12#/v1/{parent=projects/*}/deployments\x12\xb5\x01\n\rUpdateVariant\x12).turnout.registry.v1.UpdateVariantRequest\x1a\x1c.turnout.registry.v1.Variant\"[\xca\xdb\x18\x10\n\x0eregistry:write\x82\xd3\xe4\x93\x02\x41\x32\x36/v1/{variant.name=projects/*/deployments/*/variants/*}:\x07variantb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,turnout/registry/v1/deployment_service.proto\x12\x13turnout.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a turnout/options/v1/options.proto\x1a$turnout/registry/v1/deployment.proto\x1a\"turnout/registry/v1/revision.proto\"\xe9\x01\n\x17\x43reateDeploymentRequest\x12\x1a\n\x06parent\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12=\n\rdeployment_id\x18\x02 \x01(\tB&\xbaH#r!\x18?2\x1d^[a-z0-9_-]*[a-z][a-z0-9_-]*$\x12;\n\ndeployment\x18\x03 \x01(\x0b\x32\x1f.turnout.registry.v1.DeploymentB\x06\xbaH\x03\xc8\x01\x01\x12\x1f\n\nrequest_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\"0\n\x14GetDeploymentRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\"\x85\x01\n\x16ListDeploymentsRequest\x12\x1a\n\x06parent\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x15\n\rshow_archived\x18\x04 \x01(\x08\"h\n\x17ListDeploymentsResponse\x12\x34\n\x0b\x64\x65ployments\x18\x01 \x03(\x0b\x32\x1f.turnout.registry.v1.Deployment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8e\x02\n\x14UpdateVariantRequest\x12\x35\n\x07variant\x18\x01 \x01(\x0b\x32\x1c.turnout.registry.v1.VariantB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x16\n\x05\x61lias\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\x12\r\n\x05\x64raft\x18\x05 \x01(\x08\x12\x31\n\x04\x62ump\x18\x06 \x01(\x0e\x32\x19.turnout.registry.v1.BumpB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1d\n\x0b\x64\x65scription\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\xa0\x1f\"\xb1\x02\n\x14\x43reateVariantRequest\x12\x1a\n\x06parent\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\x12\x35\n\x07variant\x18\x02 \x01(\x0b\x32\x1c.turnout.registry.v1.VariantB\x06\xbaH\x03\xc8\x01\x01\x12\x15\n\x04\x65tag\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x16\n\x05\x61lias\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\x12\r\n\x05\x64raft\x18\x06 \x01(\x08\x12\x31\n\x04\x62ump\x18\x07 \x01(\x0e\x32\x19.turnout.registry.v1.BumpB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1d\n\x0b\x64\x65scription\x18\x08 \x01(\tB\x08\xbaH\x05r\x03\x18\xa0\x1f\x12\x1f\n\nrequest_id\x18\t \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"\xd7\x01\n\x14\x44\x65leteVariantRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x90\x03\x12\x15\n\x04\x65tag\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x16\n\x05\x61lias\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\x12\r\n\x05\x64raft\x18\x05 \x01(\x08\x12\x31\n\x04\x62ump\x18\x06 \x01(\x0e\x32\x19.turnout.registry.v1.BumpB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1d\n\x0b\x64\x65scription\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\xa0\x1f\"\xb6\x01\n\x17UpdateDeploymentRequest\x12;\n\ndeployment\x18\x01 \x01(\x0b\x32\x1f.turnout.registry.v1.DeploymentB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x16\n\x05\x61lias\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"K\n\x18\x41rchiveDeploymentRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\x12\x15\n\x04\x65tag\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\"M\n\x1aUnarchiveDeploymentRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\x12\x15\n\x04\x65tag\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\"l\n\x14ListRevisionsRequest\x12\x1a\n\x06parent\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"b\n\x15ListRevisionsResponse\x12\x30\n\trevisions\x18\x01 \x03(\x0b\x32\x1d.turnout.registry.v1.Revision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\".\n\x12GetRevisionRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x90\x03\"f\n\x17\x43ompareRevisionsRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\x12\x19\n\x06\x62\x65\x66ore\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\x12\x16\n\x05\x61\x66ter\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18?\"P\n\x18\x43ompareRevisionsResponse\x12\x34\n\x0b\x64ifferences\x18\x01 \x03(\x0b\x32\x1f.turnout.registry.v1.Difference\"\xaa\x01\n\x0fSetAliasRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\x12\x32\n\x05\x61lias\x18\x02 \x01(\tB#\xbaH r\x1e\x32\x1c^[a-z0-9][a-z0-9_#.-]{0,62}$\x12\x1b\n\x08revision\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\x12\x15\n\x04\x65tag\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\"_\n\x12\x44\x65leteAliasRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\x12\x18\n\x05\x61lias\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\x12\x15\n\x04\x65tag\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\"\xf9\x01\n\x19RollbackDeploymentRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\x12\x1b\n\x08revision\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\x12\x15\n\x04\x65tag\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x16\n\x05\x61lias\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\x12\r\n\x05\x64raft\x18\x06 \x01(\x08\x12\x31\n\x04\x62ump\x18\x07 \x01(\x0e\x32\x19.turnout.registry.v1.BumpB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1d\n\x0b\x64\x65scription\x18\x08 \x01(\tB\x08\xbaH\x05r\x03\x18\xa0\x1f\x32\xe5\x14\n\x11\x44\x65ploymentService\x12\xae\x01\n\x10\x43reateDeployment\x12,.turnout.registry.v1.CreateDeploymentRequest\x1a\x1f.turnout.registry.v1.Deployment\"K\xca\xdb\x18\x10\n\x0eregistry:write\x82\xd3\xe4\x93\x02\x31\"#/v1/{parent=projects/*}/deployments:\ndeployment\x12\x9b\x01\n\rGetDeployment\x12).turnout.registry.v1.GetDeploymentRequest\x1a\x1f.turnout.registry.v1.Deployment\">\xca\xdb\x18\x0f\n\rregistry:read\x82\xd3\xe4\x93\x02%\x12#/v1/{name=projects/*/deployments/*}\x12\xb9\x01\n\x10UpdateDeployment\x12,.turnout.registry.v1.UpdateDeploymentRequest\x1a\x1f.turnout.registry.v1.Deployment\"V\xca\xdb\x18\x10\n\x0eregistry:write\x82\xd3\xe4\x93\x02<2./v1/{deployment.name=projects/*/deployments/*}:\ndeployment\x12\xaf\x01\n\x11\x41rchiveDeployment\x12-.turnout.registry.v1.ArchiveDeploymentRequest\x1a\x1f.turnout.registry.v1.Deployment\"J\xca\xdb\x18\x10\n\x0eregistry:write\x82\xd3\xe4\x93\x02\x30\"+/v1/{name=projects/*/deployments/*}:archive:\x01*\x12\xb5\x01\n\x13UnarchiveDeployment\x12/.turnout.registry.v1.UnarchiveDeploymentRequest\x1a\x1f.turnout.registry.v1.Deployment\"L\xca\xdb\x18\x10\n\x0eregistry:write\x82\xd3\xe4\x93\x02\x32\"-/v1/{name=projects/*/deployments/*}:unarchive:\x01*\x12\xac\x01\n\x0fListDeployments\x12+.turnout.registry.v1.ListDeploymentsRequest\x1a,.turnout.registry.v1.ListDeploymentsResponse\">\xca\xdb\x18\x0f\n\rregistry:read\x82\xd3\xe4\x93\x02%\x12#/v1/{parent=projects/*}/deployments\x12\xad\x01\n\rCreateVariant\x12).turnout.registry.v1.CreateVariantRequest\x1a\x1c.turnout.registry.v1.Variant\"S\xca\xdb\x18\x10\n\x0eregistry:write\x82\xd3\xe4\x93\x02\x39\"./v1/{parent=projects/*/deployments/*}/variants:\x07variant\x12\xa7\x01\n\rDeleteVariant\x12).turnout.registry.v1.DeleteVariantRequest\x1a\x1f.turnout.registry.v1.Deployment\"J\xca\xdb\x18\x10\n\x0eregistry:write\x82\xd3\xe4\x93\x02\x30*./v1/{name=projects/*/deployments/*/variants/*}\x12\xb5\x01\n\rUpdateVariant\x12).turnout.registry.v1.UpdateVariantRequest\x1a\x1c.turnout.registry.v1.Variant\"[\xca\xdb\x18\x10\n\x0eregistry:write\x82\xd3\xe4\x93\x02\x41\x32\x36/v1/{variant.name=projects/*/deployments/*/variants/*}:\x07variant\x12\xb2\x01\n\rListRevisions\x12).turnout.registry.v1.ListRevisionsRequest\x1a*.turnout.registry.v1.ListRevisionsResponse\"J\xca\xdb\x18\x0f\n\rregistry:read\x82\xd3\xe4\x93\x02\x31\x12//v1/{parent=projects/*/deployments/*}/revisions\x12\xa1\x01\n\x0bGetRevision\x12\'.turnout.registry.v1.GetRevisionRequest\x1a\x1d.turnout.registry.v1.Revision\"J\xca\xdb\x18\x0f\n\rregistry:read\x82\xd3\xe4\x93\x02\x31\x12//v1/{name=projects/*/deployments/*/revisions/*}\x12\xc0\x01\n\x10\x43ompareRevisions\x12,.turnout.registry.v1.CompareRevisionsRequest\x1a-.turnout.registry.v1.CompareRevisionsResponse\"O\xca\xdb\x18\x0f\n\rregistry:read\x82\xd3\xe4\x93\x02\x36\x12\x34/v1/{name=projects/*/deployments/*}:compareRevisions\x12\x9e\x01\n\x08SetAlias\x12$.turnout.registry.v1.SetAliasRequest\x1a\x1f.turnout.registry.v1.Deployment\"K\xca\xdb\x18\x10\n\x0eregistry:write\x82\xd3\xe4\x93\x02\x31\",/v1/{name=projects/*/deployments/*}:setAlias:\x01*\x12\xa7\x01\n\x0b\x44\x65leteAlias\x12\'.turnout.registry.v1.DeleteAliasRequest\x1a\x1f.turnout.registry.v1.Deployment\"N\xca\xdb\x18\x10\n\x0eregistry:write\x82\xd3\xe4\x93\x02\x34\"//v1/{name=projects/*/deployments/*}:deleteAlias:\x01*\x12\xb2\x01\n\x12RollbackDeployment\x12..turnout.registry.v1.RollbackDeploymentRequest\x1a\x1f.turnout.registry.v1.Deployment\"K\xca\xdb\x18\x10\n\x0eregistry:write\x82\xd3\xe4\x93\x02\x31\",/v1/{name=projects/*/deployments/*}:rollback:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -56,24 +57,152 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPDATEVARIANTREQUEST'].fields_by_name['variant']._serialized_options = b'\272H\003\310\001\001'
   _globals['_UPDATEVARIANTREQUEST'].fields_by_name['alias']._loaded_options = None
   _globals['_UPDATEVARIANTREQUEST'].fields_by_name['alias']._serialized_options = b'\272H\004r\002\030?'
+  _globals['_UPDATEVARIANTREQUEST'].fields_by_name['bump']._loaded_options = None
+  _globals['_UPDATEVARIANTREQUEST'].fields_by_name['bump']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_UPDATEVARIANTREQUEST'].fields_by_name['description']._loaded_options = None
+  _globals['_UPDATEVARIANTREQUEST'].fields_by_name['description']._serialized_options = b'\272H\005r\003\030\240\037'
+  _globals['_CREATEVARIANTREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_CREATEVARIANTREQUEST'].fields_by_name['parent']._serialized_options = b'\272H\007r\005\020\001\030\254\002'
+  _globals['_CREATEVARIANTREQUEST'].fields_by_name['variant']._loaded_options = None
+  _globals['_CREATEVARIANTREQUEST'].fields_by_name['variant']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_CREATEVARIANTREQUEST'].fields_by_name['etag']._loaded_options = None
+  _globals['_CREATEVARIANTREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_CREATEVARIANTREQUEST'].fields_by_name['alias']._loaded_options = None
+  _globals['_CREATEVARIANTREQUEST'].fields_by_name['alias']._serialized_options = b'\272H\004r\002\030?'
+  _globals['_CREATEVARIANTREQUEST'].fields_by_name['bump']._loaded_options = None
+  _globals['_CREATEVARIANTREQUEST'].fields_by_name['bump']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_CREATEVARIANTREQUEST'].fields_by_name['description']._loaded_options = None
+  _globals['_CREATEVARIANTREQUEST'].fields_by_name['description']._serialized_options = b'\272H\005r\003\030\240\037'
+  _globals['_CREATEVARIANTREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CREATEVARIANTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_DELETEVARIANTREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_DELETEVARIANTREQUEST'].fields_by_name['name']._serialized_options = b'\272H\007r\005\020\001\030\220\003'
+  _globals['_DELETEVARIANTREQUEST'].fields_by_name['etag']._loaded_options = None
+  _globals['_DELETEVARIANTREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_DELETEVARIANTREQUEST'].fields_by_name['alias']._loaded_options = None
+  _globals['_DELETEVARIANTREQUEST'].fields_by_name['alias']._serialized_options = b'\272H\004r\002\030?'
+  _globals['_DELETEVARIANTREQUEST'].fields_by_name['bump']._loaded_options = None
+  _globals['_DELETEVARIANTREQUEST'].fields_by_name['bump']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_DELETEVARIANTREQUEST'].fields_by_name['description']._loaded_options = None
+  _globals['_DELETEVARIANTREQUEST'].fields_by_name['description']._serialized_options = b'\272H\005r\003\030\240\037'
+  _globals['_UPDATEDEPLOYMENTREQUEST'].fields_by_name['deployment']._loaded_options = None
+  _globals['_UPDATEDEPLOYMENTREQUEST'].fields_by_name['deployment']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_UPDATEDEPLOYMENTREQUEST'].fields_by_name['alias']._loaded_options = None
+  _globals['_UPDATEDEPLOYMENTREQUEST'].fields_by_name['alias']._serialized_options = b'\272H\004r\002\030?'
+  _globals['_ARCHIVEDEPLOYMENTREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_ARCHIVEDEPLOYMENTREQUEST'].fields_by_name['name']._serialized_options = b'\272H\007r\005\020\001\030\254\002'
+  _globals['_ARCHIVEDEPLOYMENTREQUEST'].fields_by_name['etag']._loaded_options = None
+  _globals['_ARCHIVEDEPLOYMENTREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_UNARCHIVEDEPLOYMENTREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_UNARCHIVEDEPLOYMENTREQUEST'].fields_by_name['name']._serialized_options = b'\272H\007r\005\020\001\030\254\002'
+  _globals['_UNARCHIVEDEPLOYMENTREQUEST'].fields_by_name['etag']._loaded_options = None
+  _globals['_UNARCHIVEDEPLOYMENTREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_LISTREVISIONSREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_LISTREVISIONSREQUEST'].fields_by_name['parent']._serialized_options = b'\272H\007r\005\020\001\030\254\002'
+  _globals['_LISTREVISIONSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTREVISIONSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
+  _globals['_LISTREVISIONSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTREVISIONSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_GETREVISIONREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_GETREVISIONREQUEST'].fields_by_name['name']._serialized_options = b'\272H\007r\005\020\001\030\220\003'
+  _globals['_COMPAREREVISIONSREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_COMPAREREVISIONSREQUEST'].fields_by_name['name']._serialized_options = b'\272H\007r\005\020\001\030\254\002'
+  _globals['_COMPAREREVISIONSREQUEST'].fields_by_name['before']._loaded_options = None
+  _globals['_COMPAREREVISIONSREQUEST'].fields_by_name['before']._serialized_options = b'\272H\006r\004\020\001\030?'
+  _globals['_COMPAREREVISIONSREQUEST'].fields_by_name['after']._loaded_options = None
+  _globals['_COMPAREREVISIONSREQUEST'].fields_by_name['after']._serialized_options = b'\272H\004r\002\030?'
+  _globals['_SETALIASREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_SETALIASREQUEST'].fields_by_name['name']._serialized_options = b'\272H\007r\005\020\001\030\254\002'
+  _globals['_SETALIASREQUEST'].fields_by_name['alias']._loaded_options = None
+  _globals['_SETALIASREQUEST'].fields_by_name['alias']._serialized_options = b'\272H r\0362\034^[a-z0-9][a-z0-9_#.-]{0,62}$'
+  _globals['_SETALIASREQUEST'].fields_by_name['revision']._loaded_options = None
+  _globals['_SETALIASREQUEST'].fields_by_name['revision']._serialized_options = b'\272H\006r\004\020\001\030?'
+  _globals['_SETALIASREQUEST'].fields_by_name['etag']._loaded_options = None
+  _globals['_SETALIASREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_DELETEALIASREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_DELETEALIASREQUEST'].fields_by_name['name']._serialized_options = b'\272H\007r\005\020\001\030\254\002'
+  _globals['_DELETEALIASREQUEST'].fields_by_name['alias']._loaded_options = None
+  _globals['_DELETEALIASREQUEST'].fields_by_name['alias']._serialized_options = b'\272H\006r\004\020\001\030?'
+  _globals['_DELETEALIASREQUEST'].fields_by_name['etag']._loaded_options = None
+  _globals['_DELETEALIASREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_ROLLBACKDEPLOYMENTREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_ROLLBACKDEPLOYMENTREQUEST'].fields_by_name['name']._serialized_options = b'\272H\007r\005\020\001\030\254\002'
+  _globals['_ROLLBACKDEPLOYMENTREQUEST'].fields_by_name['revision']._loaded_options = None
+  _globals['_ROLLBACKDEPLOYMENTREQUEST'].fields_by_name['revision']._serialized_options = b'\272H\006r\004\020\001\030?'
+  _globals['_ROLLBACKDEPLOYMENTREQUEST'].fields_by_name['etag']._loaded_options = None
+  _globals['_ROLLBACKDEPLOYMENTREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_ROLLBACKDEPLOYMENTREQUEST'].fields_by_name['alias']._loaded_options = None
+  _globals['_ROLLBACKDEPLOYMENTREQUEST'].fields_by_name['alias']._serialized_options = b'\272H\004r\002\030?'
+  _globals['_ROLLBACKDEPLOYMENTREQUEST'].fields_by_name['bump']._loaded_options = None
+  _globals['_ROLLBACKDEPLOYMENTREQUEST'].fields_by_name['bump']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_ROLLBACKDEPLOYMENTREQUEST'].fields_by_name['description']._loaded_options = None
+  _globals['_ROLLBACKDEPLOYMENTREQUEST'].fields_by_name['description']._serialized_options = b'\272H\005r\003\030\240\037'
   _globals['_DEPLOYMENTSERVICE'].methods_by_name['CreateDeployment']._loaded_options = None
   _globals['_DEPLOYMENTSERVICE'].methods_by_name['CreateDeployment']._serialized_options = b'\312\333\030\020\n\016registry:write\202\323\344\223\0021\"#/v1/{parent=projects/*}/deployments:\ndeployment'
   _globals['_DEPLOYMENTSERVICE'].methods_by_name['GetDeployment']._loaded_options = None
   _globals['_DEPLOYMENTSERVICE'].methods_by_name['GetDeployment']._serialized_options = b'\312\333\030\017\n\rregistry:read\202\323\344\223\002%\022#/v1/{name=projects/*/deployments/*}'
+  _globals['_DEPLOYMENTSERVICE'].methods_by_name['UpdateDeployment']._loaded_options = None
+  _globals['_DEPLOYMENTSERVICE'].methods_by_name['UpdateDeployment']._serialized_options = b'\312\333\030\020\n\016registry:write\202\323\344\223\002<2./v1/{deployment.name=projects/*/deployments/*}:\ndeployment'
+  _globals['_DEPLOYMENTSERVICE'].methods_by_name['ArchiveDeployment']._loaded_options = None
+  _globals['_DEPLOYMENTSERVICE'].methods_by_name['ArchiveDeployment']._serialized_options = b'\312\333\030\020\n\016registry:write\202\323\344\223\0020\"+/v1/{name=projects/*/deployments/*}:archive:\001*'
+  _globals['_DEPLOYMENTSERVICE'].methods_by_name['UnarchiveDeployment']._loaded_options = None
+  _globals['_DEPLOYMENTSERVICE'].methods_by_name['UnarchiveDeployment']._serialized_options = b'\312\333\030\020\n\016registry:write\202\323\344\223\0022\"-/v1/{name=projects/*/deployments/*}:unarchive:\001*'
   _globals['_DEPLOYMENTSERVICE'].methods_by_name['ListDeployments']._loaded_options = None
   _globals['_DEPLOYMENTSERVICE'].methods_by_name['ListDeployments']._serialized_options = b'\312\333\030\017\n\rregistry:read\202\323\344\223\002%\022#/v1/{parent=projects/*}/deployments'
+  _globals['_DEPLOYMENTSERVICE'].methods_by_name['CreateVariant']._loaded_options = None
+  _globals['_DEPLOYMENTSERVICE'].methods_by_name['CreateVariant']._serialized_options = b'\312\333\030\020\n\016registry:write\202\323\344\223\0029\"./v1/{parent=projects/*/deployments/*}/variants:\007variant'
+  _globals['_DEPLOYMENTSERVICE'].methods_by_name['DeleteVariant']._loaded_options = None
+  _globals['_DEPLOYMENTSERVICE'].methods_by_name['DeleteVariant']._serialized_options = b'\312\333\030\020\n\016registry:write\202\323\344\223\0020*./v1/{name=projects/*/deployments/*/variants/*}'
   _globals['_DEPLOYMENTSERVICE'].methods_by_name['UpdateVariant']._loaded_options = None
   _globals['_DEPLOYMENTSERVICE'].methods_by_name['UpdateVariant']._serialized_options = b'\312\333\030\020\n\016registry:write\202\323\344\223\002A26/v1/{variant.name=projects/*/deployments/*/variants/*}:\007variant'
-  _globals['_CREATEDEPLOYMENTREQUEST']._serialized_start=235
-  _globals['_CREATEDEPLOYMENTREQUEST']._serialized_end=468
-  _globals['_GETDEPLOYMENTREQUEST']._serialized_start=470
-  _globals['_GETDEPLOYMENTREQUEST']._serialized_end=518
-  _globals['_LISTDEPLOYMENTSREQUEST']._serialized_start=520
-  _globals['_LISTDEPLOYMENTSREQUEST']._serialized_end=630
-  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_start=632
-  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_end=736
-  _globals['_UPDATEVARIANTREQUEST']._serialized_start=739
-  _globals['_UPDATEVARIANTREQUEST']._serialized_end=912
-  _globals['_DEPLOYMENTSERVICE']._serialized_start=915
-  _globals['_DEPLOYMENTSERVICE']._serialized_end=1628
+  _globals['_DEPLOYMENTSERVICE'].methods_by_name['ListRevisions']._loaded_options = None
+  _globals['_DEPLOYMENTSERVICE'].methods_by_name['ListRevisions']._serialized_options = b'\312\333\030\017\n\rregistry:read\202\323\344\223\0021\022//v1/{parent=projects/*/deployments/*}/revisions'
+  _globals['_DEPLOYMENTSERVICE'].methods_by_name['GetRevision']._loaded_options = None
+  _globals['_DEPLOYMENTSERVICE'].methods_by_name['GetRevision']._serialized_options = b'\312\333\030\017\n\rregistry:read\202\323\344\223\0021\022//v1/{name=projects/*/deployments/*/revisions/*}'
+  _globals['_DEPLOYMENTSERVICE'].methods_by_name['CompareRevisions']._loaded_options = None
+  _globals['_DEPLOYMENTSERVICE'].methods_by_name['CompareRevisions']._serialized_options = b'\312\333\030\017\n\rregistry:read\202\323\344\223\0026\0224/v1/{name=projects/*/deployments/*}:compareRevisions'
+  _globals['_DEPLOYMENTSERVICE'].methods_by_name['SetAlias']._loaded_options = None
+  _globals['_DEPLOYMENTSERVICE'].methods_by_name['SetAlias']._serialized_options = b'\312\333\030\020\n\016registry:write\202\323\344\223\0021\",/v1/{name=projects/*/deployments/*}:setAlias:\001*'
+  _globals['_DEPLOYMENTSERVICE'].methods_by_name['DeleteAlias']._loaded_options = None
+  _globals['_DEPLOYMENTSERVICE'].methods_by_name['DeleteAlias']._serialized_options = b'\312\333\030\020\n\016registry:write\202\323\344\223\0024\"//v1/{name=projects/*/deployments/*}:deleteAlias:\001*'
+  _globals['_DEPLOYMENTSERVICE'].methods_by_name['RollbackDeployment']._loaded_options = None
+  _globals['_DEPLOYMENTSERVICE'].methods_by_name['RollbackDeployment']._serialized_options = b'\312\333\030\020\n\016registry:write\202\323\344\223\0021\",/v1/{name=projects/*/deployments/*}:rollback:\001*'
+  _globals['_CREATEDEPLOYMENTREQUEST']._serialized_start=271
+  _globals['_CREATEDEPLOYMENTREQUEST']._serialized_end=504
+  _globals['_GETDEPLOYMENTREQUEST']._serialized_start=506
+  _globals['_GETDEPLOYMENTREQUEST']._serialized_end=554
+  _globals['_LISTDEPLOYMENTSREQUEST']._serialized_start=557
+  _globals['_LISTDEPLOYMENTSREQUEST']._serialized_end=690
+  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_start=692
+  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_end=796
+  _globals['_UPDATEVARIANTREQUEST']._serialized_start=799
+  _globals['_UPDATEVARIANTREQUEST']._serialized_end=1069
+  _globals['_CREATEVARIANTREQUEST']._serialized_start=1072
+  _globals['_CREATEVARIANTREQUEST']._serialized_end=1377
+  _globals['_DELETEVARIANTREQUEST']._serialized_start=1380
+  _globals['_DELETEVARIANTREQUEST']._serialized_end=1595
+  _globals['_UPDATEDEPLOYMENTREQUEST']._serialized_start=1598
+  _globals['_UPDATEDEPLOYMENTREQUEST']._serialized_end=1780
+  _globals['_ARCHIVEDEPLOYMENTREQUEST']._serialized_start=1782
+  _globals['_ARCHIVEDEPLOYMENTREQUEST']._serialized_end=1857
+  _globals['_UNARCHIVEDEPLOYMENTREQUEST']._serialized_start=1859
+  _globals['_UNARCHIVEDEPLOYMENTREQUEST']._serialized_end=1936
+  _globals['_LISTREVISIONSREQUEST']._serialized_start=1938
+  _globals['_LISTREVISIONSREQUEST']._serialized_end=2046
+  _globals['_LISTREVISIONSRESPONSE']._serialized_start=2048
+  _globals['_LISTREVISIONSRESPONSE']._serialized_end=2146
+  _globals['_GETREVISIONREQUEST']._serialized_start=2148
+  _globals['_GETREVISIONREQUEST']._serialized_end=2194
+  _globals['_COMPAREREVISIONSREQUEST']._serialized_start=2196
+  _globals['_COMPAREREVISIONSREQUEST']._serialized_end=2298
+  _globals['_COMPAREREVISIONSRESPONSE']._serialized_start=2300
+  _globals['_COMPAREREVISIONSRESPONSE']._serialized_end=2380
+  _globals['_SETALIASREQUEST']._serialized_start=2383
+  _globals['_SETALIASREQUEST']._serialized_end=2553
+  _globals['_DELETEALIASREQUEST']._serialized_start=2555
+  _globals['_DELETEALIASREQUEST']._serialized_end=2650
+  _globals['_ROLLBACKDEPLOYMENTREQUEST']._serialized_start=2653
+  _globals['_ROLLBACKDEPLOYMENTREQUEST']._serialized_end=2902
+  _globals['_DEPLOYMENTSERVICE']._serialized_start=2905
+  _globals['_DEPLOYMENTSERVICE']._serialized_end=5566
 # @@protoc_insertion_point(module_scope)

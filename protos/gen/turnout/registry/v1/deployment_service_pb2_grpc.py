@@ -5,6 +5,7 @@ import warnings
 
 from turnout.registry.v1 import deployment_pb2 as turnout_dot_registry_dot_v1_dot_deployment__pb2
 from turnout.registry.v1 import deployment_service_pb2 as turnout_dot_registry_dot_v1_dot_deployment__service__pb2
+from turnout.registry.v1 import revision_pb2 as turnout_dot_registry_dot_v1_dot_revision__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -46,15 +47,70 @@ class DeploymentServiceStub:
                 request_serializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.GetDeploymentRequest.SerializeToString,
                 response_deserializer=turnout_dot_registry_dot_v1_dot_deployment__pb2.Deployment.FromString,
                 _registered_method=True)
+        self.UpdateDeployment = channel.unary_unary(
+                '/turnout.registry.v1.DeploymentService/UpdateDeployment',
+                request_serializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.UpdateDeploymentRequest.SerializeToString,
+                response_deserializer=turnout_dot_registry_dot_v1_dot_deployment__pb2.Deployment.FromString,
+                _registered_method=True)
+        self.ArchiveDeployment = channel.unary_unary(
+                '/turnout.registry.v1.DeploymentService/ArchiveDeployment',
+                request_serializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.ArchiveDeploymentRequest.SerializeToString,
+                response_deserializer=turnout_dot_registry_dot_v1_dot_deployment__pb2.Deployment.FromString,
+                _registered_method=True)
+        self.UnarchiveDeployment = channel.unary_unary(
+                '/turnout.registry.v1.DeploymentService/UnarchiveDeployment',
+                request_serializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.UnarchiveDeploymentRequest.SerializeToString,
+                response_deserializer=turnout_dot_registry_dot_v1_dot_deployment__pb2.Deployment.FromString,
+                _registered_method=True)
         self.ListDeployments = channel.unary_unary(
                 '/turnout.registry.v1.DeploymentService/ListDeployments',
                 request_serializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.ListDeploymentsRequest.SerializeToString,
                 response_deserializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.ListDeploymentsResponse.FromString,
                 _registered_method=True)
+        self.CreateVariant = channel.unary_unary(
+                '/turnout.registry.v1.DeploymentService/CreateVariant',
+                request_serializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.CreateVariantRequest.SerializeToString,
+                response_deserializer=turnout_dot_registry_dot_v1_dot_deployment__pb2.Variant.FromString,
+                _registered_method=True)
+        self.DeleteVariant = channel.unary_unary(
+                '/turnout.registry.v1.DeploymentService/DeleteVariant',
+                request_serializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.DeleteVariantRequest.SerializeToString,
+                response_deserializer=turnout_dot_registry_dot_v1_dot_deployment__pb2.Deployment.FromString,
+                _registered_method=True)
         self.UpdateVariant = channel.unary_unary(
                 '/turnout.registry.v1.DeploymentService/UpdateVariant',
                 request_serializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.UpdateVariantRequest.SerializeToString,
                 response_deserializer=turnout_dot_registry_dot_v1_dot_deployment__pb2.Variant.FromString,
+                _registered_method=True)
+        self.ListRevisions = channel.unary_unary(
+                '/turnout.registry.v1.DeploymentService/ListRevisions',
+                request_serializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.ListRevisionsRequest.SerializeToString,
+                response_deserializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.ListRevisionsResponse.FromString,
+                _registered_method=True)
+        self.GetRevision = channel.unary_unary(
+                '/turnout.registry.v1.DeploymentService/GetRevision',
+                request_serializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.GetRevisionRequest.SerializeToString,
+                response_deserializer=turnout_dot_registry_dot_v1_dot_revision__pb2.Revision.FromString,
+                _registered_method=True)
+        self.CompareRevisions = channel.unary_unary(
+                '/turnout.registry.v1.DeploymentService/CompareRevisions',
+                request_serializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.CompareRevisionsRequest.SerializeToString,
+                response_deserializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.CompareRevisionsResponse.FromString,
+                _registered_method=True)
+        self.SetAlias = channel.unary_unary(
+                '/turnout.registry.v1.DeploymentService/SetAlias',
+                request_serializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.SetAliasRequest.SerializeToString,
+                response_deserializer=turnout_dot_registry_dot_v1_dot_deployment__pb2.Deployment.FromString,
+                _registered_method=True)
+        self.DeleteAlias = channel.unary_unary(
+                '/turnout.registry.v1.DeploymentService/DeleteAlias',
+                request_serializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.DeleteAliasRequest.SerializeToString,
+                response_deserializer=turnout_dot_registry_dot_v1_dot_deployment__pb2.Deployment.FromString,
+                _registered_method=True)
+        self.RollbackDeployment = channel.unary_unary(
+                '/turnout.registry.v1.DeploymentService/RollbackDeployment',
+                request_serializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.RollbackDeploymentRequest.SerializeToString,
+                response_deserializer=turnout_dot_registry_dot_v1_dot_deployment__pb2.Deployment.FromString,
                 _registered_method=True)
 
 
@@ -77,8 +133,48 @@ class DeploymentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateDeployment(self, request, context):
+        """UpdateDeployment changes a deployment's texts, or its salt, which is a new revision.
+        Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND`; ABORTED `ETAG_MISMATCH` if it changed since it was read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ArchiveDeployment(self, request, context):
+        """ArchiveDeployment takes a deployment out of service: calls to it fail with NOT_FOUND. Its name stays taken, its
+        history stays, and UnarchiveDeployment brings it back as it was. Archiving it again changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnarchiveDeployment(self, request, context):
+        """UnarchiveDeployment brings an archived deployment back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListDeployments(self, request, context):
         """ListDeployments answers a project's deployments, oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateVariant(self, request, context):
+        """CreateVariant adds one way to serve: a new revision, to which the alias moves.
+        Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND` or `ALIAS_NOT_FOUND`; INVALID_ARGUMENT `VERSION_NOT_FOUND`,
+        `MODEL_NOT_FOUND` or `VARIANT_KIND_MISMATCH`; ABORTED `ETAG_MISMATCH`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteVariant(self, request, context):
+        """DeleteVariant takes one way to serve away: a new revision without it, to which the alias moves. Earlier revisions keep
+        it. Answers the deployment.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -89,6 +185,50 @@ class DeploymentServiceServicer:
         moves to it. An update that changes nothing makes none.
         Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND`, `VARIANT_NOT_FOUND` or `ALIAS_NOT_FOUND`; INVALID_ARGUMENT
         `VERSION_NOT_FOUND` or `MODEL_NOT_FOUND`; ABORTED `ETAG_MISMATCH` if the deployment changed since it was read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRevisions(self, request, context):
+        """ListRevisions answers a deployment's revisions, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRevision(self, request, context):
+        """GetRevision answers one revision. Fails with NOT_FOUND `REVISION_NOT_FOUND`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompareRevisions(self, request, context):
+        """CompareRevisions answers in what two revisions of a deployment differ.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetAlias(self, request, context):
+        """SetAlias points an alias to a revision, making the alias if need be. A draft is published so, and only where the alias
+        still points to the draft's parent: else ABORTED `BASE_MOVED`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteAlias(self, request, context):
+        """DeleteAlias removes an alias; calls that name it fail with NOT_FOUND. `live` cannot be removed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RollbackDeployment(self, request, context):
+        """RollbackDeployment makes a new revision equal to an earlier one, and the alias moves to it. Variants keep their uids, so
+        callers come back to those that they had.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -107,15 +247,70 @@ def add_DeploymentServiceServicer_to_server(servicer, server):
                     request_deserializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.GetDeploymentRequest.FromString,
                     response_serializer=turnout_dot_registry_dot_v1_dot_deployment__pb2.Deployment.SerializeToString,
             ),
+            'UpdateDeployment': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateDeployment,
+                    request_deserializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.UpdateDeploymentRequest.FromString,
+                    response_serializer=turnout_dot_registry_dot_v1_dot_deployment__pb2.Deployment.SerializeToString,
+            ),
+            'ArchiveDeployment': grpc.unary_unary_rpc_method_handler(
+                    servicer.ArchiveDeployment,
+                    request_deserializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.ArchiveDeploymentRequest.FromString,
+                    response_serializer=turnout_dot_registry_dot_v1_dot_deployment__pb2.Deployment.SerializeToString,
+            ),
+            'UnarchiveDeployment': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnarchiveDeployment,
+                    request_deserializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.UnarchiveDeploymentRequest.FromString,
+                    response_serializer=turnout_dot_registry_dot_v1_dot_deployment__pb2.Deployment.SerializeToString,
+            ),
             'ListDeployments': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDeployments,
                     request_deserializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.ListDeploymentsRequest.FromString,
                     response_serializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.ListDeploymentsResponse.SerializeToString,
             ),
+            'CreateVariant': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateVariant,
+                    request_deserializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.CreateVariantRequest.FromString,
+                    response_serializer=turnout_dot_registry_dot_v1_dot_deployment__pb2.Variant.SerializeToString,
+            ),
+            'DeleteVariant': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteVariant,
+                    request_deserializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.DeleteVariantRequest.FromString,
+                    response_serializer=turnout_dot_registry_dot_v1_dot_deployment__pb2.Deployment.SerializeToString,
+            ),
             'UpdateVariant': grpc.unary_unary_rpc_method_handler(
                     servicer.UpdateVariant,
                     request_deserializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.UpdateVariantRequest.FromString,
                     response_serializer=turnout_dot_registry_dot_v1_dot_deployment__pb2.Variant.SerializeToString,
+            ),
+            'ListRevisions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRevisions,
+                    request_deserializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.ListRevisionsRequest.FromString,
+                    response_serializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.ListRevisionsResponse.SerializeToString,
+            ),
+            'GetRevision': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRevision,
+                    request_deserializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.GetRevisionRequest.FromString,
+                    response_serializer=turnout_dot_registry_dot_v1_dot_revision__pb2.Revision.SerializeToString,
+            ),
+            'CompareRevisions': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompareRevisions,
+                    request_deserializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.CompareRevisionsRequest.FromString,
+                    response_serializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.CompareRevisionsResponse.SerializeToString,
+            ),
+            'SetAlias': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetAlias,
+                    request_deserializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.SetAliasRequest.FromString,
+                    response_serializer=turnout_dot_registry_dot_v1_dot_deployment__pb2.Deployment.SerializeToString,
+            ),
+            'DeleteAlias': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteAlias,
+                    request_deserializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.DeleteAliasRequest.FromString,
+                    response_serializer=turnout_dot_registry_dot_v1_dot_deployment__pb2.Deployment.SerializeToString,
+            ),
+            'RollbackDeployment': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollbackDeployment,
+                    request_deserializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.RollbackDeploymentRequest.FromString,
+                    response_serializer=turnout_dot_registry_dot_v1_dot_deployment__pb2.Deployment.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -184,6 +379,87 @@ class DeploymentService:
             _registered_method=True)
 
     @staticmethod
+    def UpdateDeployment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.registry.v1.DeploymentService/UpdateDeployment',
+            turnout_dot_registry_dot_v1_dot_deployment__service__pb2.UpdateDeploymentRequest.SerializeToString,
+            turnout_dot_registry_dot_v1_dot_deployment__pb2.Deployment.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ArchiveDeployment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.registry.v1.DeploymentService/ArchiveDeployment',
+            turnout_dot_registry_dot_v1_dot_deployment__service__pb2.ArchiveDeploymentRequest.SerializeToString,
+            turnout_dot_registry_dot_v1_dot_deployment__pb2.Deployment.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnarchiveDeployment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.registry.v1.DeploymentService/UnarchiveDeployment',
+            turnout_dot_registry_dot_v1_dot_deployment__service__pb2.UnarchiveDeploymentRequest.SerializeToString,
+            turnout_dot_registry_dot_v1_dot_deployment__pb2.Deployment.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListDeployments(request,
             target,
             options=(),
@@ -211,6 +487,60 @@ class DeploymentService:
             _registered_method=True)
 
     @staticmethod
+    def CreateVariant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.registry.v1.DeploymentService/CreateVariant',
+            turnout_dot_registry_dot_v1_dot_deployment__service__pb2.CreateVariantRequest.SerializeToString,
+            turnout_dot_registry_dot_v1_dot_deployment__pb2.Variant.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteVariant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.registry.v1.DeploymentService/DeleteVariant',
+            turnout_dot_registry_dot_v1_dot_deployment__service__pb2.DeleteVariantRequest.SerializeToString,
+            turnout_dot_registry_dot_v1_dot_deployment__pb2.Deployment.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def UpdateVariant(request,
             target,
             options=(),
@@ -227,6 +557,168 @@ class DeploymentService:
             '/turnout.registry.v1.DeploymentService/UpdateVariant',
             turnout_dot_registry_dot_v1_dot_deployment__service__pb2.UpdateVariantRequest.SerializeToString,
             turnout_dot_registry_dot_v1_dot_deployment__pb2.Variant.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRevisions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.registry.v1.DeploymentService/ListRevisions',
+            turnout_dot_registry_dot_v1_dot_deployment__service__pb2.ListRevisionsRequest.SerializeToString,
+            turnout_dot_registry_dot_v1_dot_deployment__service__pb2.ListRevisionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRevision(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.registry.v1.DeploymentService/GetRevision',
+            turnout_dot_registry_dot_v1_dot_deployment__service__pb2.GetRevisionRequest.SerializeToString,
+            turnout_dot_registry_dot_v1_dot_revision__pb2.Revision.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompareRevisions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.registry.v1.DeploymentService/CompareRevisions',
+            turnout_dot_registry_dot_v1_dot_deployment__service__pb2.CompareRevisionsRequest.SerializeToString,
+            turnout_dot_registry_dot_v1_dot_deployment__service__pb2.CompareRevisionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetAlias(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.registry.v1.DeploymentService/SetAlias',
+            turnout_dot_registry_dot_v1_dot_deployment__service__pb2.SetAliasRequest.SerializeToString,
+            turnout_dot_registry_dot_v1_dot_deployment__pb2.Deployment.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteAlias(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.registry.v1.DeploymentService/DeleteAlias',
+            turnout_dot_registry_dot_v1_dot_deployment__service__pb2.DeleteAliasRequest.SerializeToString,
+            turnout_dot_registry_dot_v1_dot_deployment__pb2.Deployment.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollbackDeployment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.registry.v1.DeploymentService/RollbackDeployment',
+            turnout_dot_registry_dot_v1_dot_deployment__service__pb2.RollbackDeploymentRequest.SerializeToString,
+            turnout_dot_registry_dot_v1_dot_deployment__pb2.Deployment.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,0 +1,124 @@
+"""In what two revisions differ, field by field and in words. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum, StrEnum
+from typing import Final
+
+from kit.json import Json, dump
+from services.registry.domain.deployments import Completion, Revision, Variant
+from services.registry.domain.models import Model
+from services.registry.domain.providers import Version
+
+_MAX_SHOWN: Final = 80
+_ABSENT: Final = object()
+
+
+class DifferenceKind(StrEnum):
+    """What became of a field."""
+
+    ADDED = "added"
+    REMOVED = "removed"
+    CHANGED = "changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One field that differs."""
+
+    path: str
+    kind: DifferenceKind
+    before_json: str
+    after_json: str
+    sentence: str
+
+
+def differences(
+    before: Revision, before_uses: Sequence[Version | Model], after: Revision, after_uses: Sequence[Version | Model]
+) -> tuple[Difference, ...]:
+    """What is different in `after`. Variants are matched by uid, and named by slug.
+
+    :param before_uses: the versions and models that the variants of `before` use
+    """
+    left, right = _document(before, before_uses), _document(after, after_uses)
+    return tuple(_differing("", left, right))
+
+
+def _document(revision: Revision, uses: Sequence[Version | Model]) -> dict[str, object]:
+    known = {thing.uid: thing for thing in uses}
+    variants = {f"variants[{variant.slug}]": _variant(variant, known) for variant in revision.variants}
+    return {"salt": revision.salt, **variants}
+
+
+def _variant(variant: Variant, known: dict[str, Version | Model]) -> dict[str, object]:
+    shown: dict[str, object] = {
+        "display_name": variant.display_name,
+        "notes": variant.notes,
+        "active": variant.active,
+        "weight": _plain(variant.weight),
+    }
+    serving = variant.serving
+    if isinstance(serving, Completion):
+        version = known.get(serving.version)
+        content = _plain(version.content) if isinstance(version, Version) else {"version": serving.version}
+        timeout = serving.attempt_timeout
+        shown["completion"] = {
+            **(content if isinstance(content, dict) else {}),
+            "max_retries": serving.max_retries,
+            **({} if timeout is None else {"attempt_timeout_seconds": _plain(timeout.total_seconds())}),
+        }
+    else:
+        shown["recommendation"] = {"model": serving.model, "unknown_users": serving.unknown_users.value}
+    return shown
+
+
+def _plain(value: object) -> object:
+    """As JSON, without what has no value: absent and empty are the same here, and so are `1` and `1.0`."""
+    if is_dataclass(value) and not isinstance(value, type):
+        named = {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+        return {name: each for name, each in named.items() if each not in (None, "", [], {})}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def _differing(path: str, before: object, after: object) -> Iterator[Difference]:
+    # What a whole variant consists of would bury that it is new; of what is within one, each field is told.
+    if "." in path and _ABSENT in (before, after):
+        before, after = (
+            {} if side is _ABSENT and isinstance(other, dict) else side
+            for side, other in ((before, after), (after, before))
+        )
+    if isinstance(before, dict) and isinstance(after, dict):
+        for name in dict.fromkeys((*before, *after)):
+            where = f"{path}.{name}" if path else str(name)
+            yield from _differing(where, before.get(name, _ABSENT), after.get(name, _ABSENT))
+    elif isinstance(before, list) and isinstance(after, list):
+        for index in range(max(len(before), len(after))):
+            left, right = (side[index] if index < len(side) else _ABSENT for side in (before, after))
+            yield from _differing(f"{path}[{index}]", left, right)
+    elif before is _ABSENT:
+        text = _json(after)
+        yield Difference(path, DifferenceKind.ADDED, "", text, f"{path} is added: {_shown(text)}")
+    elif after is _ABSENT:
+        text = _json(before)
+        yield Difference(path, DifferenceKind.REMOVED, text, "", f"{path} is removed; it was {_shown(text)}")
+    elif before != after or type(before) is not type(after):
+        texts = _json(before), _json(after)
+        sentence = f"{path} changes from {_shown(texts[0])} to {_shown(texts[1])}"
+        yield Difference(path, DifferenceKind.CHANGED, *texts, sentence)
+
+
+def _json(value: object) -> str:
+    document: Json = value  # type: ignore[assignment]  # what `_plain` makes is JSON
+    return dump(document)
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"

@@ -1,0 +1,19 @@
+"""RPC in, use case, RPC out."""
+
+from services.registry.servicer.api_keys import ApiKeyServicer
+from services.registry.servicer.catalog import CatalogServicer
+from services.registry.servicer.deployments import DeploymentServicer
+from services.registry.servicer.models import ModelServicer
+from services.registry.servicer.projects import ProjectServicer
+from services.registry.servicer.providers import ProviderServicer
+from services.registry.servicer.versions import VersionServicer
+
+__all__ = [
+    "ApiKeyServicer",
+    "CatalogServicer",
+    "DeploymentServicer",
+    "ModelServicer",
+    "ProjectServicer",
+    "ProviderServicer",
+    "VersionServicer",
+]

@@ -1,0 +1,183 @@
+"""The stable names, their variants, revisions and aliases: RPC in, use case, RPC out."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kit.resource_names import parse
+from services.registry.application.access import ListRequest
+from services.registry.application.changes import Change
+from services.registry.application.deployments import Deployments
+from services.registry.application.history import History
+from services.registry.application.variants import Variants
+from services.registry.convert import resources
+from services.registry.convert.text import refuse_nul, write_from_proto
+from services.registry.domain import LIVE, Bump
+from services.registry.servicer.calling import PROJECT, Context, announced, caller
+from turnout.registry.v1 import deployment_pb2, deployment_service_pb2_grpc, revision_pb2
+from turnout.registry.v1 import deployment_service_pb2 as pb
+
+_DEPLOYMENT: Final = "projects/*/deployments/*"
+_BUMPS: Final = {
+    revision_pb2.BUMP_UNSPECIFIED: None,
+    revision_pb2.BUMP_MINOR: Bump.MINOR,
+    revision_pb2.BUMP_MAJOR: Bump.MAJOR,
+}
+
+
+class DeploymentServicer(deployment_service_pb2_grpc.DeploymentServiceServicer):
+    """The stable names."""
+
+    def __init__(self, deployments: Deployments, variants: Variants, history: History) -> None:
+        self._deployments = deployments
+        self._variants = variants
+        self._history = history
+
+    async def CreateDeployment(
+        self, request: pb.CreateDeploymentRequest, context: Context
+    ) -> deployment_pb2.Deployment:
+        refuse_nul(request)
+        (project,) = parse(request.parent, PROJECT, field="parent")
+        draft = resources.deployment_draft(request.deployment_id, request.deployment)
+        written = await self._deployments.create_deployment(caller(), project, draft, write_from_proto(request))
+        return resources.deployment_to_proto(announced(written))
+
+    async def GetDeployment(self, request: pb.GetDeploymentRequest, context: Context) -> deployment_pb2.Deployment:
+        project, deployment = parse(request.name, _DEPLOYMENT, field="name")
+        return resources.deployment_to_proto(await self._deployments.get_deployment(caller(), project, deployment))
+
+    async def ListDeployments(self, request: pb.ListDeploymentsRequest, context: Context) -> pb.ListDeploymentsResponse:
+        (project,) = parse(request.parent, PROJECT, field="parent")
+        asked = ListRequest(request.page_size, request.page_token)
+        page = await self._deployments.list_deployments(caller(), project, asked, with_archived=request.show_archived)
+        return pb.ListDeploymentsResponse(
+            deployments=map(resources.deployment_to_proto, page.items), next_page_token=page.next_token
+        )
+
+    async def UpdateDeployment(
+        self, request: pb.UpdateDeploymentRequest, context: Context
+    ) -> deployment_pb2.Deployment:
+        refuse_nul(request)
+        project, deployment = parse(request.deployment.name, _DEPLOYMENT, field="deployment.name")
+        wanted = resources.deployment_change(request.deployment, request.update_mask.paths)
+        change = Change(alias=request.alias or LIVE, etag=request.deployment.etag, is_dry=request.validate_only)
+        written = await self._deployments.update_deployment(caller(), project, deployment, wanted, change)
+        return resources.deployment_to_proto(announced(written))
+
+    async def ArchiveDeployment(
+        self, request: pb.ArchiveDeploymentRequest, context: Context
+    ) -> deployment_pb2.Deployment:
+        return await self._archived(request, archived=True)
+
+    async def UnarchiveDeployment(
+        self, request: pb.UnarchiveDeploymentRequest, context: Context
+    ) -> deployment_pb2.Deployment:
+        return await self._archived(request, archived=False)
+
+    async def _archived(
+        self, request: pb.ArchiveDeploymentRequest | pb.UnarchiveDeploymentRequest, *, archived: bool
+    ) -> deployment_pb2.Deployment:
+        project, deployment = parse(request.name, _DEPLOYMENT, field="name")
+        written = await self._history.archive_deployment(
+            caller(), project, deployment, etag=request.etag, archived=archived
+        )
+        return resources.deployment_to_proto(announced(written))
+
+    async def CreateVariant(self, request: pb.CreateVariantRequest, context: Context) -> deployment_pb2.Variant:
+        refuse_nul(request)
+        project, deployment = parse(request.parent, _DEPLOYMENT, field="parent")
+        draft = resources.variant_draft(request.variant, "variant")
+        written = await self._variants.create_variant(
+            caller(), project, deployment, draft, change_from_proto(request), write_from_proto(request)
+        )
+        return resources.variant_to_proto(*announced(written))
+
+    async def UpdateVariant(self, request: pb.UpdateVariantRequest, context: Context) -> deployment_pb2.Variant:
+        refuse_nul(request)
+        name = _variant(request.variant.name, field="variant.name")
+        wanted = resources.variant_change(request.variant, request.update_mask.paths)
+        change = change_from_proto(request, etag=request.variant.etag)
+        written = await self._variants.update_variant(caller(), name, wanted, change)
+        return resources.variant_to_proto(*announced(written))
+
+    async def DeleteVariant(self, request: pb.DeleteVariantRequest, context: Context) -> deployment_pb2.Deployment:
+        refuse_nul(request)
+        written = await self._variants.delete_variant(
+            caller(), _variant(request.name, field="name"), change_from_proto(request)
+        )
+        return resources.deployment_to_proto(announced(written))
+
+    async def ListRevisions(self, request: pb.ListRevisionsRequest, context: Context) -> pb.ListRevisionsResponse:
+        project, deployment = parse(request.parent, _DEPLOYMENT, field="parent")
+        asked = ListRequest(request.page_size, request.page_token)
+        found, page = await self._history.list_revisions(caller(), project, deployment, asked)
+        return pb.ListRevisionsResponse(
+            revisions=[resources.revision_to_proto(found, revision) for revision in page.items],
+            next_page_token=page.next_token,
+        )
+
+    async def GetRevision(self, request: pb.GetRevisionRequest, context: Context) -> revision_pb2.Revision:
+        project, deployment, revision = parse(request.name, "projects/*/deployments/*/revisions/*", field="name")
+        return resources.revision_to_proto(*await self._history.get_revision(caller(), project, deployment, revision))
+
+    async def CompareRevisions(
+        self, request: pb.CompareRevisionsRequest, context: Context
+    ) -> pb.CompareRevisionsResponse:
+        refuse_nul(request)
+        project, deployment = parse(request.name, _DEPLOYMENT, field="name")
+        found = await self._history.compare_revisions(caller(), project, deployment, request.before, request.after)
+        return pb.CompareRevisionsResponse(differences=map(resources.difference_to_proto, found))
+
+    async def SetAlias(self, request: pb.SetAliasRequest, context: Context) -> deployment_pb2.Deployment:
+        refuse_nul(request)
+        project, deployment = parse(request.name, _DEPLOYMENT, field="name")
+        written = await self._history.set_alias(
+            caller(),
+            project,
+            deployment,
+            request.alias,
+            request.revision,
+            etag=request.etag,
+            is_dry=request.validate_only,
+        )
+        return resources.deployment_to_proto(announced(written))
+
+    async def DeleteAlias(self, request: pb.DeleteAliasRequest, context: Context) -> deployment_pb2.Deployment:
+        refuse_nul(request)
+        project, deployment = parse(request.name, _DEPLOYMENT, field="name")
+        written = await self._history.delete_alias(caller(), project, deployment, request.alias, etag=request.etag)
+        return resources.deployment_to_proto(announced(written))
+
+    async def RollbackDeployment(
+        self, request: pb.RollbackDeploymentRequest, context: Context
+    ) -> deployment_pb2.Deployment:
+        refuse_nul(request)
+        project, deployment = parse(request.name, _DEPLOYMENT, field="name")
+        written = await self._history.rollback_deployment(
+            caller(), project, deployment, request.revision, change_from_proto(request)
+        )
+        return resources.deployment_to_proto(announced(written))
+
+
+def change_from_proto(
+    request: pb.CreateVariantRequest | pb.UpdateVariantRequest | pb.DeleteVariantRequest | pb.RollbackDeploymentRequest,
+    *,
+    etag: str = "",
+) -> Change:
+    """How a caller wants a change done.
+
+    :param etag: of requests that carry it in what they change
+    """
+    return Change(
+        alias=request.alias or LIVE,
+        etag=etag or getattr(request, "etag", ""),
+        is_draft=request.draft,
+        bump=_BUMPS[request.bump],
+        description=request.description,
+        is_dry=request.validate_only,
+    )
+
+
+def _variant(name: str, *, field: str) -> tuple[str, str, str]:
+    project, deployment, variant = parse(name, "projects/*/deployments/*/variants/*", field=field)
+    return project, deployment, variant

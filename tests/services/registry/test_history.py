@@ -1,0 +1,347 @@
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from kit.errors import AppError, Conflict, NotFound, Precondition
+from turnout.registry.v1 import deployment_pb2, revision_pb2
+from turnout.registry.v1 import deployment_service_pb2 as pb
+
+
+def named(request: type[Any], made: Any, **fields: Any) -> Any:
+    return request(name=made.name, **fields)
+
+
+async def weigh(client: Any, variant: Any, weight: float, **fields: Any) -> Any:
+    request = pb.UpdateVariantRequest(variant=deployment_pb2.Variant(name=variant.name, weight=weight), **fields)
+    return await client.call("UpdateVariant", request)
+
+
+async def revisions(client: Any, made: Any, **fields: Any) -> list[Any]:
+    return list((await client.call("ListRevisions", pb.ListRevisionsRequest(parent=made.name, **fields))).revisions)
+
+
+async def test_every_change_is_a_revision_with_parent_author_and_words(shop: Any, deployment_request: Any) -> None:
+    made = await shop.call("CreateDeployment", deployment_request(shop.project, "helper", ("A", "B")))
+    await weigh(shop, made.variants[1], 10, description="a first try")
+    await shop.call("DeleteVariant", named(pb.DeleteVariantRequest, made.variants[1]))
+
+    third, second, first = await revisions(shop, made)
+    assert [(each.number, each.parent) for each in (first, second, third)] == [
+        ("1.0", ""),
+        ("1.1", "1.0"),
+        ("2.0", "1.1"),
+    ]
+    assert (second.description, second.author) == ("a first try", made.creator)
+    assert [len(each.variants) for each in (first, second, third)] == [2, 2, 1]
+    assert [list(each.aliases) for each in (first, second, third)] == [[], [], ["live"]]
+    assert not any(each.draft for each in (first, second, third))
+    assert await shop.call("GetRevision", pb.GetRevisionRequest(name=second.name)) == second
+    by_uid = pb.GetRevisionRequest(name=f"{made.name}/revisions/{second.uid}")
+    assert await shop.call("GetRevision", by_uid) == second
+
+
+async def test_revisions_are_listed_in_pages_newest_first(shop: Any, deployment_request: Any) -> None:
+    made = await shop.call("CreateDeployment", deployment_request(shop.project))
+    for weight in range(1, 12):
+        await weigh(shop, made.variants[0], weight)
+    found, token = [], ""
+    while True:
+        page = await shop.call(
+            "ListRevisions", pb.ListRevisionsRequest(parent=made.name, page_size=5, page_token=token)
+        )
+        found += [each.number for each in page.revisions]
+        token = page.next_page_token
+        if not token:
+            break
+    assert found == [f"1.{minor}" for minor in range(11, -1, -1)]
+
+
+async def test_a_variant_is_added_with_the_defaults_of_a_later_one(
+    registry: Any, shop: Any, deployment_request: Any, new_version: Any
+) -> None:
+    made = await shop.call("CreateDeployment", deployment_request(shop.project))
+    request = pb.CreateVariantRequest(parent=made.name, request_id="7f9c24e8-3b12-4fef-91e0-56a2d5a1c0de")
+    request.variant.completion.new_version.CopyFrom(new_version("another"))
+    added = await shop.call("CreateVariant", request)
+    after = await shop.call("GetDeployment", pb.GetDeploymentRequest(name=made.name))
+
+    assert (added.slug, added.weight, added.active) == ("variant-2", 0, True)
+    assert (after.revision, [each.uid for each in after.variants]) == ("2.0", [made.variants[0].uid, added.uid])
+    assert await shop.call("CreateVariant", request) == added, "a repeat makes no second one"
+    await registry.catalog.reach(shop.sequence)
+    view = registry.catalog.usable_view()
+    assert [each.uid for each in view.deployment(made.uid).aliases["live"].variants] == [
+        made.variants[0].uid,
+        added.uid,
+    ]
+    assert view.version(view.project_named(shop.project).uid, added.completion.version) is not None
+
+
+async def test_a_slug_is_never_given_twice_in_a_deployments_life(
+    shop: Any, deployment_request: Any, new_version: Any
+) -> None:
+    made = await shop.call("CreateDeployment", deployment_request(shop.project, "helper", ("A", "B")))
+    await shop.call("DeleteVariant", named(pb.DeleteVariantRequest, made.variants[1]))
+    request = pb.CreateVariantRequest(parent=made.name)
+    request.variant.display_name = made.variants[1].display_name
+    request.variant.completion.new_version.CopyFrom(new_version("C"))
+
+    assert (await shop.call("CreateVariant", request)).slug == "variant-2-2"
+
+
+async def test_a_rollback_repeats_an_earlier_revision_and_brings_its_variants_back(
+    registry: Any, shop: Any, deployment_request: Any
+) -> None:
+    made = await shop.call("CreateDeployment", deployment_request(shop.project, "helper", ("A", "B")))
+    await shop.call("DeleteVariant", named(pb.DeleteVariantRequest, made.variants[1]))
+    back = await shop.call("RollbackDeployment", named(pb.RollbackDeploymentRequest, made, revision="1.0"))
+
+    assert back.revision == "3.0"
+    for each in (*back.variants, *made.variants):
+        each.ClearField("etag")
+    assert list(back.variants) == list(made.variants)
+    newest = (await revisions(shop, made))[0]
+    assert (newest.parent, newest.description) == ("2.0", "back to 1.0")
+    again = await shop.call("RollbackDeployment", named(pb.RollbackDeploymentRequest, made, revision="1.0"))
+    assert again.revision == "3.0", "there is nothing to do"
+    await registry.catalog.reach(shop.sequence)
+    view = registry.catalog.usable_view()
+    assert len(view.deployment(made.uid).aliases["live"].variants) == 2
+    project = view.project_named(shop.project).uid
+    assert all(view.version(project, each.completion.version) for each in made.variants)
+
+
+async def test_a_draft_moves_nothing_until_it_is_published(registry: Any, shop: Any, deployment_request: Any) -> None:
+    made = await shop.call("CreateDeployment", deployment_request(shop.project))
+    await weigh(shop, made.variants[0], 5, draft=True)
+    assert (await shop.call("GetDeployment", pb.GetDeploymentRequest(name=made.name))).revision == "1.0"
+    [draft, _] = await revisions(shop, made)
+    assert (draft.number, draft.draft, draft.parent) == ("1.1", True, "1.0")
+    await registry.catalog.reach(shop.sequence)
+    assert registry.catalog.usable_view().deployment(made.uid).aliases["live"].number == "1.0"
+
+    published = await shop.call("SetAlias", named(pb.SetAliasRequest, made, alias="live", revision="1.1"))
+    assert (published.revision, published.variants[0].weight) == ("1.1", 5)
+    assert not (await revisions(shop, made))[0].draft
+
+
+async def test_a_draft_whose_base_moved_on_is_not_published(shop: Any, deployment_request: Any) -> None:
+    made = await shop.call("CreateDeployment", deployment_request(shop.project))
+    await weigh(shop, made.variants[0], 5, draft=True)
+    await weigh(shop, made.variants[0], 7)
+    error = await shop.fails("SetAlias", named(pb.SetAliasRequest, made, alias="live", revision="1.1"))
+
+    assert isinstance(error, Conflict)
+    assert error.reason == "BASE_MOVED"
+    # Another alias has no base to have moved.
+    staged = await shop.call("SetAlias", named(pb.SetAliasRequest, made, alias="staging", revision="1.1"))
+    assert [(each.alias, each.revision) for each in staged.aliases] == [("live", "1.2"), ("staging", "1.1")]
+
+
+async def test_an_alias_is_called_changed_and_removed_by_itself(
+    registry: Any, shop: Any, deployment_request: Any
+) -> None:
+    made = await shop.call("CreateDeployment", deployment_request(shop.project))
+    await shop.call("SetAlias", named(pb.SetAliasRequest, made, alias="production#1", revision="live"))
+    await weigh(shop, made.variants[0], 5, alias="production#1")
+    after = await shop.call("GetDeployment", pb.GetDeploymentRequest(name=made.name))
+    assert [(each.alias, each.revision) for each in after.aliases] == [("live", "1.0"), ("production#1", "1.1")]
+    await registry.catalog.reach(shop.sequence)
+    aliases = registry.catalog.usable_view().deployment(made.uid).aliases
+    assert {name: revision.variants[0].weight for name, revision in aliases.items()} == {"live": 100, "production#1": 5}
+
+    gone = await shop.call("DeleteAlias", named(pb.DeleteAliasRequest, made, alias="production#1"))
+    assert [each.alias for each in gone.aliases] == ["live"]
+    assert (
+        await shop.fails("DeleteAlias", named(pb.DeleteAliasRequest, made, alias="nope"))
+    ).reason == "ALIAS_NOT_FOUND"
+    error = await shop.fails("DeleteAlias", named(pb.DeleteAliasRequest, made, alias="live"))
+    assert isinstance(error, Precondition)
+
+
+@pytest.mark.parametrize("alias", ["", "Live", "-x", "a b", "a/b", "a:b", "x" * 64])
+async def test_a_malformed_alias_is_refused(shop: Any, deployment_request: Any, alias: str) -> None:
+    made = await shop.call("CreateDeployment", deployment_request(shop.project))
+    error = await shop.fails("SetAlias", named(pb.SetAliasRequest, made, alias=alias, revision="1.0"))
+    assert error.violations[0].field == "alias"
+
+
+async def test_the_difference_of_two_revisions_is_told_field_by_field(
+    shop: Any, deployment_request: Any, new_version: Any
+) -> None:
+    made = await shop.call("CreateDeployment", deployment_request(shop.project, "helper", ("Hi {{ name }}", "B")))
+    request = pb.UpdateVariantRequest(variant=deployment_pb2.Variant(name=made.variants[0].name, weight=40))
+    version = new_version("Hello {{ name }}")
+    version.parameters.temperature = 0.5
+    request.variant.completion.new_version.CopyFrom(version)
+    await shop.call("UpdateVariant", request)
+    await shop.call("DeleteVariant", named(pb.DeleteVariantRequest, made.variants[1]))
+    answer = await shop.call("CompareRevisions", named(pb.CompareRevisionsRequest, made, before="1.0"))
+
+    told = {each.path: each for each in answer.differences}
+    weight = told["variants[variant-1].weight"]
+    assert (weight.before_json, weight.after_json) == ("100", "40")
+    assert weight.sentence == "variants[variant-1].weight changes from 100 to 40"
+    assert told["variants[variant-1].completion.parameters.temperature"].kind == revision_pb2.DIFFERENCE_KIND_ADDED
+    text = told["variants[variant-1].completion.messages[0].content"]
+    assert (text.before_json, text.after_json) == ('"Hi {{ name }}"', '"Hello {{ name }}"')
+    assert told["variants[variant-2]"].kind == revision_pb2.DIFFERENCE_KIND_REMOVED
+    same = await shop.call("CompareRevisions", named(pb.CompareRevisionsRequest, made, before="1.0", after="1.0"))
+    assert list(same.differences) == []
+
+
+async def test_texts_change_without_a_revision_and_a_salt_with_one(shop: Any, deployment_request: Any) -> None:
+    made = await shop.call("CreateDeployment", deployment_request(shop.project))
+    request = pb.UpdateDeploymentRequest(deployment=deployment_pb2.Deployment(name=made.name, description="what for"))
+    texts = await shop.call("UpdateDeployment", request)
+    assert (texts.description, texts.revision) == ("what for", "1.0")
+    assert texts.etag != made.etag
+    request.deployment.salt, request.deployment.etag = "pepper", texts.etag
+    salted = await shop.call("UpdateDeployment", request)
+    assert (salted.salt, salted.revision) == ("pepper", "2.0")
+    assert (await shop.fails("UpdateDeployment", request)).reason == "ETAG_MISMATCH"
+
+
+async def test_an_archived_deployment_is_out_of_service_and_comes_back_as_it_was(
+    registry: Any, shop: Any, deployment_request: Any
+) -> None:
+    made = await shop.call("CreateDeployment", deployment_request(shop.project))
+    archived = await shop.call("ArchiveDeployment", named(pb.ArchiveDeploymentRequest, made))
+    assert archived.archived
+    assert await shop.call("ArchiveDeployment", named(pb.ArchiveDeploymentRequest, made)) == archived
+    await registry.catalog.reach(shop.sequence)
+    view = registry.catalog.usable_view()
+    project = view.project_named(shop.project).uid
+    assert view.deployment(made.uid) is None
+    assert view.version(project, made.variants[0].completion.version) is None
+
+    parent = f"projects/{shop.project}"
+    assert list((await shop.call("ListDeployments", pb.ListDeploymentsRequest(parent=parent))).deployments) == []
+    shown = await shop.call("ListDeployments", pb.ListDeploymentsRequest(parent=parent, show_archived=True))
+    assert list(shown.deployments) == [archived]
+    assert (await shop.fails("CreateDeployment", deployment_request(shop.project))).reason == "DEPLOYMENT_EXISTS"
+    update = pb.UpdateVariantRequest(variant=deployment_pb2.Variant(name=made.variants[0].name, weight=1))
+    assert (await shop.fails("UpdateVariant", update)).reason == "DEPLOYMENT_ARCHIVED"
+
+    back = await shop.call("UnarchiveDeployment", named(pb.UnarchiveDeploymentRequest, made))
+    assert (back.archived, back.revision) == (False, made.revision)
+    await registry.catalog.reach(shop.sequence)
+    view = registry.catalog.usable_view()
+    assert view.deployment(made.uid) is not None
+    assert view.version(project, made.variants[0].completion.version) is not None
+
+
+async def test_what_is_not_there_is_not_found(shop: Any, deployment_request: Any) -> None:
+    made = await shop.call("CreateDeployment", deployment_request(shop.project))
+    for rpc, request in (
+        ("GetRevision", pb.GetRevisionRequest(name=f"{made.name}/revisions/9.9")),
+        ("GetRevision", pb.GetRevisionRequest(name=f"{made.name}/revisions/999999999999.1")),
+        ("CompareRevisions", named(pb.CompareRevisionsRequest, made, before="nope")),
+        ("SetAlias", named(pb.SetAliasRequest, made, alias="x", revision="7.0")),
+        ("RollbackDeployment", named(pb.RollbackDeploymentRequest, made, revision="7.0")),
+    ):
+        error = await shop.fails(rpc, request)
+        assert isinstance(error, NotFound)
+        assert error.reason == "REVISION_NOT_FOUND"
+
+
+@dataclass
+class Model:
+    """What a deployment should be, as simply as it can be said."""
+
+    revisions: dict[str, tuple[tuple[str, float], ...]] = field(default_factory=dict)
+    """Number to (variant, weight)."""
+    parents: dict[str, str] = field(default_factory=dict)
+    drafts: set[str] = field(default_factory=set)
+    aliases: dict[str, str] = field(default_factory=dict)
+
+    def next_number(self, base: str, *, is_minor: bool) -> str:
+        majors = {int(number.split(".")[0]) for number in self.revisions}
+        major = int(base.split(".")[0])
+        if not is_minor:
+            return f"{max(majors) + 1}.0"
+        minors = [int(number.split(".")[1]) for number in self.revisions if int(number.split(".")[0]) == major]
+        return f"{major}.{max(minors) + 1}"
+
+    def revise(self, alias: str, state: tuple[tuple[str, float], ...], *, is_draft: bool) -> None:
+        base = self.aliases[alias]
+        if self.revisions[base] == state:
+            return
+        is_minor = [uid for uid, _ in self.revisions[base]] == [uid for uid, _ in state]
+        number = self.next_number(base, is_minor=is_minor)
+        self.revisions[number], self.parents[number] = state, base
+        if is_draft:
+            self.drafts.add(number)
+        else:
+            self.aliases[alias] = number
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_any_walk_of_changes_is_what_a_simple_model_says(
+    registry: Any, shop: Any, deployment_request: Any, seed: int
+) -> None:
+    chance = random.Random(seed)
+    made = await shop.call("CreateDeployment", deployment_request(shop.project, "helper", ("A", "B", "C")))
+    names = {each.uid: each.name for each in made.variants}
+    model = Model(
+        {"1.0": tuple((each.uid, each.weight) for each in made.variants)}, {"1.0": ""}, set(), {"live": "1.0"}
+    )
+
+    for _ in range(40):
+        alias = chance.choice([*model.aliases, "live"])
+        state = model.revisions[model.aliases[alias]]
+        number = chance.choice(list(model.revisions))
+        try:
+            match chance.choice(["weigh", "delete", "rollback", "point", "unpoint"]):
+                case "weigh" if state:
+                    uid, weight = chance.choice(state)[0], float(chance.randrange(4))
+                    is_draft = chance.random() < 0.3
+                    variant = deployment_pb2.Variant(name=f"{made.name}/variants/{uid}", weight=weight)
+                    await shop.call(
+                        "UpdateVariant", pb.UpdateVariantRequest(variant=variant, alias=alias, draft=is_draft)
+                    )
+                    new = tuple((each, weight if each == uid else kept) for each, kept in state)
+                    model.revise(alias, new, is_draft=is_draft)
+                case "delete" if state and chance.random() < 0.3:
+                    uid = chance.choice(state)[0]
+                    await shop.call("DeleteVariant", pb.DeleteVariantRequest(name=names[uid], alias=alias))
+                    model.revise(alias, tuple(each for each in state if each[0] != uid), is_draft=False)
+                case "rollback":
+                    request = named(pb.RollbackDeploymentRequest, made, revision=number, alias=alias)
+                    await shop.call("RollbackDeployment", request)
+                    model.revise(alias, model.revisions[number], is_draft=False)
+                case "point":
+                    alias = chance.choice([*model.aliases, "staging", "canary"])
+                    may = number not in model.drafts or model.aliases.get(alias, "") in ("", model.parents[number])
+                    request = named(pb.SetAliasRequest, made, alias=alias, revision=number)
+                    if may or model.aliases.get(alias) == number:
+                        await shop.call("SetAlias", request)
+                        model.aliases[alias] = number
+                        model.drafts.discard(number)
+                    else:
+                        assert (await shop.fails("SetAlias", request)).reason == "BASE_MOVED"
+                case "unpoint" if alias != "live":
+                    await shop.call("DeleteAlias", named(pb.DeleteAliasRequest, made, alias=alias))
+                    del model.aliases[alias]
+        except AppError as error:
+            pytest.fail(f"{error.reason}: {error}")
+
+    now = await shop.call("GetDeployment", pb.GetDeploymentRequest(name=made.name))
+    assert {each.alias: each.revision for each in now.aliases} == model.aliases
+    stored = {each.number: each for each in await revisions(shop, made, page_size=1000)}
+    assert {
+        number: tuple((v.uid, v.weight) for v in each.variants) for number, each in stored.items()
+    } == model.revisions
+    assert {number: each.parent for number, each in stored.items()} == model.parents
+    assert {number for number, each in stored.items() if each.draft} == model.drafts
+    await registry.catalog.reach(shop.sequence)
+    view = registry.catalog.usable_view()
+    aliases = view.deployment(made.uid).aliases
+    assert {alias: revision.number for alias, revision in aliases.items()} == model.aliases
+    used = {variant.serving.version for revision in aliases.values() for variant in revision.variants}
+    project = view.project_named(shop.project).uid
+    assert {thing.uid for key, thing in view.things.items() if key.startswith(f"version/{project}/")} == used
