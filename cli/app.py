@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import deployments, keys, logs, models, output, projects, providers, run, stats, train, up
+from cli import deployments, keys, logs, models, output, projects, providers, recommend, run, stats, train, up
 from cli.client import from_surroundings
 from cli.demo import command as demo
 
@@ -37,6 +37,7 @@ def options(
 app.command("up")(up.up)
 app.command("demo")(demo.demo)
 app.command("run")(run.run)
+app.command("recommend")(recommend.recommend)
 app.command("stats")(stats.stats)
 app.command("logs")(logs.logs)
 app.command("train")(train.train)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
-from cli import output, pages
+from cli import history, output, pages
 from cli.client import Client, failures_for_people
 from cli.program import program
 from turnout.chat.v1 import message_pb2
 from turnout.registry.v1 import deployment_pb2 as pb
 from turnout.registry.v1 import deployment_service_pb2 as service_pb
-from turnout.registry.v1 import version_pb2
 from turnout.registry.v1.deployment_service_pb2_grpc import DeploymentServiceStub
+
+_PROMPT: Final = "A prompt"
+_SLOTS: Final = "Trained models"
 
 app = typer.Typer(help="The stable names, and the variants behind them.", no_args_is_help=True)
 
@@ -82,30 +84,52 @@ def show(context: typer.Context, deployment: Annotated[str, typer.Argument(help=
 def create(
     context: typer.Context,
     deployment_id: Annotated[str, typer.Argument(help="Its name for ever: a-z, 0-9, hyphens and underscores.")],
-    provider: Annotated[str, typer.Option(help="A provider of the project.")],
-    model: Annotated[str, typer.Option(help="The provider's name for a model.")],
-    system: Annotated[str, typer.Option(help="The system message; `{{ country }}` makes country a variable.")] = "",
-    user: Annotated[str, typer.Option(help="A user message behind it, a template too.")] = "",
-    temperature: Annotated[float | None, typer.Option(min=0, max=2, help="Default: the provider's.")] = None,
-    max_output_tokens: Annotated[
-        int | None, typer.Option(min=1, max=2**31 - 1, help="Default: the provider's.")
+    slot: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="model=weight: a trained model by number or uid; repeat for several.", rich_help_panel=_SLOTS
+        ),
     ] = None,
-    retries: Annotated[int, typer.Option(min=0, max=10, help="How often a failed attempt is repeated.")] = 2,
+    provider: Annotated[str, typer.Option(help="A provider of the project.", rich_help_panel=_PROMPT)] = "",
+    model: Annotated[str, typer.Option(help="The provider's name for a model.", rich_help_panel=_PROMPT)] = "",
+    system: Annotated[
+        str,
+        typer.Option(help="The system message; `{{ country }}` makes country a variable.", rich_help_panel=_PROMPT),
+    ] = "",
+    user: Annotated[str, typer.Option(help="A user message behind it, a template too.", rich_help_panel=_PROMPT)] = "",
+    temperature: Annotated[
+        float | None, typer.Option(min=0, max=2, help="Default: the provider's.", rich_help_panel=_PROMPT)
+    ] = None,
+    max_output_tokens: Annotated[
+        int | None, typer.Option(min=1, max=2**31 - 1, help="Default: the provider's.", rich_help_panel=_PROMPT)
+    ] = None,
+    retries: Annotated[
+        int, typer.Option(min=0, max=10, help="How often a failed attempt is repeated.", rich_help_panel=_PROMPT)
+    ] = 2,
 ) -> None:
-    """Make a deployment with one variant."""
+    """Make a deployment: of one prompt, or of slots for trained models.
+
+    Examples: turnout deployments create helper --provider openai --model gpt-4o --system "Be brief.";
+    turnout deployments create movies --slot 1=90 --slot 2=10
+    """
     client: Client = context.obj
-    version = version_pb2.Version(provider=provider, model=model)
-    for role, text in ((message_pb2.ROLE_SYSTEM, system), (message_pb2.ROLE_USER, user)):
-        if text:
-            version.messages.add(role=role, content=text)
-    if temperature is not None:
-        version.parameters.temperature = temperature
-    if max_output_tokens is not None:
-        version.parameters.max_output_tokens = max_output_tokens
-    deployment = pb.Deployment(
-        kind=pb.DEPLOYMENT_KIND_COMPLETION,
-        variants=[pb.Variant(completion=pb.CompletionVariant(new_version=version, max_retries=retries))],
-    )
+    if bool(slot) == bool(provider and model):
+        raise typer.BadParameter("give --provider and --model for a prompt, or --slot for trained models")
+    deployment = pb.Deployment(kind=pb.DEPLOYMENT_KIND_RECOMMENDATION if slot else pb.DEPLOYMENT_KIND_COMPLETION)
+    if slot:
+        deployment.variants.extend(_slot(each) for each in slot)
+    else:
+        completion = deployment.variants.add().completion
+        completion.max_retries = retries
+        version = completion.new_version
+        version.provider, version.model = provider, model
+        for role, text in ((message_pb2.ROLE_SYSTEM, system), (message_pb2.ROLE_USER, user)):
+            if text:
+                version.messages.add(role=role, content=text)
+        if temperature is not None:
+            version.parameters.temperature = temperature
+        if max_output_tokens is not None:
+            version.parameters.max_output_tokens = max_output_tokens
     with failures_for_people():
         made = DeploymentServiceStub(client.channel("registry")).CreateDeployment(
             service_pb.CreateDeploymentRequest(parent=client.parent, deployment_id=deployment_id, deployment=deployment)
@@ -113,7 +137,53 @@ def create(
     if client.as_json:
         output.as_json(made)
         return
-    output.say(f"created {made.name}; try: {program()} run {deployment_id}")
+    call = f"recommend {deployment_id} some-user" if slot else f"run {deployment_id}"
+    output.say(f"created {made.name}; try: {program()} {call}")
+
+
+@app.command()
+def update(
+    context: typer.Context,
+    deployment: Annotated[str, typer.Argument(help="Its name or uid.")],
+    variant: Annotated[str, typer.Argument(help="The variant's slug, uid or number.")],
+    weight: Annotated[float | None, typer.Option(min=0, max=100, help="Its share, beside the others'.")] = None,
+    active: Annotated[bool | None, typer.Option("--active/--inactive", help="Whether it takes part.")] = None,
+    model: Annotated[str, typer.Option(help="Another trained model, by number or uid.")] = "",
+    alias: Annotated[str, typer.Option(help="The alias that moves.")] = "live",
+    draft: Annotated[bool, typer.Option("--draft", help="Make the revision only; `alias` publishes it.")] = False,
+    description: Annotated[str, typer.Option(help="What for.")] = "",
+) -> None:
+    """Change a variant: a new revision, in effect everywhere within moments.
+
+    Example: turnout deployments update movies model-2 --weight 30
+    """
+    client: Client = context.obj
+    name = f"{client.parent}/deployments/{deployment}/variants/{variant}"
+    wanted = pb.Variant(name=name, weight=weight, active=active)
+    if model:
+        wanted.recommendation.model = model
+    request = service_pb.UpdateVariantRequest(variant=wanted, alias=alias, draft=draft, description=description)
+    with failures_for_people():
+        changed = DeploymentServiceStub(client.channel("registry")).UpdateVariant(request)
+    if client.as_json:
+        output.as_json(changed)
+        return
+    output.say(f"{changed.name}: weight {changed.weight:g}, {'active' if changed.active else 'inactive'}")
+
+
+for _command in (history.history, history.diff, history.rollback, history.alias, history.archive):
+    app.command()(_command)
+
+
+def _slot(text: str) -> pb.Variant:
+    model, equals, weight = text.partition("=")
+    try:
+        variant = pb.Variant(weight=float(weight) if equals else None)
+    except ValueError:
+        raise typer.BadParameter(f"a slot is written model=weight, not {text!r}", param_hint="--slot") from None
+    variant.display_name = f"Model {model}" if model.isdecimal() else ""
+    variant.recommendation.model = model
+    return variant
 
 
 def _split(deployment: pb.Deployment) -> str:

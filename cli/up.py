@@ -210,5 +210,5 @@ def _watch(servers: list[Any]) -> None:
         for server in servers:
             if not server.alive():
                 raise Unavailable(
-                    f"{server.name} ended by itself; see {server.log_path}", reason="SERVER_ENDED", server=server.name
+                    f"{server.name} {server.ending}; see {server.log_path}", reason="SERVER_ENDED", server=server.name
                 )

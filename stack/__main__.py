@@ -113,7 +113,7 @@ def _watch(servers: Sequence[AnyServer]) -> NoReturn:
         for server in servers:
             if not server.alive():
                 raise Unavailable(
-                    f"{server.name} ended by itself; its log is {server.log_path}",
+                    f"{server.name} {server.ending}; its log is {server.log_path}",
                     reason="SERVER_ENDED",
                     server=server.name,
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 from abc import ABC, abstractmethod
@@ -14,7 +15,7 @@ from typing import ClassVar, Self
 
 from kit.errors import Precondition, Unavailable
 from stack.folder import is_free_port, remembered_port
-from stack.supervisor import Child
+from stack.supervisor import SIGNALED, Child
 
 _POLL_SECONDS = 0.02
 _QUOTED_LINES = 15
@@ -74,6 +75,17 @@ class Server(ABC):
     def alive(self) -> bool:
         """Whether its process runs."""
         return self._child is not None and self._child.alive()
+
+    @property
+    def ending(self) -> str:
+        """How its process came to its end, as the end of a sentence that begins with its name."""
+        status = None if self._child is None else self._child.exit_status()
+        if status is None:
+            return "does not run"
+        number = -status if status < 0 else status - SIGNALED
+        with contextlib.suppress(ValueError):
+            return f"was killed by {signal.Signals(number).name}"
+        return f"ended by itself with status {status}"
 
     def start(self) -> None:
         """Start it and return once it serves. Does nothing while it runs; after a stop or a crash it recovers.

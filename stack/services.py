@@ -72,7 +72,8 @@ class ServiceProcess(Server):
 
     def __init__(self, folder: Path, names: Sequence[str], environment: Mapping[str, str], *, workers: int = 1) -> None:
         super().__init__(folder)
-        self.name = "-".join(names)  # type: ignore[misc]  # one class, as many names as sets of services
+        # One class, as many names as sets of services.
+        self.name = "turnout" if set(names) == set(ROOMS) else "-".join(names)  # type: ignore[misc]
         self._names = tuple(names)
         self.environment = dict(environment)
         self._workers = workers

@@ -32,7 +32,7 @@ GRACE_SECONDS = 5.0
 
 _ANSWER_SECONDS = 10.0  # a supervisor answers within milliseconds; this bounds the wait for a broken or starved one
 _POLL_SECONDS = 0.02
-_SIGNALED = 128  # exit status of a command ended by signal n is 128 + n, as shells have it
+SIGNALED = 128  # exit status of a command ended by signal n is 128 + n, as shells have it
 
 
 class OwnedDescriptor:
@@ -150,6 +150,10 @@ class Child:
         """Whether the command runs. Always False in a process forked from the one that started it."""
         return not self._control.is_closed and self._supervisor.poll() is None
 
+    def exit_status(self) -> int | None:
+        """As shells have it: 128 + n after signal n; None while it runs."""
+        return self._supervisor.poll()
+
     def stop(self, timeout_seconds: float = 10.0) -> None:
         """Ask the command to end, kill it and everything it started after `timeout_seconds`. Idempotent.
 
@@ -235,7 +239,7 @@ def supervise(control: int, stop_signal: int, identity: str, command: Sequence[s
             if signal.SIGCHLD in numbers and (status := _reap(child.pid)) is not None:
                 child.returncode = status
                 _end_descendants(child.pid)
-                return status if status >= 0 else _SIGNALED - status
+                return status if status >= 0 else SIGNALED - status
             if stops.intersection(numbers):
                 grace = GRACE_SECONDS
         if control in ready:

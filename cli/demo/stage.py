@@ -97,7 +97,7 @@ class Stage:
             for server in self.servers:
                 if not server.alive():
                     raise Unavailable(
-                        f"{server.name} ended by itself; see {server.log_path}",
+                        f"{server.name} {server.ending}; see {server.log_path}",
                         reason="SERVER_ENDED",
                         server=server.name,
                     )

@@ -23,7 +23,7 @@ from kit.telemetry import Tracing, log_trace_id, parse_traceparent, place_of
 log = logging.getLogger(__name__)
 
 DEFAULT_DEADLINE_SECONDS: Final = 600.0
-"""What bounds a call whose caller set no deadline (DESIGN section 5, Running a completion)."""
+"""What bounds a call whose caller set no deadline."""
 
 # The handlers of generated code carry no types; grpc calls them with whatever the deserialiser made.
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"

@@ -264,7 +264,8 @@ def kind_mismatch(target: Target) -> Precondition:
     """The deployment answers something else than completions."""
     name = target.deployment.slug
     return Precondition(
-        f"the deployment {name!r} answers no completions but {target.deployment.kind}s",
+        f"the deployment {name!r} answers no completions but {target.deployment.kind}s: "
+        "call turnout.inference.v1.RecommendationService.Recommend",
         reason="DEPLOYMENT_KIND_MISMATCH",
         resource=f"projects/{target.project.slug}/deployments/{name}",
     )

@@ -61,7 +61,7 @@ def shop(turnout: Turnout, installation: Installation) -> Turnout:
     }
     made = turnout("projects", "create", project, "--display-name", "[red]Shop[/red]", **admin)
     assert made.exit_code == 0, made.stderr
-    scopes = ("deployments:run", "registry:read", "registry:write", "keys:admin", "analytics:read")
+    scopes = ("deployments:run", "predict", "registry:read", "registry:write", "keys:admin", "analytics:read")
     asked = [word for scope in scopes for word in ("--scope", scope)]
     key = turnout("keys", "create", "tests", *asked, **admin)
     assert key.exit_code == 0, key.stderr

@@ -203,3 +203,46 @@ def test_a_key_is_printed_alone_works_and_ends_when_revoked(shop: Callable[..., 
         assert time.monotonic() < deadline
     assert "UNAUTHENTICATED" in told(refused)
     assert "everything" in told(shop("keys", "create", "x", "--scope", "everything"))
+
+
+def test_a_recommender_goes_from_a_file_to_an_answer(shop: Callable[..., Result], tmp_path: Path) -> None:
+    rows = [f"u{user},i{item}" for user in range(20) for item in range(15) if (user * 7 + item * 3) % 4 == 0]
+    (tmp_path / "rows.csv").write_text("user_id,item_id\n" + "\n".join(rows) + "\n")
+    for algorithm in ("als", "popularity"):
+        done(shop("train", str(tmp_path / "rows.csv"), "--algorithm", algorithm, "--name", algorithm))
+    numbers = {model["display_name"]: model["number"] for model in answer(shop, "models", "list")}
+    als, popular = numbers["als"], numbers["popularity"]
+
+    made = done(shop("deployments", "create", "things", "--slot", f"{als}=90", "--slot", f"{popular}=10"))
+    assert "recommend things some-user" in made
+    deadline = time.monotonic() + 10
+    while (first := shop("recommend", "things", "u3", "-n", "3")).exit_code:
+        assert "Traceback" not in first.stderr
+        assert time.monotonic() < deadline, first.stderr
+    assert len(first.stdout.splitlines()) == 4
+    assert "the user is unknown" in shop("recommend", "things", "nobody").stderr
+
+    done(shop("deployments", "update", "things", f"model-{popular}", "--weight", "30", "--description", "more"))
+    assert "model=weight" in shop("deployments", "create", "x", "--slot", f"{als}=much").stderr
+    neither = shop("deployments", "create", "x")
+    assert (neither.exit_code, "--slot" in neither.stderr) == (2, True)
+
+
+def test_a_deployments_history_is_shown_compared_and_gone_back_to(shop: Callable[..., Result], llm_url: str) -> None:
+    served(shop, llm_url)
+    done(shop("deployments", "update", "guide", "variant-1", "--weight", "50", "--description", "half of it"))
+    done(shop("deployments", "update", "guide", "variant-1", "--weight", "7", "--draft"))
+
+    draft, half, first = done(shop("deployments", "history", "guide")).splitlines()[1:]
+    assert draft.startswith("1.2 (draft)")
+    assert "half of it" in half
+    assert first.startswith("1.0")
+    assert done(shop("deployments", "diff", "guide", "1.0")) == "variants[variant-1].weight changes from 100 to 50\n"
+    assert "live → 1.2" in done(shop("deployments", "alias", "guide", "live", "1.2"))
+    assert "live → 1.3" in done(shop("deployments", "rollback", "guide", "1.0"))
+    assert done(shop("deployments", "diff", "guide", "1.0")) == "they are equal\n"
+    assert "staging → 1.1" in done(shop("deployments", "alias", "guide", "staging", "1.1"))
+    assert "staging" not in done(shop("deployments", "alias", "guide", "staging", "--delete"))
+    assert "archived" in done(shop("deployments", "archive", "guide"))
+    assert "DEPLOYMENT_ARCHIVED" in told(shop("deployments", "update", "guide", "variant-1", "--weight", "1"))
+    assert "live → 1.3" in done(shop("deployments", "archive", "guide", "--undo"))

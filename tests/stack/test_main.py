@@ -78,7 +78,7 @@ def test_a_server_that_ends_by_itself_ends_the_stack_with_an_error(start: Start)
     _, errors = process.communicate(timeout=15)
 
     assert process.returncode == 1
-    assert errors.startswith("error: nats ended by itself")
+    assert errors.startswith("error: nats was killed by SIGKILL; its log is ")
 
 
 def test_a_second_stack_gets_its_own_folder_and_ports(start: Start) -> None:

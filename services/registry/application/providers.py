@@ -37,12 +37,15 @@ class Providers:
     ) -> Written[Provider]:
         """
         :raises Exists: `PROVIDER_EXISTS`
-        :raises Invalid: `SLUG_INVALID`, `BASE_URL_REQUIRED`, `BASE_URL_INVALID`, `EGRESS_URL_INVALID`
+        :raises Invalid: `SLUG_INVALID`, `BASE_URL_REQUIRED`, `BASE_URL_INVALID`, `EGRESS_URL_INVALID`,
+            `CREDENTIAL_INVALID`
         :raises Precondition: `KEY_ENCRYPTION_KEY_MISSING`
         """
         domain.check_slug(draft.slug, field="provider_id")
         base_url = domain.base_url(draft.kind, draft.base_url)
         self.check_url(base_url, field="provider.base_url")
+        if draft.credential is not None:
+            domain.check_credential(draft.credential)
         async with self.store.writing(is_dry=write.is_dry) as tx:
             project = await find_project(tx, caller, project_segment)
             if repeated := await repeat_of(tx, write, _CREATE, project):
@@ -106,6 +109,8 @@ class Providers:
             self.check_url(base_url, field="provider.base_url")
         if change.changes_credential:
             new = change.credential
+            if new is not None:
+                domain.check_credential(new)
             envelope = None if new is None else self.vault.seal(new, provider=provider.uid)
         name = provider.display_name if change.display_name is None else change.display_name or provider.slug
         return replace(provider, display_name=name, base_url=base_url, envelope=envelope)

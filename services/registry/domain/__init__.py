@@ -56,6 +56,7 @@ from services.registry.domain.providers import (
     ProviderKind,
     Version,
     base_url,
+    check_credential,
 )
 
 Thing: TypeAlias = Project | Provider | Version | Deployment | Model | ApiKey
@@ -103,6 +104,7 @@ __all__ = [
     "base_url",
     "bump_of",
     "changed_since",
+    "check_credential",
     "check_slug",
     "default_weight",
     "differences",

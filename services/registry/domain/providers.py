@@ -11,6 +11,7 @@ from completions.version import Version as Content
 from kit.secrets import Secret
 from services.registry.domain.access import Project, Record, violated
 
+MAX_CREDENTIAL_CHARACTERS: Final = 4096
 OPENAI_URL: Final = "https://api.openai.com/v1"
 
 
@@ -79,6 +80,21 @@ class ProviderChange:
     changes_credential: bool
     credential: Secret | None
     """None, if it is to change, removes the one that is stored."""
+
+
+def check_credential(credential: Secret) -> None:
+    """Whether it can go into an HTTP header, where every provider wants it.
+
+    :raises Invalid: `CREDENTIAL_INVALID`; of the credential itself the sentence says nothing
+    """
+    text = credential.reveal()
+    if len(text) > MAX_CREDENTIAL_CHARACTERS or not text.isascii() or not text.isprintable() or " " in text:
+        raise violated(
+            "CREDENTIAL_INVALID",
+            "provider.credential",
+            f"must be at most {MAX_CREDENTIAL_CHARACTERS} printable ASCII characters without spaces and line ends; "
+            "a file often ends with one",
+        )
 
 
 def base_url(kind: ProviderKind, given: str) -> str:

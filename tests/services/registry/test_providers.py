@@ -192,3 +192,16 @@ async def test_bad_updates_are_refused(shop: Any) -> None:
         (update(f"projects/{shop.project}/providers/nope", display_name="x"), "PROVIDER_NOT_FOUND"),
     ):
         assert (await shop.fails("UpdateProvider", bad)).reason == reason
+
+
+@pytest.mark.parametrize("credential", ["sk-1\n", "a\nX-Evil: b", "é€", " ", "sk 1", "\x7f", "x" * 4097])
+async def test_a_credential_that_no_header_can_carry_is_refused_and_not_repeated(shop: Any, credential: str) -> None:
+    made = await shop.call("CreateProvider", request(shop.project))
+    for rpc, bad in (
+        ("CreateProvider", request(shop.project, "other", credential=credential)),
+        ("UpdateProvider", update(made.name, credential=credential)),
+    ):
+        error = await shop.fails(rpc, bad)
+        assert isinstance(error, Invalid)
+        assert (error.reason, error.violations[0].field) == ("CREDENTIAL_INVALID", "provider.credential")
+        assert credential.strip() == "" or credential not in str(error)
