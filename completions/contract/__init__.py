@@ -1,0 +1,19 @@
+"""Contracts: what callers of an alias rely on, when two are the same, and whether a call keeps to one."""
+
+from completions.contract.comparison import compare, removed_last_user
+from completions.contract.contract import Contract
+from completions.contract.difference import Comparison, Difference, Kind, Verdict
+from completions.contract.inputs import InputCheck
+from completions.contract.union import contract_of
+
+__all__ = [
+    "Comparison",
+    "Contract",
+    "Difference",
+    "InputCheck",
+    "Kind",
+    "Verdict",
+    "compare",
+    "contract_of",
+    "removed_last_user",
+]
