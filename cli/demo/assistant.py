@@ -22,8 +22,8 @@ from turnout.registry.v1.provider_service_pb2_grpc import ProviderServiceStub
 DEPLOYMENT: Final = "travel-assistant"
 CALLS: Final = 20
 _PROMPTS: Final = (
-    ("Plain", 90, "You are an expert on {{ country }}. Answer in {{ language }}, in one short sentence."),
-    ("Warm", 10, "You are a warm guide to {{ country }}. Answer in {{ language }}, in one short sentence."),
+    ("Plain", 90, "Recommend one famous dish of {{ country }}. Answer in {{ language }}, in one short sentence."),
+    ("Warm", 10, "Recommend one famous dish of {{ country }}. Answer in {{ language }}, beginning with: Dear friend,"),
 )
 _COUNTRIES: Final = ("France", "Japan", "Peru", "Kenya", "Norway")
 _QUESTION: Final = "Which dish should I try first?"
@@ -56,7 +56,7 @@ def _furnish(stage: Stage) -> None:
         variant = deployment.variants.add(display_name=name, weight=weight)
         version = variant.completion.new_version
         version.provider, version.model = "local", stage.llm_model
-        version.parameters.max_output_tokens = 40
+        version.parameters.max_output_tokens, version.parameters.temperature = 40, 0.2
         version.messages.add(role=message_pb2.ROLE_SYSTEM, content=prompt)
         variant.completion.max_retries = 2
     DeploymentServiceStub(channel).CreateDeployment(

@@ -56,7 +56,7 @@ class Stage:
 
     def title(self, text: str) -> None:
         """Begin a scene."""
-        output.screen.print(f"\n[bold]{text}[/bold] [dim]({time.monotonic() - self.began:.0f} s)[/dim]")
+        output.screen.print(f"\n[bold]{text}[/bold] [dim](after {time.monotonic() - self.began:.0f} s)[/dim]")
 
     def turnout(self, *arguments: str) -> None:
         """Run a command of the command line for everybody to see.

@@ -21,6 +21,7 @@ from tests.system.clients import eventually, tenant
 from tests.system.processes import installed, upstream
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
+STREAM_TRACE = "1af7651916cd43dd8448eb211c80319d"
 ROOT = "b7ad6b7169203331"
 
 
@@ -83,6 +84,8 @@ async def test_one_trace_tells_of_the_request_each_attempt_the_event_and_its_ing
                 }
 
             await eventually(exported, seconds=30)
+            await _stream(installation.http_address, shop.key)
+            await eventually(lambda: _streamed(kept), seconds=30)
 
     spans = kept.of_trace()
     [http] = _named(spans, "POST /v1/chat/completions")
@@ -102,6 +105,26 @@ async def test_one_trace_tells_of_the_request_each_attempt_the_event_and_its_ing
     assert sent.span_id in {link.span_id for link in batch.links}
     if mode == "split":
         assert {"turnout-gateway", "turnout-executor", "turnout-analytics"} <= kept.services
+
+
+async def _stream(address: str, key: str) -> None:
+    """As before, in pieces and in another trace."""
+    body = {"model": "turnout/deployment/agent", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+    headers = {"authorization": f"Bearer {key}", "traceparent": f"00-{STREAM_TRACE}-{ROOT}-01"}
+    async with aiohttp.ClientSession() as session:
+        answer = await session.post(f"http://{address}/v1/chat/completions", json=body, headers=headers)
+        assert (await answer.text()).endswith("data: [DONE]\n\n")
+
+
+async def _streamed(kept: Receiver) -> None:
+    spans = {span.name: span for span in kept.spans if span.trace_id.hex() == STREAM_TRACE}
+    assert {"send turnout.events.v1.RequestServed", "chat m", "POST /v1/chat/completions"} <= set(spans)
+    http, run = spans["POST /v1/chat/completions"], spans["turnout.executor.v1.ExecutionService/RunStream"]
+    sent = spans["send turnout.events.v1.RequestServed"]
+    assert (http.parent_span_id.hex(), run.parent_span_id) == (ROOT, http.span_id)
+    assert (spans["chat m"].parent_span_id, sent.parent_span_id) == (run.span_id, run.span_id)
+    processed = [span for span in kept.spans if span.name.endswith(" process")]
+    assert sent.span_id in {span.parent_span_id for span in processed}
 
 
 def _named(spans: Sequence[Span], name: str) -> list[Span]:
