@@ -57,7 +57,7 @@ def list_models(context: typer.Context, limit: pages.Limit = 100) -> None:
                 f"{model.user_count:,}",
                 f"{model.item_count:,}",
                 _measured(model, "ndcg@10"),
-                megabytes(model.size_bytes),
+                size_text(model.size_bytes),
                 model.create_time.ToJsonString(),
             )
             for model in found
@@ -86,7 +86,7 @@ def show(context: typer.Context, model: Annotated[str, typer.Argument(help="Its 
             ("users", f"{found.user_count:,}"),
             ("items", f"{found.item_count:,}"),
             ("interactions", f"{found.interaction_count:,}"),
-            ("size", megabytes(found.size_bytes)),
+            ("size", size_text(found.size_bytes)),
             ("digest", found.digest),
             ("created", f"{found.create_time.ToJsonString()} by {found.creator}"),
             *((f"parameter {name}", value) for name, value in _object(found.parameters_json).items()),
@@ -149,9 +149,13 @@ def tell(model: pb.Model) -> None:
     output.say(f"model {model.number} is {model.name}; try: {program()} models show {model.number}")
 
 
-def megabytes(size: int) -> str:
-    """A size as people write it."""
-    return f"{size / 1e6:,.1f} MB"
+def size_text(size: int) -> str:
+    """A size as people write it, small ones in kB.
+
+    :param size: in bytes
+    """
+    # From here on kB would be written as 1,000.0.
+    return f"{size / 1e6:,.1f} MB" if size >= 999_950 else f"{size / 1e3:,.1f} kB"
 
 
 @contextmanager

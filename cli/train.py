@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -17,17 +19,30 @@ from cli import models, output
 from cli.client import Client, failures_for_people
 from cli.program import program
 from cli.progress import bars
+from recommenders import columns
 from turnout.registry.v1 import model_pb2 as pb
 
 if TYPE_CHECKING:
     from recommenders.evaluation import Evaluation, Metric
-    from recommenders.interactions import Interactions
+    from recommenders.interactions import Interactions, Titles
     from recommenders.manifest import Manifest
 
 _ALGORITHMS: Final = ("als", "bm25", "popularity")
 _TABS: Final = {"tab": "\t", "\\t": "\t"}
+_DELIMITERS: Final = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars"}
 _COLUMNS: Final = "Columns"
 _PARAMETERS: Final = "Parameters"
+
+
+def _finite(value: float | None) -> float | None:
+    """A number to compare with: nothing is above `nan`, and nothing beyond `inf`."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter("must be a number, and neither nan nor infinite")
+    return value
+
+
+def _usual(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 def train(
@@ -35,24 +50,28 @@ def train(
     file: Annotated[Path, typer.Argument(help="CSV or TSV; its first line names the columns.")],
     algorithm: Annotated[str, typer.Option(help=f"One of {', '.join(_ALGORITHMS)}.")] = "als",
     user_column: Annotated[
-        str | None, typer.Option(help="Whose interaction. Default: user_id or user.", rich_help_panel=_COLUMNS)
+        str | None,
+        typer.Option(help=f"Whose interaction. Default: {_usual(columns.USER)}.", rich_help_panel=_COLUMNS),
     ] = None,
     item_column: Annotated[
-        str | None, typer.Option(help="With what. Default: item_id or item.", rich_help_panel=_COLUMNS)
+        str | None, typer.Option(help=f"With what. Default: {_usual(columns.ITEM)}.", rich_help_panel=_COLUMNS)
     ] = None,
     value_column: Annotated[
         str | None,
         typer.Option(
-            help="How much, above 0. Default: value, rating, weight or count. Empty: every row is as much.",
+            help=f"How much, above 0. Default: {_usual(columns.VALUE)}. Empty: every row is as much.",
             rich_help_panel=_COLUMNS,
         ),
     ] = None,
     time_column: Annotated[
         str | None,
-        typer.Option(help="When. Default: timestamp, time, datetime or date. Empty: none.", rich_help_panel=_COLUMNS),
+        typer.Option(help=f"When. Default: {_usual(columns.TIME)}. Empty: none.", rich_help_panel=_COLUMNS),
     ] = None,
     min_value: Annotated[
-        float | None, typer.Option(help="Leave out rows with less. Default: all count.", rich_help_panel=_COLUMNS)
+        float | None,
+        typer.Option(
+            help="Leave out rows with less. Default: all count.", callback=_finite, rich_help_panel=_COLUMNS
+        ),
     ] = None,
     delimiter: Annotated[
         str | None, typer.Option(help="One character, or `tab`. Default: found out.", rich_help_panel=_COLUMNS)
@@ -61,10 +80,13 @@ def train(
         Path | None, typer.Option(help="CSV or TSV with the items' titles.", rich_help_panel=_COLUMNS)
     ] = None,
     title_column: Annotated[
-        str | None, typer.Option(help="Default: title, item_title, movie_title or name.", rich_help_panel=_COLUMNS)
+        str | None, typer.Option(help=f"Default: {_usual(columns.TITLE)}.", rich_help_panel=_COLUMNS)
     ] = None,
     title_item_column: Annotated[
-        str | None, typer.Option(help="The item's id beside the title. Default: as above.", rich_help_panel=_COLUMNS)
+        str | None,
+        typer.Option(
+            help=f"The item's id beside the title. Default: {_usual(columns.ITEM)}.", rich_help_panel=_COLUMNS
+        ),
     ] = None,
     factors: Annotated[
         int | None, typer.Option(help="als: numbers that describe a user or item. [64]", rich_help_panel=_PARAMETERS)
@@ -129,7 +151,7 @@ def train(
         with bars() as bar, _folder(out) as folder:
             data = interactions.read_interactions(
                 file,
-                columns=interactions.Columns(user_column, item_column, value_column, time_column),
+                columns=columns.Columns(user_column, item_column, value_column, time_column),
                 min_value=min_value,
                 delimiter=_TABS.get(delimiter or "", delimiter),
                 progress=bar("reading"),
@@ -147,7 +169,7 @@ def train(
                 data,
                 Algorithm(algorithm),
                 parameters,
-                titles=item_titles,
+                titles=None if item_titles is None else item_titles.texts,
                 evaluating=bar("evaluating"),
                 fitting=bar("fitting"),
             )
@@ -160,9 +182,9 @@ def train(
                     client, folder, manifest, name=name, description=description, progress=bar("uploading")
                 )
     if client.as_json:
-        _as_json(manifest, model, out)
+        _as_json(data, item_titles, manifest, model, out)
         return
-    _report(data, manifest, trained.evaluation)
+    _report(file, data, item_titles, manifest, trained.evaluation)
     if out is not None:
         output.say(
             f"the artifact is in {out}" + ("" if model else f"; try: {program()} models upload {shlex.quote(str(out))}")
@@ -181,7 +203,9 @@ def _folder(out: Path | None) -> Iterator[Path]:
         yield Path(folder) / "model"
 
 
-def _as_json(manifest: Manifest, model: pb.Model | None, out: Path | None) -> None:
+def _as_json(
+    data: Interactions, titles: Titles | None, manifest: Manifest, model: pb.Model | None, out: Path | None
+) -> None:
     document = {
         "algorithm": manifest.algorithm,
         "parameters": manifest.parameters,
@@ -189,6 +213,13 @@ def _as_json(manifest: Manifest, model: pb.Model | None, out: Path | None) -> No
         "user_count": manifest.user_count,
         "item_count": manifest.item_count,
         "interaction_count": manifest.interaction_count,
+        "read": {
+            **asdict(data.taken),
+            "row_count": data.row_count,
+            "left_out_count": data.left_out_count,
+            "repeat_count": data.repeat_count,
+            "cut_title_count": 0 if titles is None else titles.cut_count,
+        },
         "size_bytes": manifest.size_bytes,
         "digest": manifest.digest,
         "folder": None if out is None else str(out),
@@ -197,17 +228,31 @@ def _as_json(manifest: Manifest, model: pb.Model | None, out: Path | None) -> No
     print(json.dumps(document, indent=2, ensure_ascii=False))
 
 
-def _report(data: Interactions, manifest: Manifest, evaluation: Evaluation | None) -> None:
-    left_out = f", {data.left_out_count:,} of {data.row_count:,} rows left out" if data.left_out_count else ""
+def _report(
+    file: Path, data: Interactions, titles: Titles | None, manifest: Manifest, evaluation: Evaluation | None
+) -> None:
+    taken = data.taken
+    roles = {"user": taken.user, "item": taken.item, "value": taken.value, "time": taken.time}
+    found = ", ".join(f"{role} from {name!r}" for role, name in roles.items() if name is not None)
+    absent = "".join(f", no {role}" for role, name in roles.items() if name is None)
+    output.say(f"read {file}: {found}{absent}; separated by {_DELIMITERS.get(taken.delimiter, repr(taken.delimiter))}")
+    left_out = f", {data.left_out_count:,} of {_counted(data.row_count, 'row')} left out" if data.left_out_count else ""
     output.say(
-        f"{manifest.interaction_count:,} interactions of {manifest.user_count:,} users "
-        f"with {manifest.item_count:,} items{left_out}"
+        f"{_counted(manifest.interaction_count, 'interaction')} of {_counted(manifest.user_count, 'user')} "
+        f"with {_counted(manifest.item_count, 'item')}{left_out}"
     )
+    if data.repeat_count == 1:
+        output.say("1 row was a repeat of a pair and was merged")
+    elif data.repeat_count:
+        output.say(f"{data.repeat_count:,} rows were repeats of a pair and were merged")
+    if titles is not None and titles.cut_count:
+        were = "was" if titles.cut_count == 1 else "were"
+        output.say(f"{_counted(titles.cut_count, 'title')} {were} longer than {columns.MAX_TITLE_LENGTH:,} characters and {were} cut")
     if evaluation is None:
         output.say("not evaluated: nobody has two interactions, of which one could be held out")
         return
     how = "came last" if evaluation.is_by_time else "were drawn, for there are no times"
-    output.say(f"measured on {evaluation.user_count:,} users by items of theirs that {how} and were held out:")
+    output.say(f"measured on {_counted(evaluation.user_count, 'user')} by items of theirs that {how} and were held out:")
     columns = ["metric", manifest.algorithm, "95 % interval", "popularity", "difference", "its interval"]
     output.table(
         columns,
@@ -224,6 +269,10 @@ def _report(data: Interactions, manifest: Manifest, evaluation: Evaluation | Non
         ],
         numbers=columns[1:],
     )
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def _interval(metric: Metric, sign: str) -> str:

@@ -22,11 +22,11 @@ from turnout.registry.v1.provider_service_pb2_grpc import ProviderServiceStub
 DEPLOYMENT: Final = "travel-assistant"
 CALLS: Final = 20
 _PROMPTS: Final = (
-    ("Plain", 90, "Recommend one famous dish of {{ country }}. Answer in {{ language }}, in one short sentence."),
-    ("Warm", 10, "Recommend one famous dish of {{ country }}. Answer in {{ language }}, beginning with: Dear friend,"),
+    ("Plain", 90, "You are an expert on {{ country }}. Answer in {{ language }}, in one short sentence."),
+    ("Warm", 10, "You are an expert on {{ country }}. Answer in {{ language }}, beginning with: Dear traveller,"),
 )
 _COUNTRIES: Final = ("France", "Japan", "Peru", "Kenya", "Norway")
-_QUESTION: Final = "Which dish should I try first?"
+_QUESTION: Final = "What is the capital city of this country?"
 _AT_ONCE: Final = 2
 """As many as the local LLM computes side by side."""
 
