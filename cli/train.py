@@ -69,9 +69,7 @@ def train(
     ] = None,
     min_value: Annotated[
         float | None,
-        typer.Option(
-            help="Leave out rows with less. Default: all count.", callback=_finite, rich_help_panel=_COLUMNS
-        ),
+        typer.Option(help="Leave out rows with less. Default: all count.", callback=_finite, rich_help_panel=_COLUMNS),
     ] = None,
     delimiter: Annotated[
         str | None, typer.Option(help="One character, or `tab`. Default: found out.", rich_help_panel=_COLUMNS)
@@ -231,6 +229,8 @@ def _as_json(
 def _report(
     file: Path, data: Interactions, titles: Titles | None, manifest: Manifest, evaluation: Evaluation | None
 ) -> None:
+    from recommenders.checks import MAX_TITLE_LENGTH
+
     taken = data.taken
     roles = {"user": taken.user, "item": taken.item, "value": taken.value, "time": taken.time}
     found = ", ".join(f"{role} from {name!r}" for role, name in roles.items() if name is not None)
@@ -247,12 +247,16 @@ def _report(
         output.say(f"{data.repeat_count:,} rows were repeats of a pair and were merged")
     if titles is not None and titles.cut_count:
         were = "was" if titles.cut_count == 1 else "were"
-        output.say(f"{_counted(titles.cut_count, 'title')} {were} longer than {columns.MAX_TITLE_LENGTH:,} characters and {were} cut")
+        output.say(
+            f"{_counted(titles.cut_count, 'title')} {were} longer than {MAX_TITLE_LENGTH:,} characters and {were} cut"
+        )
     if evaluation is None:
         output.say("not evaluated: nobody has two interactions, of which one could be held out")
         return
     how = "came last" if evaluation.is_by_time else "were drawn, for there are no times"
-    output.say(f"measured on {_counted(evaluation.user_count, 'user')} by items of theirs that {how} and were held out:")
+    output.say(
+        f"measured on {_counted(evaluation.user_count, 'user')} by items of theirs that {how} and were held out:"
+    )
     columns = ["metric", manifest.algorithm, "95 % interval", "popularity", "difference", "its interval"]
     output.table(
         columns,

@@ -13,7 +13,9 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from recommenders import columns as usual
 from recommenders.checks import MAX_ID_LENGTH, MAX_TITLE_LENGTH
+from recommenders.columns import Columns, Taken
 from recommenders.manifest import MAX_ROWS
 from recommenders.model import Float32s, Int32s
 from recommenders.tables import Batch, Progress, Table
@@ -21,23 +23,9 @@ from recommenders.texts import Texts
 
 Float64s: TypeAlias = NDArray[np.float64]
 
-USER_COLUMNS: Final = ("user_id", "user", "userid")
-ITEM_COLUMNS: Final = ("item_id", "item", "itemid")
-VALUE_COLUMNS: Final = ("value", "rating", "weight", "count")
-TIME_COLUMNS: Final = ("timestamp", "time", "datetime", "date")
-TITLE_COLUMNS: Final = ("title", "item_title", "movie_title", "name")
+_BY_USUAL_NAMES: Final = Columns()
 MAX_VALUE: Final = 1e9
 """Of one row's value: a confidence, not an amount."""
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """What the columns are called. None looks for the usual names, an empty name means that there is none."""
-
-    user: str | None = None
-    item: str | None = None
-    value: str | None = None
-    time: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,15 +44,31 @@ class Interactions:
     """Rows of the file."""
     left_out_count: int
     """Rows whose value was below the least wanted."""
+    taken: Taken
 
     def __len__(self) -> int:
         return len(self.users)
+
+    @property
+    def repeat_count(self) -> int:
+        """Rows that named a pair again and were merged into its first, if these are all of the file's."""
+        return self.row_count - self.left_out_count - len(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Titles:
+    """What the items are called."""
+
+    texts: Texts
+    """One an item; empty where there is none."""
+    cut_count: int
+    """How many were too long and were cut."""
 
 
 def read_interactions(
     path: Path,
     *,
-    columns: Columns = Columns(),
+    columns: Columns = _BY_USUAL_NAMES,
     min_value: float | None = None,
     delimiter: str | None = None,
     progress: Progress = lambda _: None,
@@ -78,10 +82,10 @@ def read_interactions(
     :raises Invalid: a reason that begins with `INTERACTIONS_`, with the file, and the line where there is one
     """
     table = Table(path, subject="INTERACTIONS", delimiter=delimiter)
-    user = table.required(columns.user, USER_COLUMNS, "--user-column")
-    item = table.required(columns.item, ITEM_COLUMNS, "--item-column")
-    value = table.column(columns.value, VALUE_COLUMNS, "--value-column")
-    time = table.column(columns.time, TIME_COLUMNS, "--time-column")
+    user = table.required(columns.user, usual.USER, "--user-column")
+    item = table.required(columns.item, usual.ITEM, "--item-column")
+    value = table.column(columns.value, usual.VALUE, "--value-column")
+    time = table.column(columns.time, usual.TIME, "--time-column")
     if min_value is not None and value is None:
         raise table.fault("COLUMN_UNKNOWN", "has no column with values that --min-value could go by", 1)
     users, items = _Ids("user", user), _Ids("item", item)
@@ -105,9 +109,16 @@ def read_interactions(
     del pieces
     user_ids, user_rows = users.in_order(joined[0])
     item_ids, item_rows = items.in_order(joined[1])
+    taken = Taken(
+        table.delimiter,
+        table.columns[user],
+        table.columns[item],
+        None if value is None else table.columns[value],
+        None if time is None else table.columns[time],
+    )
     merged = _merged(user_rows, item_rows, joined[2], joined[3], len(item_ids))
     return Interactions(
-        user_ids, item_ids, *merged[:3], None if time is None else merged[3], row_count, row_count - kept_count
+        user_ids, item_ids, *merged[:3], None if time is None else merged[3], row_count, row_count - kept_count, taken
     )
 
 
@@ -119,22 +130,25 @@ def read_titles(
     title_column: str | None = None,
     delimiter: str | None = None,
     progress: Progress = lambda _: None,
-) -> Texts:
+) -> Titles:
     """The items' titles, from a file of the same kind: empty for items that it does not have, the last one if it has
     several, cut after 1000 characters. Items that nobody interacted with are passed over.
 
     :raises Invalid: a reason that begins with `TITLES_`
     """
     table = Table(path, subject="TITLES", delimiter=delimiter)
-    item = table.required(item_column, ITEM_COLUMNS, "--title-item-column")
-    title = table.required(title_column, TITLE_COLUMNS, "--title-column")
+    item = table.required(item_column, usual.ITEM, "--title-item-column")
+    title = table.required(title_column, usual.TITLE, "--title-column")
     wanted = {each: row for row, each in enumerate(item_ids)}
     titles = [""] * len(item_ids)
+    cut: set[int] = set()
     for batch in table.batches(progress):
         for row in batch.rows:
             if (found := wanted.get(row[item])) is not None:
-                titles[found] = row[title].replace("\0", "").strip()[:MAX_TITLE_LENGTH]
-    return Texts.of(titles)
+                text = row[title].replace("\0", "").strip()
+                titles[found] = text[:MAX_TITLE_LENGTH]
+                (cut.add if len(text) > MAX_TITLE_LENGTH else cut.discard)(found)
+    return Titles(Texts.of(titles), len(cut))
 
 
 class _Ids:

@@ -38,7 +38,7 @@ class Table:
             raise self.fault("DELIMITER", "the delimiter must be one character, and no quote or end of a line")
         with self._opened() as file:
             first = self._decoded(lambda: next(self._lines(file), ""))
-        self._delimiter = delimiter or max(DELIMITERS, key=first.count)
+        self.delimiter = delimiter or max(DELIMITERS, key=first.count)
         self.columns = tuple(_name(column) for row in self._rows(self._parsed(iter([first])), 1) for column in row)
         if not any(self.columns):
             raise self.fault("EMPTY", "is empty; its first line must name the columns")
@@ -54,10 +54,15 @@ class Table:
         if name == "":
             return None
         if name is None:
-            by_lower = {column.lower(): column for column in self.columns}
-            name = next((by_lower[each] for each in usual if each in by_lower), None)
-            if name is None:
+            fitting = list(dict.fromkeys(column for column in self.columns if column.lower() in usual))
+            if not fitting:
                 return None
+            if len(fitting) > 1:
+                names = " and ".join((", ".join(map(repr, fitting[:-1])), repr(fitting[-1])))
+                raise self.fault(
+                    "COLUMN_AMBIGUOUS", f"{names} could each be meant; name the right one with {option}", 1
+                )
+            [name] = fitting
         if name not in self.columns:
             raise self._unknown(f"has no column {name!r}", option)
         if self.columns.count(name) > 1:
@@ -113,9 +118,9 @@ class Table:
             yield line
 
     def _parsed(self, lines: Iterator[str]) -> _Reader:
-        if self._delimiter == "\t":
-            return csv.reader(lines, delimiter=self._delimiter, quoting=csv.QUOTE_NONE, strict=True)
-        return csv.reader(lines, delimiter=self._delimiter, strict=True)
+        if self.delimiter == "\t":
+            return csv.reader(lines, delimiter=self.delimiter, quoting=csv.QUOTE_NONE, strict=True)
+        return csv.reader(lines, delimiter=self.delimiter, strict=True)
 
     def _rows(self, reader: _Reader, count: int) -> list[Row]:
         try:

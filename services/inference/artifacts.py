@@ -1,7 +1,10 @@
 """Artifacts in a folder that all inference processes share, each under the digest of its manifest.
 
 `<root>/<first two digits>/<digest>/` holds the manifest and its files, never changed once it is there. What is on its
-way in lies in `<root>/incoming/<unique>/` and is renamed when it is whole, so nobody ever sees half of it.
+way in lies in `<root>/incoming/<unique>/artifact/` and is renamed when it is whole, so nobody ever sees half of it.
+
+Who takes it in holds the lock of `incoming/<unique>/`. The kernel lets go of it when a process dies, however it does:
+a folder there whose lock can be taken belongs to nobody, and whoever takes it removes it.
 """
 
 from __future__ import annotations
@@ -12,22 +15,28 @@ import logging
 import os
 import re
 import shutil
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 
 from kit import ids
 from kit.errors import AppError, CannotStart, Exhausted, Invalid, Unavailable
+from kit.spool import lock
 from recommenders.artifact import MANIFEST, Manifest, check_artifact, open_artifact
 from recommenders.npy import digest_file
 from recommenders.scoring import Recommender
+from services.inference.ports import Clock
 
 log = logging.getLogger(__name__)
 
-LEFT_OVER_SECONDS: Final = 3600.0
-"""What is on its way in and has not been written to for so long was left by a process that died."""
+SWEEP_SECONDS: Final = 180.0
+"""How often what dead processes left is looked for, beside at the start."""
+_ARTIFACT: Final = "artifact"
+_DAMAGED: Final = "damaged"
+_CLAIMS: Final = 20
+"""How often a new folder may be lost to sweeps before something else must be wrong."""
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _RESERVE_BYTES: Final = 64 << 20
@@ -54,9 +63,7 @@ class FolderArtifacts:
         self._discards: set[asyncio.Task[None]] = set()
         try:
             self._incoming.mkdir(mode=0o700, exist_ok=True)
-            probe = self._incoming / ids.new_uid("inc")
-            probe.mkdir(mode=0o700)
-            probe.rmdir()
+            remove(self._claim())
         except OSError as error:
             raise CannotStart(
                 f"TURNOUT_INFERENCE_ARTIFACTS_DIR: {root} cannot be used ({error.strerror}): name a writable folder "
@@ -65,10 +72,9 @@ class FolderArtifacts:
 
     async def receive(self, manifest: Manifest, text: bytes) -> FolderIncoming:
         """As the port says."""
-        folder = self._incoming / ids.new_uid("inc")
-        incoming = FolderIncoming(self, folder, manifest)
+        incoming = FolderIncoming(self, manifest)
         try:
-            await incoming.run(self._begin, folder, manifest, text)
+            await incoming.run(incoming.begin, text)
         except BaseException:
             incoming.discard()
             raise
@@ -111,16 +117,28 @@ class FolderArtifacts:
         return self._root / digest[:2] / digest
 
     def remove_left_overs(self) -> None:
-        """Delete what dead processes were taking in. Blocks."""
-        cutoff = time.time() - LEFT_OVER_SECONDS
-        for folder in self._incoming.iterdir():
+        """Delete what dead processes were taking in, and nothing that a living one is. Blocks."""
+        try:
+            with os.scandir(self._incoming) as entries:
+                names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except OSError as error:
+            log.warning("the folder of what comes in cannot be read", extra={"error": error.strerror})
+            return
+        for name in names:
+            folder = self._incoming / name
             try:
-                newest = max(path.stat(follow_symlinks=False).st_mtime for path in (folder, *folder.iterdir()))
+                held = lock.take(folder)
             except OSError:
                 continue
-            if newest < cutoff:
-                shutil.rmtree(folder, ignore_errors=True)
-                log.info("an upload that a dead process left is removed", extra={"folder": folder.name})
+            if held is not None:
+                remove(Claim(folder, held))
+                log.info("an upload that a dead process left is removed", extra={"folder": name})
+
+    async def sweep(self, clock: Clock) -> None:
+        """The same again and again, for ever: other processes may die while this one lives."""
+        while True:
+            await clock.sleep(SWEEP_SECONDS)
+            await self.in_thread(self.remove_left_overs)
 
     def discard(self, incoming: FolderIncoming) -> None:
         """Delete what is not kept, once nobody writes to it."""
@@ -136,15 +154,38 @@ class FolderArtifacts:
         """What blocks on files, elsewhere."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(*args, **kwargs))
 
-    def _begin(self, folder: Path, manifest: Manifest, text: bytes) -> None:
+    def begin(self, manifest: Manifest, text: bytes) -> Claim:
+        """A folder for one on its way in, with its manifest. Blocks."""
         usage = os.statvfs(self._incoming)
         if usage.f_bavail * usage.f_frsize < manifest.size_bytes + _RESERVE_BYTES:
             raise _full()
-        folder.mkdir(mode=0o700)
-        _append(folder / MANIFEST, text, is_new=True)
+        claim = self._claim()
+        try:
+            claim.artifact.mkdir(mode=0o700)
+            _append(claim.artifact / MANIFEST, text, is_new=True)
+        except BaseException:
+            remove(claim)
+            raise
+        return claim
 
-    def keep(self, folder: Path, manifest: Manifest) -> None:
+    def _claim(self) -> Claim:
+        """A new folder that is ours."""
+        for _ in range(_CLAIMS):
+            folder = self._incoming / ids.new_uid("inc")
+            folder.mkdir(mode=0o700)
+            try:
+                held = lock.take(folder)
+            except BaseException:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+            if held is not None:
+                return Claim(folder, held)
+            # A sweep came between the two steps and took it for a left-over; it removes it.
+        raise OSError(errno.EAGAIN, "its locks are taken by somebody else")
+
+    def keep(self, claim: Claim, manifest: Manifest) -> None:
         """Check what has come and rename it to its place. Blocks."""
+        folder = claim.artifact
         check_artifact(folder)
         for file in (MANIFEST, *(each.name for each in manifest.files)):
             _sync(folder / file)
@@ -155,9 +196,8 @@ class FolderArtifacts:
         if not _rename(folder, place) and not self._is_sound(place):
             # Damaged since it was kept. Processes that have it mapped keep what they have.
             log.warning("a damaged artifact is replaced", extra={"digest": manifest.digest})
-            damaged = place.rename(self._incoming / ids.new_uid("inc"))
+            place.rename(claim.folder / _DAMAGED)
             _rename(folder, place)
-            shutil.rmtree(damaged, ignore_errors=True)
         _sync(place.parent)
 
     def _is_sound(self, place: Path) -> bool:
@@ -168,29 +208,53 @@ class FolderArtifacts:
         return True
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A folder below `incoming` that is ours while the descriptor is open."""
+
+    folder: Path
+    descriptor: int
+
+    @property
+    def artifact(self) -> Path:
+        """Where the files come to lie. The lock is beside them, so that it stays when they are renamed to their
+        place."""
+        return self.folder / _ARTIFACT
+
+
+def remove(claim: Claim) -> None:
+    """Delete a folder and let go of it: in this order, or somebody could find it ours no more and not yet gone."""
+    shutil.rmtree(claim.folder, ignore_errors=True)
+    os.close(claim.descriptor)
+
+
 class FolderIncoming:
     """The Incoming port on a folder."""
 
-    def __init__(self, artifacts: FolderArtifacts, folder: Path, manifest: Manifest) -> None:
+    def __init__(self, artifacts: FolderArtifacts, manifest: Manifest) -> None:
         self._artifacts = artifacts
-        self._folder = folder
         self._manifest = manifest
-        self._begun: set[str] = set()
+        self._claim: Claim | None = None
+        self._begun_files: set[str] = set()
         self._work: asyncio.Future[Any] | None = None  # of whatever ran last
+
+    def begin(self, text: bytes) -> None:
+        """Make the folder. Blocks."""
+        self._claim = self._artifacts.begin(self._manifest, text)
 
     async def write(self, file: str, data: bytes) -> None:
         """As the port says."""
-        is_new = file not in self._begun
-        self._begun.add(file)
-        await self.run(_append, self._folder / file, data, is_new=is_new)
+        is_new = file not in self._begun_files
+        self._begun_files.add(file)
+        await self.run(_append, self._begun_claim().artifact / file, data, is_new=is_new)
 
     async def keep(self) -> None:
         """As the port says."""
         for file in self._manifest.files:
-            if file.name not in self._begun:
+            if file.name not in self._begun_files:
                 # Nothing of an empty file is ever sent.
                 await self.write(file.name, b"")
-        await self.run(self._artifacts.keep, self._folder, self._manifest)
+        await self.run(self._keep)
 
     def discard(self) -> None:
         """As the port says."""
@@ -206,13 +270,26 @@ class FolderIncoming:
             raise _storage_error(error) from error
 
     async def remove(self) -> None:
-        """Delete the folder, if it was not renamed."""
+        """Delete what was not renamed to its place, and let go of the folder."""
         if self._work is not None:
             await asyncio.wait({self._work})
             if not self._work.cancelled():
                 # Looked at, or asyncio complains that nobody has.
                 self._work.exception()
-        await self._artifacts.in_thread(shutil.rmtree, self._folder, ignore_errors=True)
+        claim, self._claim = self._claim, None
+        if claim is not None:
+            await self._artifacts.in_thread(remove, claim)
+
+    def _keep(self) -> None:
+        claim = self._begun_claim()
+        self._artifacts.keep(claim, self._manifest)
+        # Before the caller hears of it, so that an upload that ended well has left nothing.
+        self._claim = None
+        remove(claim)
+
+    def _begun_claim(self) -> Claim:
+        assert self._claim is not None  # noqa: S101  # `receive` hands nothing out that is not begun
+        return self._claim
 
 
 def _check_digests(folder: Path, manifest: Manifest) -> None:

@@ -59,7 +59,10 @@ async def module(runtime: Runtime) -> AsyncIterator[None]:
         artifact_rpc.add_ArtifactServiceServicer_to_server(ArtifactServicer(uploading), runtime.server.registrar)
         ready = runtime.ready_when("the models")
         try:
-            async with runtime.background("inference: models", models.run(ready, READY_SECONDS)):
+            async with (
+                runtime.background("inference: models", models.run(ready, READY_SECONDS)),
+                runtime.background("inference: left-overs", artifacts.sweep(clock)),
+            ):
                 yield
         finally:
             await models.close()

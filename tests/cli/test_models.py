@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import Result
 
+from cli import models
 from recommenders.artifact import write_artifact
 from recommenders.model import Algorithm
 from tests.cli.services import Models
@@ -42,6 +43,22 @@ def test_models_are_listed_over_pages(uploaded: Callable[..., Result]) -> None:
         "mod_2",
         "mod_3",
     ]
+
+
+def test_a_small_model_has_its_size_in_kilobytes(uploaded: Callable[..., Result], registry: Models) -> None:
+    written = f"{registry.models[0].size_bytes / 1000:,.1f} kB"
+
+    assert 1000 < registry.models[0].size_bytes < 1_000_000
+    assert written in done(uploaded("models", "list"))
+    assert written in done(uploaded("models", "show", "1"))
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(1, "0.0 kB"), (3_240, "3.2 kB"), (999_949, "999.9 kB"), (999_950, "1.0 MB"), (12_345_678_901, "12,345.7 MB")],
+)
+def test_sizes_are_written_in_the_unit_that_fits(size: int, text: str) -> None:
+    assert models.size_text(size) == text
 
 
 def test_a_model_is_shown_by_number_and_by_uid(uploaded: Callable[..., Result], registry: Models) -> None:

@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 from catalog import keys
 from cli import models, train
 from cli.app import options
+from recommenders import columns
 from recommenders.artifact import check_artifact, open_artifact
 from recommenders.scoring import Query
 from tests.cli.services import Models, serving
@@ -136,6 +137,76 @@ def test_rows_below_the_least_value_are_told(turnout: Callable[..., Result], rat
     shown = done(turnout("train", ratings, "--min-value", "4", "--out", "model", "--no-upload"))
 
     assert "of 500 rows left out" in shown
+
+
+def test_what_was_taken_from_the_file_is_told(turnout: Callable[..., Result], ratings: Path, tmp_path: Path) -> None:
+    (tmp_path / "few.csv").write_text("User;item;date;rating\na;x;2024-01-01;1\na;x;2024-01-02;1\na;y;2024-01-03;1\n")
+
+    shown = done(turnout("train", "few.csv", "--value-column", ""))
+    assert (
+        "read few.csv: user from 'User', item from 'item', time from 'date', no value; separated by semicolons\n"
+        in shown
+    )
+    assert "\n1 row was a repeat of a pair and was merged\n" in shown
+    lines = ratings.read_text().splitlines()
+    ratings.write_text("\n".join([*lines, *lines[1:156]]))
+    shown = done(turnout("train", ratings, "--out", "model", "--no-upload"))
+    assert "value from 'rating', time from 'timestamp'; separated by commas\n" in shown
+    assert "\n155 rows were repeats of a pair and were merged\n" in shown
+    assert "\n500 interactions of 50 users with 30 items\n" in shown
+    read = json.loads(done(turnout("--json", "train", ratings)))["read"]
+    assert (read["user"], read["delimiter"], read["row_count"], read["repeat_count"]) == ("user_id", ",", 655, 155)
+
+
+def test_no_repeats_are_not_told(turnout: Callable[..., Result], ratings: Path) -> None:
+    assert "repeat" not in done(turnout("train", ratings.name, "--min-value", "3"))
+
+
+def test_titles_that_were_cut_are_told(turnout: Callable[..., Result], ratings: Path, tmp_path: Path) -> None:
+    (tmp_path / "long.csv").write_text(f"item,title\nf1,{'x' * 1001}\n")
+    assert "\n1 title was longer than 1,000 characters and was cut\n" in done(
+        turnout("train", ratings, "--titles", "long.csv")
+    )
+    (tmp_path / "long.csv").write_text(f"item,title\nf1,{'x' * 1001}\nf2,{'x' * 1001}\nf3,x\n")
+    assert "\n2 titles were longer than" in done(turnout("train", ratings, "--titles", "long.csv"))
+    (tmp_path / "long.csv").write_text(f"item,title\nf1,{'x' * 1000}\n")
+    assert "cut" not in done(turnout("train", ratings.name, "--titles", "long.csv"))
+
+
+def test_one_is_told_as_one(turnout: Callable[..., Result], tmp_path: Path) -> None:
+    (tmp_path / "one.csv").write_text("user,item\na,x\n")
+
+    assert "\n1 interaction of 1 user with 1 item\n" in done(turnout("train", "one.csv"))
+
+
+def test_a_header_with_several_usual_names_is_refused_until_one_is_named(
+    turnout: Callable[..., Result], registry: Models, tmp_path: Path
+) -> None:
+    (tmp_path / "both.csv").write_text("user,user_id,item\na,1,x\nb,1,y\n")
+
+    failure = told(turnout("train", "both.csv"))
+    assert "INTERACTIONS_COLUMN_AMBIGUOUS" in failure
+    assert "'user' and 'user_id' could each be meant; name the right one with --user-column" in failure
+    assert "user from 'user', " in done(turnout("train", "both.csv", "--user-column", "user"))
+    assert [model.user_count for model in registry.models] == [2]
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_a_least_value_that_is_no_number_is_refused_at_its_option(turnout: Callable[..., Result], value: str) -> None:
+    result = turnout("train", "nowhere.csv", "--min-value", value)
+
+    assert result.exit_code == 2
+    assert "--min-value" in result.stderr
+    assert "neither nan nor infinite" in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_the_help_tells_every_name_that_is_known(turnout: Callable[..., Result]) -> None:
+    shown = " ".join(done(turnout("train", "--help", COLUMNS="200")).replace("│", " ").split())
+
+    assert "Default: user_id, user or userid." in shown
+    assert "Default: item_id, item or itemid." in shown
+    for names in (columns.VALUE, columns.TIME, columns.TITLE):
+        assert f"Default: {', '.join(names[:-1])} or {names[-1]}." in shown
 
 
 def test_users_of_one_interaction_are_not_evaluated(turnout: Callable[..., Result], tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from kit.errors import Invalid
 from recommenders import tables
-from recommenders.interactions import Columns, Interactions, read_interactions, read_titles
+from recommenders.columns import Columns, Taken
+from recommenders.interactions import Interactions, read_interactions, read_titles
 from recommenders.texts import Texts
 
 
@@ -60,7 +61,10 @@ def test_delimiters_and_ends_of_lines_are_found_out(tmp_path: Path, delimiter: s
 def test_recboles_headers_are_understood(tmp_path: Path) -> None:
     content = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n1\t2\t3\t4\n"
 
-    assert triples(read_interactions(written(tmp_path, content))) == [("1", "2", 3)]
+    data = read_interactions(written(tmp_path, content))
+
+    assert triples(data) == [("1", "2", 3)]
+    assert data.taken == Taken("\t", "user_id", "item_id", "rating", "timestamp")
 
 
 def test_columns_may_be_called_anything(tmp_path: Path) -> None:
@@ -159,6 +163,34 @@ def test_an_unknown_column_is_told_with_those_that_there_are(tmp_path: Path) -> 
     assert refusal(tmp_path, "user,item\na,x\n", min_value=3).reason == "INTERACTIONS_COLUMN_UNKNOWN"
 
 
+@pytest.mark.parametrize(
+    ("header", "named", "option"),
+    [
+        ("user,user_id,item", "'user' and 'user_id'", "--user-column"),
+        ("User,user,userid,item", "'User', 'user' and 'userid'", "--user-column"),
+        ("user,item_id,item", "'item_id' and 'item'", "--item-column"),
+        ("user,item,rating,count", "'rating' and 'count'", "--value-column"),
+        ("user,item,date,timestamp:float", "'date' and 'timestamp'", "--time-column"),
+    ],
+)
+def test_several_usual_names_are_refused_with_the_option_that_says_which(
+    tmp_path: Path, header: str, named: str, option: str
+) -> None:
+    error = refusal(tmp_path, f"{header}\n1,2,3,4\n")
+
+    assert error.reason == "INTERACTIONS_COLUMN_AMBIGUOUS"
+    assert f"{named} could each be meant; name the right one with {option}" in error.message
+
+
+def test_a_named_column_is_taken_beside_another_usual_name(tmp_path: Path) -> None:
+    path = written(tmp_path, "user,user_id,item,rating,count,time,date\na,b,x,5,1,8,9\n")
+
+    data = read_interactions(path, columns=Columns("user", value="rating", time=""))
+
+    assert triples(data) == [("a", "x", 5)]
+    assert data.taken == Taken(",", "user", "item", "rating", None)
+
+
 @pytest.mark.parametrize("content", ["", "\n", "\ufeff", "user,item\n", "user,item\n\n\n"])
 def test_nothing_is_not_enough(tmp_path: Path, content: str) -> None:
     assert refusal(tmp_path, content).reason == "INTERACTIONS_EMPTY"
@@ -223,7 +255,17 @@ def test_titles_are_those_of_the_items_that_there_are(tmp_path: Path) -> None:
 
     titles = read_titles(path, Texts.of(["v", "w", "x", "y"]))
 
-    assert list(titles) == ["", "W" * 1000, "Last", "Y"]
+    assert list(titles.texts) == ["", "W" * 1000, "Last", "Y"]
+    assert titles.cut_count == 1
+
+
+def test_a_long_title_that_a_shorter_one_replaces_is_not_counted_as_cut(tmp_path: Path) -> None:
+    path = written(tmp_path, "item,name\nx," + "X" * 1001 + "\nx,X\ny,Y\ny," + "Y" * 1001 + "\n")
+
+    titles = read_titles(path, Texts.of(["x", "y"]))
+
+    assert list(titles.texts) == ["X", "Y" * 1000]
+    assert titles.cut_count == 1
 
 
 def test_titles_that_cannot_be_read_are_told_as_such(tmp_path: Path) -> None:
@@ -241,4 +283,4 @@ def test_movielens_has_what_it_is_known_to_have(movielens: Interactions, moviele
 
     assert (len(movielens), len(movielens.user_ids), len(movielens.item_ids)) == (100_000, 943, 1682)
     assert float(movielens.values.sum()) == 352_986
-    assert dict(zip(movielens.item_ids, titles, strict=True))["1"] == "Toy Story"
+    assert dict(zip(movielens.item_ids, titles.texts, strict=True))["1"] == "Toy Story"

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import os
+import sys
 import threading
-import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,11 +14,12 @@ from typing import Any
 import pytest
 
 from kit.errors import AppError, CannotStart, Exhausted, Invalid, Unavailable
+from kit.spool import lock
 from recommenders.artifact import MANIFEST
 from recommenders.scoring import Query
-from services.inference.artifacts import LEFT_OVER_SECONDS, FolderArtifacts
+from services.inference.artifacts import SWEEP_SECONDS, FolderArtifacts
 from tests.services.inference.artifacts import write
-from tests.services.inference.fakes import until
+from tests.services.inference.fakes import FakeClock, until
 
 
 class House:
@@ -214,16 +216,100 @@ async def test_a_disk_that_fails_in_the_middle_is_told_and_nothing_is_left(
     assert house.incoming() == []
 
 
-async def test_what_dead_processes_left_is_removed_by_its_age(house: House) -> None:
-    old, fresh, slow = (house.root / "incoming" / name for name in ("inc_old", "inc_fresh", "inc_slow"))
-    long_ago = time.time() - LEFT_OVER_SECONDS - 60
-    for folder in (old, fresh, slow):
-        folder.mkdir()
-        (folder / MANIFEST).write_bytes(b"{}")
-    for path in (old / MANIFEST, old, slow):
-        os.utime(path, (long_ago, long_ago))
+TAKES_IN = """
+import asyncio, sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from recommenders.artifact import MANIFEST, parse_manifest
+from services.inference.artifacts import FolderArtifacts
+
+async def take_in(root, made):
+    text = (made / MANIFEST).read_bytes()
+    incoming = await FolderArtifacts(root, ThreadPoolExecutor(1)).receive(parse_manifest(text), text)
+    await incoming.write("popularity.npy", b"the beginning")
+    print("writing", flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(take_in(Path(sys.argv[1]), Path(sys.argv[2])))
+"""
+
+
+async def taking_in(house: House) -> asyncio.subprocess.Process:
+    """Another process, in the middle of an upload."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", TAKES_IN, house.root, house.made, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(30):
+        assert await process.stdout.readline() == b"writing\n"
+    return process
+
+
+async def test_a_sweep_removes_at_once_what_a_killed_process_left_and_nothing_of_those_that_live(house: House) -> None:
+    ours = await house.receive()
+    [our_folder] = house.incoming()
+    living, killed = await asyncio.gather(taking_in(house), taking_in(house))
+    try:
+        house.store.remove_left_overs()
+        assert len(house.incoming()) == 3
+        killed.kill()
+        await killed.wait()
+        house.store.remove_left_overs()
+        assert len(house.incoming()) == 2
+        assert our_folder in house.incoming()
+    finally:
+        for process in (living, killed):
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+    clock = FakeClock()
+    sweeping = asyncio.create_task(house.store.sweep(clock))
+    await until(lambda: clock.slept == [SWEEP_SECONDS])
+    clock.wake()
+    await until(lambda: house.incoming() == [our_folder])
+    sweeping.cancel()
+    await ours.keep()
+    assert house.store.open(house.manifest.digest)
+    ours.discard()
+    await house.store.close()
+    assert house.incoming() == []
+
+
+async def test_a_folder_that_a_sweep_takes_before_its_maker_is_made_anew(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = lock.take
+    swept: list[Path] = []
+
+    def sweep_first(folder: Path) -> int | None:
+        if not swept:
+            swept.append(folder)
+            monkeypatch.setattr(lock, "take", take)
+            house.store.remove_left_overs()
+        return take(folder)
+
+    monkeypatch.setattr(lock, "take", sweep_first)
+    await house.keep()
+    assert not swept[0].exists()
+    assert house.store.open(house.manifest.digest)
+
+
+async def test_a_sweep_follows_no_link(house: House) -> None:
+    elsewhere = house.root.parent / "elsewhere"
+    elsewhere.mkdir()
+    (house.root / "incoming" / "inc_link").symlink_to(elsewhere)
     house.store.remove_left_overs()
-    assert sorted(path.name for path in house.incoming()) == ["inc_fresh", "inc_slow"]
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_file_system_without_locks_stops_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with ThreadPoolExecutor(1) as threads, pytest.raises(CannotStart, match="TURNOUT_INFERENCE_ARTIFACTS_DIR"):
+        FolderArtifacts(tmp_path, threads)
+    assert list((tmp_path / "incoming").iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_used_stops_the_start_and_names_the_setting(tmp_path: Path) -> None:

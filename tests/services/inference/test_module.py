@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,15 @@ async def test_a_restart_serves_what_was_uploaded_before(start_room: Callable[[]
 async def test_a_start_removes_what_a_dead_process_was_taking_in(start_room: Callable[[], Any], tmp_path: Path) -> None:
     left = tmp_path / "artifacts" / "incoming" / "inc_old"
     left.mkdir(parents=True)
-    os.utime(left, (1, 1))
+    (left / "rest").write_bytes(b"just now")
     async with start_room():
         assert not left.exists()
+
+
+async def test_a_running_process_removes_what_another_left(
+    start_room: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.inference.artifacts.SWEEP_SECONDS", 0.01)
+    async with start_room() as room:
+        (room.artifacts / "incoming" / "inc_left").mkdir()
+        await room.until_nothing_comes_in()

@@ -214,7 +214,7 @@ async def test_a_caller_who_leaves_in_the_middle_of_an_upload_leaves_nothing_beh
     call = room.artifact_stub.UploadModel(metadata=(("authorization", f"Bearer {room.key}"),))
     for piece in pieces[:3]:
         await call.write(piece)
-    await until(lambda: len(list((room.artifacts / "incoming").glob("*/*"))) == 3)
+    await until(lambda: len(list((room.artifacts / "incoming").glob("*/artifact/*"))) == 3)
     call.cancel()
     await room.until_nothing_comes_in()
     assert room.kept() == []
