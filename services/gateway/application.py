@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from catalog import targets
 from catalog.view import Deployment, DeploymentKind, Project, View
+from kit import ids
 from kit.errors import Invalid, NotFound, Violation
 from services.gateway.domain import MODEL_PREFIX, Model, deployment_of
 from services.gateway.ports import Views
+
+_MAX_MODEL_CHARACTERS: Final = 400
+"""As the executor's contract has it for a target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,12 @@ class Models:
         :raises NotFound: `MODEL_NOT_FOUND`, `DEPLOYMENT_NOT_FOUND`, `ALIAS_NOT_FOUND`, `PROJECT_NOT_FOUND`
         :raises Invalid: `TARGET_NEEDS_PROJECT` for a platform key that names none
         """
+        if len(model_id) > _MAX_MODEL_CHARACTERS:
+            raise NotFound(
+                f"no model has a name of more than {_MAX_MODEL_CHARACTERS} characters",
+                reason="MODEL_NOT_FOUND",
+                violations=(Violation("model", "must name a deployment"),),
+            )
         target = targets.resolve(self.catalog.usable_view(), deployment_of(model_id), tenant=tenant)
         if target.deployment.kind is not DeploymentKind.COMPLETION:
             raise NotFound(
@@ -69,4 +80,6 @@ def _project(view: View, tenant: str) -> Project:
 
 def _model(project: Project, deployment: Deployment, alias: str) -> Model:
     name = deployment.slug if alias == targets.LIVE else f"{deployment.slug}:{alias}"
-    return Model(MODEL_PREFIX + name, project.slug)
+    # A uid of ours holds the time of its making, and the catalog knows no other.
+    created_seconds = ids.time_ms_of(deployment.uid) // 1000 if ids.is_uid(deployment.uid) else 0
+    return Model(MODEL_PREFIX + name, project.slug, created_seconds)

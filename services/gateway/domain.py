@@ -14,6 +14,9 @@ MODEL_PREFIX: Final = "turnout/deployment/"
 MAX_TIMEOUT_SECONDS: Final = 86_400.0
 """A caller who waits longer than a day has written milliseconds, or means for ever."""
 
+MAX_SHOWN_CHARACTERS: Final = 64
+"""As much of a caller's own text as an answer repeats."""
+
 _MODEL: Final = re.compile(r"(?:turnout/|anotherai/)?deployments?/(.+)", re.DOTALL)
 _SDK: Final = re.compile(r"(?:Async)?(?:Azure)?OpenAI[/:]|.*turnout-", re.DOTALL)
 _TIMEOUT_HEADERS: Final = ("x-stainless-read-timeout", "x-stainless-timeout")
@@ -27,6 +30,8 @@ class Model:
     id: str
     owner: str
     """The project's slug."""
+    created_seconds: int = 0
+    """Unix time at which its deployment was made; 0 if its uid does not tell."""
 
 
 def deployment_of(model: str) -> str:
@@ -36,14 +41,24 @@ def deployment_of(model: str) -> str:
     """
     match = _MODEL.fullmatch(model)
     if match is None:
-        shown = model if len(model) <= 100 else model[:99] + "…"
         raise NotFound(
-            f"there is no model {shown!r} here: models are called through deployments; "
+            f"there is no model '{shown(model)}' here: models are called through deployments; "
             f"write `{MODEL_PREFIX}<name>` or `{MODEL_PREFIX}<name>:<alias>`",
             reason="MODEL_NOT_FOUND",
             violations=(Violation("model", "must name a deployment"),),
         )
     return match[1]
+
+
+def shown(text: str, *, limit: int = MAX_SHOWN_CHARACTERS) -> str:
+    """A caller's own text as an answer may repeat it: cut, and in characters that a terminal prints.
+
+    :param limit: of characters, before those that do not print are written as `\\n` or `\\u200b`
+    """
+    cut = text if len(text) <= limit else text[: limit - 1] + "…"
+    if cut.isprintable():
+        return cut
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in cut)
 
 
 def is_sdk(user_agent: str) -> bool:

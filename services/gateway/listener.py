@@ -10,18 +10,16 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 from opentelemetry.trace import Span, StatusCode
 
 from kit.errors import AppError, CannotStart, Deadline, Invalid, NotFound, Unavailable, Violation
 from kit.telemetry import TraceContext, Tracing, log_trace_id, parse_traceparent, place_of
 from services.gateway.convert import failure
 from services.gateway.convert.failure import Failure
+from services.gateway.protocol import JSON, SERVER, Protocol, make_request
 
 log = logging.getLogger(__name__)
-
-SERVER: Final = "turnout"
-JSON: Final = "application/json"
+_protocol_log = logging.getLogger(f"{__name__}.protocol")
 
 _MAX_HEADERS: Final = 100
 _BACKLOG: Final = 1024
@@ -49,13 +47,15 @@ class ListenerOptions:
 class Visit:
     """One request while it is answered."""
 
-    __slots__ = ("_listener", "begun", "place", "request")
+    __slots__ = ("_listener", "begun", "path", "place", "request")
 
-    def __init__(self, listener: Listener, request: web.BaseRequest, place: TraceContext) -> None:
+    def __init__(self, listener: Listener, request: web.BaseRequest, place: TraceContext, path: str) -> None:
         self._listener = listener
         self.request = request
         self.place = place
         """Where in its trace this is: the parent of all that is called for it."""
+        self.path = path
+        """As it was written: still with its percent signs."""
         self.begun: web.StreamResponse | None = None
         """An answer that is on its way in pieces."""
 
@@ -102,18 +102,8 @@ class Listener:
         self._routes = {route.path: route for route in routes if not route.path.endswith("}")}
         self._prefixes = [(route.path[: route.path.index("{")], route) for route in routes if route.path.endswith("}")]
         self._tracing = tracing
-        self._server = web.Server(
-            self._answer,
-            # A caller who leaves ends the work that is done for it.
-            handler_cancellation=True,
-            access_log=None,
-            auto_decompress=False,
-            keepalive_timeout=options.keep_alive_seconds,
-            max_line_size=options.max_header_bytes,
-            max_field_size=options.max_header_bytes,
-            max_headers=_MAX_HEADERS,
-            logger=_quiet_logger(),
-        )
+        # A caller who leaves ends the work that is done for it.
+        self._server = web.Server(self._answer, request_factory=make_request, handler_cancellation=True)
         self._sockets: asyncio.Server | None = None
         self._active = 0
         self._idle = asyncio.Event()
@@ -135,7 +125,7 @@ class Listener:
         loop = asyncio.get_running_loop()
         try:
             self._sockets = await loop.create_server(
-                self._server,
+                lambda: self._connection(loop),
                 host.strip("[]"),
                 int(port),
                 backlog=_BACKLOG,
@@ -175,14 +165,27 @@ class Listener:
         if self._stopped_at is not None:
             response.force_close()
 
+    def _connection(self, loop: asyncio.AbstractEventLoop) -> Protocol:
+        return Protocol(
+            self._server,
+            loop=loop,
+            access_log=None,  # type: ignore[arg-type]  # None is how aiohttp is told to write none
+            auto_decompress=False,
+            keepalive_timeout=self.options.keep_alive_seconds,
+            max_line_size=self.options.max_header_bytes,
+            max_field_size=self.options.max_header_bytes,
+            max_headers=_MAX_HEADERS,
+            logger=_protocol_log,
+        )
+
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        path = request.raw_path.partition("?")[0]
+        path = _path_of(request.raw_path)
         route = self._routes.get(path) or self._route_by_prefix(path)
         if route is not None and route.is_probe:
             handler = route.handlers.get(request.method)
             place = TraceContext("0" * 32, "0" * 16, sampled=False)
             response = (
-                await handler(Visit(self, request, place))
+                await handler(Visit(self, request, place, path))
                 if handler is not None
                 else _failed(failure.failure_of(_wrong_method(route)))
             )
@@ -201,7 +204,7 @@ class Listener:
         self._idle.clear()
         status = failure.CLIENT_LEFT
         error: BaseException | None = None
-        visit = Visit(self, request, place)
+        visit = Visit(self, request, place, path)
         try:
             response = await self._serve(route, visit)
             status = response.status
@@ -223,7 +226,7 @@ class Listener:
             if not self._active:
                 self._idle.set()
             if span is not None:
-                _end_span(span, request, route, status, error)
+                _end_span(span, visit, route, status, error)
         if visit.begun is None:
             self.dress(response)
         return response
@@ -260,6 +263,15 @@ class Listener:
             if path.startswith(prefix) and len(path) > len(prefix):
                 return route
         return None
+
+
+def _path_of(target: str) -> str:
+    """The path of a request's target, which proxies may give in absolute form (RFC 9112, section 3.2.2)."""
+    path = target.partition("?")[0]
+    scheme, mark, rest = path.partition("://")
+    if mark and scheme.lower() in ("http", "https"):
+        path = "/" + rest.partition("/")[2]
+    return path
 
 
 async def _read_body(request: web.BaseRequest, options: ListenerOptions) -> bytes:
@@ -305,13 +317,11 @@ def _failed(failed: Failure) -> web.Response:
     return web.Response(status=failed.status, body=failed.body, headers={"Content-Type": JSON, **failed.headers})
 
 
-def _end_span(
-    span: Span, request: web.BaseRequest, route: Route | None, status: int, error: BaseException | None
-) -> None:
+def _end_span(span: Span, visit: Visit, route: Route | None, status: int, error: BaseException | None) -> None:
     attributes: dict[str, Any] = {
-        "http.request.method": request.method,
+        "http.request.method": visit.request.method,
         "http.response.status_code": status,
-        "url.path": request.raw_path.partition("?")[0],
+        "url.path": visit.path,
         "url.scheme": "http",
     }
     if route is not None:
@@ -323,15 +333,3 @@ def _end_span(
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         span.set_status(StatusCode.ERROR)
     span.end()
-
-
-def _quiet_logger() -> logging.Logger:
-    """aiohttp's own, less what others send: whoever speaks no HTTP to us is no error of ours."""
-    quiet = logging.getLogger(f"{__name__}.protocol")
-    if not quiet.filters:
-        quiet.addFilter(_is_ours)
-    return quiet
-
-
-def _is_ours(record: logging.LogRecord) -> bool:
-    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))

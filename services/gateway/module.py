@@ -48,8 +48,8 @@ async def listener(runtime: Runtime) -> AsyncIterator[Listener]:
     health = Health(check_ready)
     routes = (
         Route("/v1/chat/completions", {"POST": chat.create}),
-        Route(MODELS_PATH, {"GET": models.list_models}),
-        Route(MODELS_PATH + "/{model}", {"GET": models.get_model}),
+        Route(MODELS_PATH, {"GET": models.list_models, "HEAD": models.list_models}),
+        Route(MODELS_PATH + "/{model}", {"GET": models.get_model, "HEAD": models.get_model}),
         Route("/healthz", {"GET": health.live, "HEAD": health.live}, is_probe=True),
         Route("/readyz", {"GET": health.ready, "HEAD": health.ready}, is_probe=True),
     )

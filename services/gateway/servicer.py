@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import unquote
 
 import grpc
 from aiohttp import web
+from multidict import CIMultiDictProxy
 
 from catalog.keys import SEQUENCE_HEADER
 from kit import status
@@ -18,8 +19,9 @@ from kit.errors import AppError, Deadline, Invalid, Unauthenticated, Unavailable
 from kit.interceptors import Auth
 from services.gateway import domain
 from services.gateway.application import Models
-from services.gateway.convert import answer, failure, request, stream
-from services.gateway.listener import JSON, Visit
+from services.gateway.convert import answer, failure, fields, request, stream
+from services.gateway.listener import Visit
+from services.gateway.protocol import JSON
 from turnout.executor.v1 import execution_service_pb2 as pb
 from turnout.executor.v1 import execution_service_pb2_grpc as rpc
 
@@ -30,6 +32,7 @@ MODELS_SCOPE: Final = "deployments:run"
 """Whoever may call a model may know that it is there."""
 
 _PEER: Final = "executor"
+_FORWARDED: Final = ("Authorization", "X-Api-Key", SEQUENCE_HEADER)
 _MAX_FORWARDED: Final = 1024
 _MODELS_SECONDS: Final = 10.0
 _STREAM_HEADERS: Final = {
@@ -147,7 +150,7 @@ class ChatCompletions:
     def _error_of(self, failed: grpc.aio.AioRpcError) -> AppError:
         error = status.from_rpc_error(failed, peer=_PEER)
         if not error.reason.startswith("PEER_"):
-            return error
+            return fields.in_callers_words(error)
         if isinstance(error, Deadline):
             return _deadline_passed()
         if self._outage != failed.code().name:
@@ -180,8 +183,7 @@ class ModelList:
     async def get_model(self, visit: Visit) -> web.StreamResponse:
         """One."""
         tenant = await self._tenant(visit)
-        path = visit.request.raw_path.partition("?")[0]
-        return _json(answer.model(self._models.get_model(tenant, unquote(path[len(MODELS_PATH) + 1 :]))))
+        return _json(answer.model(self._models.get_model(tenant, unquote(visit.path[len(MODELS_PATH) + 1 :]))))
 
     async def _tenant(self, visit: Visit) -> str:
         call = Call(
@@ -218,8 +220,12 @@ class Health:
         return _json(b'{"status":"ok"}')
 
 
-def _forwarded(headers: Mapping[str, str]) -> dict[str, str]:
+def _forwarded(headers: CIMultiDictProxy[str]) -> dict[str, str]:
     """What of a caller's headers a call carries on: its key, and how new a state it must be served from."""
+    for name in _FORWARDED:
+        if len(headers.getall(name, ())) > 1:
+            # Whoever stands between might read the other one.
+            raise Invalid(f"the header {name} must be given once only", reason="HEADER_REPEATED")
     found: dict[str, str] = {}
     if (authorization := headers.get("Authorization")) and authorization[:7].lower() == "bearer ":
         found["authorization"] = authorization

@@ -107,8 +107,7 @@ def model(one: Model) -> bytes:
 
 
 def _model(one: Model) -> dict[str, Any]:
-    # The catalog does not know when a deployment was made.
-    return {"id": one.id, "object": "model", "created": 0, "owned_by": one.owner}
+    return {"id": one.id, "object": "model", "created": one.created_seconds, "owned_by": one.owner}
 
 
 def _message(message: message_pb2.Message) -> dict[str, Any]:

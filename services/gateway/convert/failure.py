@@ -14,6 +14,7 @@ import orjson
 
 from kit import errors
 from kit.errors import AppError
+from services.gateway import domain
 
 CLIENT_LEFT: Final = 499
 """Never sent: what traces say of a request whose caller did not wait."""
@@ -38,6 +39,7 @@ _STATUSES_OF_REASONS: Final = {
     "BODY_TOO_SLOW": 408,
     "BODY_TOO_LARGE": 413,
     "CONTENT_ENCODING_UNSUPPORTED": 415,
+    "HEADERS_TOO_LARGE": 431,
 }
 _TYPES: Final = {
     errors.Denied.kind: "permission_error",
@@ -53,14 +55,9 @@ _CODES: Final = {
 _MODEL_NOT_FOUND: Final = frozenset({"MODEL_NOT_FOUND", "DEPLOYMENT_NOT_FOUND", "ALIAS_NOT_FOUND"})
 _MAY_RETRY: Final = frozenset({errors.Conflict.kind, errors.Exhausted.kind, errors.Unavailable.kind})
 _DEFAULT_RETRY_SECONDS: Final = 1.0
-_NAMES_IN_THE_BODY: Final = (
-    # Our contract's paths, and what a caller of this endpoint calls them.
-    ("run.", ""),
-    ("deployment", "model"),
-    ("variables_json", "input"),
-    ("variables.", "input."),
-    ("metadata_json", "metadata"),
-)
+_MAX_MESSAGE_CHARACTERS: Final = 2000
+_MAX_PARAM_CHARACTERS: Final = 256
+"""Room for the longest path of ours and a name that was cut, and a bound on what others put there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +98,12 @@ def internal_error(trace_id: str) -> Failure:
 
 
 def _described(error: AppError) -> dict[str, Any]:
-    violations = [{"param": _param(each.field), "message": each.message} for each in error.violations]
+    violations = [
+        {"param": _param(each.field), "message": domain.shown(each.message, limit=_MAX_MESSAGE_CHARACTERS)}
+        for each in error.violations
+    ]
     described: dict[str, Any] = {
-        "message": error.message,
+        "message": domain.shown(error.message, limit=_MAX_MESSAGE_CHARACTERS),
         "type": _TYPES.get(error.kind, "invalid_request_error"),
         "param": violations[0]["param"] if violations else "model" if error.reason in _MODEL_NOT_FOUND else None,
         "code": _code(error),
@@ -123,12 +123,7 @@ def _code(error: AppError) -> str:
 
 
 def _param(field: str) -> str | None:
-    if field == "body":
-        return None
-    for ours, theirs in _NAMES_IN_THE_BODY:
-        if field.startswith(ours):
-            field = theirs + field[len(ours) :]
-    return field
+    return None if field == "body" else domain.shown(field, limit=_MAX_PARAM_CHARACTERS)
 
 
 def _wait_seconds(error: AppError) -> float | None:

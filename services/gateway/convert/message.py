@@ -47,7 +47,7 @@ def _fill(message: message_pb2.Message, value: Json, index: int) -> None:
             take(message, given, index)
         elif given not in ([], {}, ""):
             # An empty list of annotations and the like come back with a message that was an answer before.
-            raise refusal.unsupported(f"messages[{index}].{name}", "is not taken by this endpoint")
+            raise refusal.unsupported(refusal.place(f"messages[{index}]", name), "is not taken by this endpoint")
     if number == message_pb2.ROLE_TOOL and not message.tool_call_id:
         raise refusal.missing(f"messages[{index}].tool_call_id", "must name the call that a tool message answers")
 
@@ -161,7 +161,7 @@ def _member(value: dict[str, Json], name: str, path: str) -> str:
 def _refuse_others(value: dict[str, Json], known: tuple[str, ...], path: str) -> None:
     for name, member in value.items():
         if name not in known and member is not None:
-            raise refusal.unsupported(f"{path}.{name}", "is not taken by this endpoint")
+            raise refusal.unsupported(refusal.place(path, name), "is not taken by this endpoint")
 
 
 _FIELDS: Final[dict[str, Callable[[message_pb2.Message, Json, int], None]]] = {

@@ -9,6 +9,7 @@ from typing import Final
 
 from kit.errors import Invalid
 from kit.json import Json
+from services.gateway import domain
 from services.gateway.convert import refusal
 
 _ON_THE_VARIANT: Final = (
@@ -66,7 +67,7 @@ def refusal_of(name: str, value: Json) -> Invalid | None:
     """
     known = PARAMETERS.get(name)
     if known is None:
-        return refusal.unknown(name)
+        return refusal.unknown(domain.shown(name))
     neutral, advice = known
     # By type too: for Python, 1 is True.
     if any(value == each and type(value) is type(each) for each in neutral):

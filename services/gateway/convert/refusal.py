@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from kit.errors import Invalid, Violation
 from kit.json import Json
+from services.gateway import domain
 
 _NAMES = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "an array", dict: "an object"}
+
+
+def place(parent: str, name: str) -> str:
+    """The path of a member that the caller named."""
+    return f"{parent}.{domain.shown(name)}"
 
 
 def wrong_type(path: str, wanted: str, value: Json) -> Invalid:
@@ -30,8 +36,13 @@ def unsupported(path: str, message: str) -> Invalid:
 
 
 def unknown(path: str) -> Invalid:
-    """`path` is no parameter at all."""
+    """`path` is no parameter at all; what the caller wrote of it has gone through `place` or `domain.shown`."""
     return _invalid(path, "is not a parameter of this endpoint; check its spelling", reason="UNKNOWN_PARAMETER")
+
+
+def malformed(path: str, message: str) -> Invalid:
+    """`path` is no JSON."""
+    return _invalid(path, message, reason="JSON_MALFORMED")
 
 
 def text(path: str, value: Json) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from kit import json
+from kit.errors import Invalid
 from kit.json import Json
 from services.gateway import domain
 from services.gateway.convert import parameters, refusal
@@ -31,7 +32,7 @@ def read(body: bytes, *, user_agent: str, max_bytes: int) -> Asked:
     :raises Invalid: naming the first parameter that is malformed, unknown, or not a call's to set
     :raises NotFound: `MODEL_NOT_FOUND`
     """
-    value = json.parse(body, field="body", max_bytes=max_bytes)
+    value = _parsed(body, max_bytes)
     if not isinstance(value, dict):
         raise refusal.wrong_type("body", "a JSON object", value)
     asked = Asked()
@@ -46,8 +47,24 @@ def read(body: bytes, *, user_agent: str, max_bytes: int) -> Asked:
     run = asked.run
     if not run.deployment:
         raise refusal.missing("model", f"must name a deployment: write `{domain.MODEL_PREFIX}<name>`")
+    if value.get("stream_options") is not None and not asked.is_stream:
+        raise refusal.wrong_value("stream_options", "may be given only where stream is true: leave it out")
     run.source = execution_pb2.SOURCE_SDK if domain.is_sdk(user_agent) else execution_pb2.SOURCE_API
     return asked
+
+
+def _parsed(body: bytes, max_bytes: int) -> Json:
+    try:
+        return json.parse(body, field="body", max_bytes=max_bytes)
+    except Invalid as refused:
+        if refused.reason != "JSON_MALFORMED":
+            raise
+        try:
+            body.decode()
+        except UnicodeDecodeError as error:
+            # The parser tells this in words of Python, and at the wrong place.
+            raise refusal.malformed("body", f"is not UTF-8 from byte {error.start} on (the first is 0)") from None
+        raise
 
 
 def _model(asked: Asked, value: Json) -> None:
@@ -66,7 +83,7 @@ def _stream_options(asked: Asked, value: Json) -> None:
     if not isinstance(value, dict):
         raise refusal.wrong_type("stream_options", "an object", value)
     for name, given in value.items():
-        path = f"stream_options.{name}"
+        path = refusal.place("stream_options", name)
         if given is None:
             continue
         if name == "include_usage":
@@ -86,7 +103,7 @@ def _metadata(asked: Asked, value: Json) -> None:
         raise refusal.wrong_type("metadata", "an object of strings", value)
     for name, given in value.items():
         if not isinstance(given, str):
-            raise refusal.wrong_type(f"metadata.{name}", "a string", given)
+            raise refusal.wrong_type(refusal.place("metadata", name), "a string", given)
     if value:
         asked.run.metadata_json = json.dump(value)
 
@@ -131,7 +148,7 @@ def _id(name: str, value: Json) -> str:
         raise refusal.wrong_type(name, "a string or an object with an id", value)
     for member, given in value.items():
         if member != "id" and given is not None:
-            raise refusal.unknown(f"{name}.{member}")
+            raise refusal.unknown(refusal.place(name, member))
     return refusal.text(f"{name}.id", value.get("id"))
 
 

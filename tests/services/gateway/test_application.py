@@ -6,6 +6,7 @@ import pytest
 
 from catalog.view import Change, Deployment, DeploymentKind, Project, Revision, View
 from kit.errors import Invalid, NotFound
+from kit.ids import encode
 from services.gateway.application import Models
 from services.gateway.domain import Model
 
@@ -20,8 +21,10 @@ class Catalog:
         return self._view
 
 
-def deployment(project: str, slug: str, *aliases: str, kind: DeploymentKind = DeploymentKind.COMPLETION) -> Change:
-    uid = f"dep_{project}_{slug}"
+def deployment(
+    project: str, slug: str, *aliases: str, kind: DeploymentKind = DeploymentKind.COMPLETION, uid: str = ""
+) -> Change:
+    uid = uid or f"dep_{project}_{slug}"
     made = Deployment(uid, project, slug, kind, MappingProxyType(dict.fromkeys(aliases, REVISION)))
     return f"deployment/{uid}", made
 
@@ -68,6 +71,24 @@ def test_what_a_project_cannot_call_is_not_found(models: Models, model: str, rea
     with pytest.raises(NotFound) as failure:
         models.get_model("prj_a", model)
     assert failure.value.reason == reason
+
+
+def test_a_model_is_as_old_as_its_deployment() -> None:
+    uid = f"dep_{encode(1_700_000_000_999 << 80)}"
+    view = View().with_changes(
+        1, [("project/prj_a", Project("prj_a", 1, "shop")), deployment("prj_a", "zoo", "live", "beta", uid=uid)]
+    )
+    made = Models(Catalog(view))
+    listed = made.list_models("prj_a")
+    assert [model.created_seconds for model in listed] == [1_700_000_000] * 2
+    assert made.get_model("prj_a", "deployment/zoo") == listed[0]
+
+
+def test_a_model_longer_than_any_is_not_found_and_not_repeated(models: Models) -> None:
+    with pytest.raises(NotFound) as failure:
+        models.get_model("prj_a", "deployment/" + "x" * 4000)
+    assert failure.value.reason == "MODEL_NOT_FOUND"
+    assert len(failure.value.message) < 400
 
 
 def test_a_key_without_a_project_has_no_models(models: Models) -> None:

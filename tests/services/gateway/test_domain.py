@@ -29,6 +29,21 @@ def test_a_long_model_is_not_repeated_whole() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("temprature", "temprature"),
+        ("ünï 🚂", "ünï 🚂"),
+        ("x" * 64, "x" * 64),
+        ("x" * 65, "x" * 63 + "…"),
+        ("a\n\x1b[31m\u202e", "a\\n\\x1b[31m\\u202e"),
+        ("\ud800", "\\ud800"),
+    ],
+)
+def test_what_a_caller_wrote_is_repeated_cut_and_printable(text: str, expected: str) -> None:
+    assert domain.shown(text) == expected
+
+
+@pytest.mark.parametrize(
     ("user_agent", "expected"),
     [
         ("OpenAI/Python 3.54.0", True),

@@ -104,9 +104,15 @@ async def test_long_headers_and_many_of_them_are_refused(start_room: Any, enviro
     async with start_room() as room:
         for headers in ({"X-Long": "x" * 1025}, {f"X-{number}": "1" for number in range(200)}):
             async with room.http.get(f"{room.url}/v1/models", headers=headers) as answer:
-                assert answer.status == 400
-        async with room.http.get(f"{room.url}/v1/models?" + "x" * 1025) as answer:
-            assert answer.status == 400
+                assert (answer.status, (await answer.json())["error"]["reason"]) == (431, "HEADERS_TOO_LARGE")
+        raw = await connect(room)
+        raw.writer.write(b"GET /v1/models?" + b"x" * 1025 + b" HTTP/1.1\r\nHost: h\r\n\r\n")
+        said = await asyncio.wait_for(raw.reader.read(), 10)
+        raw.writer.close()
+        assert said.startswith(b"HTTP/1.1 431 ")
+        assert b"connection: close" in said.lower()
+        assert b"xxx" not in said
+        assert b"bytearray" not in said
 
 
 async def test_whoever_speaks_no_http_is_told_so_and_not_logged_as_an_error(
@@ -119,11 +125,14 @@ async def test_whoever_speaks_no_http_is_told_so_and_not_logged_as_an_error(
     ):
         raw = await connect(local_room)
         raw.writer.write(said)
-        assert (await raw.answer())[0] == 400
+        status, reason, headers = await raw.refusal()
+        assert (status, reason, headers["connection"]) == (400, "HTTP_MALFORMED", "close")
+        assert (headers["content-type"], headers["server"]) == ("application/json", "turnout")
+        assert await raw.is_closed()
         raw.writer.close()
     raw = await connect(local_room)
     raw.writer.write(HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n")
-    assert (await raw.answer())[0] == 400
+    assert (await raw.refusal())[:2] == (400, "HTTP_MALFORMED")
     raw.writer.close()
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
@@ -188,7 +197,8 @@ async def test_past_the_limit_of_requests_callers_are_told_to_come_back(start_ro
         ("POST", "/chat/completions", 404, None),
         ("GET", "/v1/models/", 404, None),
         ("GET", "/v1/chat/completions", 405, "POST"),
-        ("DELETE", "/v1/models/turnout/deployment/assistant", 405, "GET"),
+        ("DELETE", "/v1/models/turnout/deployment/assistant", 405, "GET, HEAD"),
+        ("POST", "/v1/models", 405, "GET, HEAD"),
         ("POST", "/healthz", 405, "GET, HEAD"),
     ],
 )
@@ -204,6 +214,27 @@ async def test_a_query_does_not_change_the_address(local_room: Any) -> None:
     headers = {"Authorization": f"Bearer {local_room.key}"}
     async with local_room.http.get(f"{local_room.url}/v1/models?limit=1", headers=headers) as answer:
         assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        (b"http://x/v1/models", 200),
+        (b"HTTPS://x:8080/v1/models?limit=1", 200),
+        (b"http://x/v1/models/" + MODEL.encode(), 200),
+        (b"http://x/healthz", 200),
+        (b"http://x", 404),
+        (b"http://x?/v1/models", 404),
+        (b"ftp://x/v1/models", 404),
+    ],
+)
+async def test_an_address_may_be_whole_as_for_a_proxy(local_room: Any, target: bytes, status: int) -> None:
+    raw = await connect(local_room)
+    raw.writer.write(
+        b"GET %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n" % (target, local_room.key.encode())
+    )
+    assert (await raw.answer())[0] == status
+    raw.writer.close()
 
 
 async def test_probes_need_no_key_and_head_is_enough(local_room: Any) -> None:

@@ -5,8 +5,9 @@ from typing import Any
 
 import openai
 import pytest
+from multidict import CIMultiDict
 
-from kit.errors import Conflict, Denied, Exhausted, Invalid, NotFound, Precondition, Unavailable
+from kit.errors import Conflict, Denied, Exhausted, Invalid, NotFound, Precondition, Unavailable, Violation
 from tests.services.gateway.conftest import MESSAGES, MODEL, until
 from tests.services.gateway.executors import response
 from tests.services.scripted_registry import key_entry
@@ -224,8 +225,42 @@ async def test_what_the_executors_contract_refuses_is_named_as_the_caller_wrote_
     for stream in (False, True):
         status, error = await room.refusal(messages=[{"role": "user", "content": "a", "name": "n" * 65}], stream=stream)
         assert (status, error["param"], error["reason"]) == (400, "messages[0].name", "INVALID_REQUEST")
-    status, error = await room.refusal(model="deployment/" + "d" * 401)
-    assert (status, error["param"]) == (400, "model")
+        status, error = await room.refusal(model="deployment/" + "d" * 401, stream=stream)
+        assert (status, error["param"]) == (400, "model")
+        assert error["message"].startswith("model must be at most 400")
+    violation = Violation("metadata_json", "must be at most 16384 bytes")
+    room.executor.answer = Invalid("metadata_json must be", reason="JSON_TOO_LARGE", violations=[violation])
+    status, error = await room.refusal()
+    assert (status, error["param"], error["message"]) == (400, "metadata", "metadata must be")
+
+
+async def test_a_parameter_of_a_megabyte_is_not_sent_back(local_room: Any) -> None:
+    status, error = await local_room.refusal(**{"\x1b[31m" + "x" * 1_000_000: 1})
+    assert (status, error["reason"]) == (400, "UNKNOWN_PARAMETER")
+    assert len(error["message"]) < 200
+    assert error["param"] == "\\x1b[31m" + "x" * 58 + "…"
+
+
+async def test_a_header_that_is_given_twice_is_refused(local_room: Any) -> None:
+    for name in ("Authorization", "x-api-key", "turnout-sequence"):
+        headers = CIMultiDict({"Authorization": f"Bearer {local_room.key}"})
+        headers.extend([(name, "1"), (name, "2")])
+        status, error = await local_room.refusal(headers=headers)
+        assert (status, error["reason"]) == (400, "HEADER_REPEATED")
+        async with local_room.http.get(f"{local_room.url}/v1/models", headers=headers) as answer:
+            assert (await answer.json())["error"]["reason"] == "HEADER_REPEATED"
+
+
+async def test_models_can_be_asked_for_by_head(local_room: Any) -> None:
+    headers = {"Authorization": f"Bearer {local_room.key}"}
+    for path in ("/v1/models", f"/v1/models/{MODEL}"):
+        async with local_room.http.get(local_room.url + path, headers=headers) as whole:
+            length = len(await whole.read())
+        async with local_room.http.head(local_room.url + path, headers=headers) as answer:
+            assert (answer.status, int(answer.headers["content-length"])) == (200, length)
+            assert await answer.read() == b""
+        async with local_room.http.head(local_room.url + path) as answer:
+            assert answer.status == 401
 
 
 async def test_an_executor_that_is_away_is_unavailable_and_its_address_stays_ours(

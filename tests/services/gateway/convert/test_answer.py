@@ -71,6 +71,7 @@ def test_an_answer_in_parts_and_its_reasoning_are_told() -> None:
 
 
 def test_models_have_openais_shape() -> None:
-    one = {"id": "turnout/deployment/a", "object": "model", "created": 0, "owned_by": "shop"}
-    assert orjson.loads(answer.model(Model("turnout/deployment/a", "shop"))) == one
-    assert orjson.loads(answer.models([Model("turnout/deployment/a", "shop")])) == {"object": "list", "data": [one]}
+    one = {"id": "turnout/deployment/a", "object": "model", "created": 7, "owned_by": "shop"}
+    model = Model("turnout/deployment/a", "shop", 7)
+    assert orjson.loads(answer.model(model)) == one
+    assert orjson.loads(answer.models([model])) == {"object": "list", "data": [one]}

@@ -56,29 +56,22 @@ def test_when_to_try_again_is_told_in_seconds_and_milliseconds() -> None:
     assert "retry-after" not in described(errors.Exhausted("no", reason="X"))[1]
 
 
-@pytest.mark.parametrize(
-    ("field", "param"),
-    [
-        ("messages[2].content[0].type", "messages[2].content[0].type"),
-        ("run.messages[0].name", "messages[0].name"),
-        ("run.deployment", "model"),
-        ("deployment", "model"),
-        ("variables.country", "input.country"),
-        ("variables_json", "input"),
-        ("metadata_json", "metadata"),
-        ("identity.id", "identity.id"),
-        ("body", None),
-    ],
-)
-def test_the_parameter_is_named_as_the_caller_wrote_it(field: str, param: str | None) -> None:
-    assert described(errors.Invalid("no", reason="X", violations=(Violation(field, "no"),)))[2]["param"] == param
-
-
-def test_several_violations_are_all_told() -> None:
-    violations = (Violation("variables.a", "no"), Violation("variables.b", "neither"))
+def test_the_parameter_is_the_place_of_the_first_violation() -> None:
+    violations = (Violation("messages[2].content[0].type", "no"), Violation("input.b", "neither"))
     body = described(errors.Invalid("no", reason="X", violations=violations))[2]
-    assert body["param"] == "input.a"
+    assert body["param"] == "messages[2].content[0].type"
     assert body["violations"][1] == {"param": "input.b", "message": "neither"}
+    assert described(errors.Invalid("no", reason="X", violations=(Violation("body", "no"),)))[2]["param"] is None
+
+
+def test_whatever_an_error_holds_its_answer_is_short_and_printable() -> None:
+    text = "\x1b\n" + "x" * (1 << 20)
+    failed = failure.failure_of(errors.Invalid(text, reason="X", violations=[Violation(text, text)] * 2))
+    assert len(failed.body) < 8000
+    body = orjson.loads(failed.body)["error"]
+    for told in (body["message"], body["param"], body["violations"][1]["message"]):
+        assert told.startswith("\\x1b\\nxxx")
+        assert told.endswith("…")
 
 
 def test_a_bug_tells_its_trace_and_nothing_else() -> None:

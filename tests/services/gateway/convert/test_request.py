@@ -49,6 +49,44 @@ def test_a_stream_may_ask_for_its_usage() -> None:
     assert (asked.is_stream, asked.wants_usage) == (True, True)
 
 
+@pytest.mark.parametrize("fields", [{}, {"stream": False}, {"stream": None}])
+def test_what_only_a_stream_may_have_is_refused_to_others(fields: dict[str, Any]) -> None:
+    for options in ({"include_usage": True}, {}):
+        assert refused(stream_options=options, **fields) == ("stream_options", "UNSUPPORTED_VALUE")
+    assert read(stream_options=None, **fields).wants_usage is False
+    assert read({"stream_options": {"include_usage": True}, "stream": True, **BASE}).wants_usage
+
+
+NAME = "\x1b\n" + "x" * (1 << 19)
+
+
+@pytest.mark.parametrize(
+    ("fields", "place"),
+    [
+        ({NAME: 1}, ""),
+        ({"stream": True, "stream_options": {NAME: 1}}, "stream_options."),
+        ({"metadata": {NAME: 1}}, "metadata."),
+        ({"identity": {NAME: 1}}, "identity."),
+        ({"messages": [{"role": "user", NAME: 1}]}, "messages[0]."),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "a", NAME: 1}]}]},
+            "messages[0].content[0].",
+        ),
+    ],
+)
+def test_a_name_that_the_caller_wrote_is_repeated_cut_and_printable(fields: dict[str, Any], place: str) -> None:
+    assert refused(**fields)[0] == place + "\\x1b\\n" + "x" * 61 + "…"
+    with pytest.raises(AppError) as failure:
+        read(model=NAME)
+    assert len(failure.value.message) < 400
+
+
+def test_text_that_is_not_utf_8_is_told_by_its_place() -> None:
+    with pytest.raises(Invalid) as failure:
+        read(b'{"model": "\xff"}')
+    assert failure.value.message == "body is not UTF-8 from byte 11 on (the first is 0)"
+
+
 def test_input_and_variables_are_two_names_of_one_thing() -> None:
     assert read(input={"a": 1}).run.variables_json == '{"a":1}'
     assert read(variables={"a": [1.5]}).run.variables_json == '{"a":[1.5]}'

@@ -1,0 +1,113 @@
+"""What a caller who leaves a stream leaves behind, from end to end: nothing that still runs, and one record."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import orjson
+import pytest
+from openai import AsyncOpenAI
+
+from stack.services import Installation
+from tests.system.clients import Clients, eventually
+from turnout.events.v1 import request_pb2
+
+PIECES = 2000
+INTERVAL_SECONDS = 0.02
+STOP_SECONDS = 2.0
+
+
+@dataclass
+class EndlessLlm:
+    """A provider that streams for 40 s to whoever stays."""
+
+    base_url: str = ""
+    sent: int = 0
+    left: list[int] = field(default_factory=list)
+    """How many pieces were written to each caller who closed the connection."""
+    closed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
+        await reader.readexactly(length)
+        writing = asyncio.create_task(self._write(writer))
+        try:
+            # A caller who stays says nothing more.
+            if await reader.read() == b"" and not writing.done():
+                self.left.append(self.sent)
+                self.closed.set()
+        except ConnectionError:
+            self.left.append(self.sent)
+            self.closed.set()
+        finally:
+            writing.cancel()
+            with contextlib.suppress(asyncio.CancelledError, ConnectionError):
+                await writing
+            writer.close()
+
+    async def _write(self, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+        for _ in range(PIECES):
+            chunk = {
+                "id": "c",
+                "object": "chat.completion.chunk",
+                "created": 1,
+                "model": "m",
+                "choices": [{"index": 0, "delta": {"content": "piece "}, "finish_reason": None}],
+            }
+            writer.write(b"data: %b\n\n" % orjson.dumps(chunk))
+            await writer.drain()
+            self.sent += 1
+            await asyncio.sleep(INTERVAL_SECONDS)
+        writer.close()
+
+
+@pytest.fixture
+async def endless_llm() -> AsyncIterator[EndlessLlm]:
+    llm = EndlessLlm()
+    server = await asyncio.start_server(llm.answer, "127.0.0.1", 0)
+    llm.base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    async with server:
+        yield llm
+
+
+async def test_a_caller_who_leaves_a_stream_ends_the_call_to_the_provider(
+    installation: Installation, shop: Clients, instant_llm: str, endless_llm: EndlessLlm
+) -> None:
+    await shop.create_provider("instant", instant_llm)
+    await shop.create_provider("endless", endless_llm.base_url)
+    await shop.create_deployment("endless", "endless")
+    # Written last: whoever sees it sees the other one.
+    await shop.create_deployment("ready", "instant")
+    client = AsyncOpenAI(base_url=f"http://{installation.http_address}/v1", api_key=shop.key, max_retries=0)
+
+    async def known() -> None:
+        assert "turnout/deployment/ready" in [model.id async for model in client.models.list()]
+
+    async with client:
+        await eventually(known)
+        await eventually(lambda: shop.run("ready"))
+        stream = await client.chat.completions.create(
+            model="turnout/deployment/endless", messages=[{"role": "user", "content": "go on"}], stream=True
+        )
+        chunks = aiter(stream)
+        [request_id] = {(await anext(chunks)).id for _ in range(5)}
+        assert endless_llm.left == []
+        await stream.close()
+        await asyncio.wait_for(endless_llm.closed.wait(), STOP_SECONDS)
+
+    [pieces] = endless_llm.left
+    assert 4 <= pieces < PIECES / 2
+
+    async def recorded() -> None:
+        logs = [log.request for log in await shop.all_logs("endless")]
+        assert [log.request_id for log in logs] == [request_id]
+        assert (logs[0].status, logs[0].reason) == (request_pb2.REQUEST_STATUS_CANCELLED, "CALLER_LEFT")
+        total = (await shop.totals("endless")).total
+        assert (total.requests, total.cancelled, total.ok, total.errors, total.lost) == (1, 1, 0, 0, 0)
+
+    await eventually(recorded)
