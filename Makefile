@@ -44,10 +44,14 @@ lint: $(READY)
 
 .PHONY: test-fast
 test-fast: $(READY)
-	$(BIN)/pytest -q -m "not slow" --numprocesses 2 --dist loadfile
+	$(BIN)/pytest -q -m "not slow and not thorough" --numprocesses 2 --dist loadfile
+
+.PHONY: test-thorough
+test-thorough: $(READY)
+	$(BIN)/pytest -q -m "thorough and not slow" --numprocesses 2 --dist loadfile
 
 .PHONY: test
-test: test-fast ## All tests: the fast ones side by side, then whole installations one at a time
+test: test-fast test-thorough ## All tests: first those that run side by side, then whole installations one at a time
 	$(BIN)/pytest -q -m slow
 
 .PHONY: protos

@@ -15,6 +15,22 @@ from stack.postgres import Postgres
 
 # Whole servers and whole installations: `make test` runs them, `make check` does not.
 _SLOW_FOLDERS = {"stack", "system"}
+# Seconds each, for every rpc, interleaving or outage: `make test` runs them side by side, `make check` does not.
+_THOROUGH = {
+    "catalog/test_watch.py",
+    "cli/test_main.py",
+    "completions/contract/test_properties.py",
+    "completions/test_template_limits.py",
+    "kit/events/test_consumer.py",
+    "kit/test_changelog.py",
+    "recommenders/test_training.py",
+    "services/analytics/store/test_ingest.py",
+    "services/analytics/test_module.py",
+    "services/analytics/test_subscriber.py",
+    "services/registry/test_history.py",
+    "services/registry/test_servicer.py",
+    "services/registry/test_watch_catalog.py",
+}
 
 # The asserts of these explain themselves as those of tests do.
 pytest.register_assert_rewrite("tests.system.clients", "tests.system.load")
@@ -26,6 +42,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.path.is_relative_to(tests) and item.path.relative_to(tests).parts[0] in _SLOW_FOLDERS:
             item.add_marker(pytest.mark.slow)
+        elif item.path.is_relative_to(tests) and str(item.path.relative_to(tests)) in _THOROUGH:
+            item.add_marker(pytest.mark.thorough)
 
 
 @pytest.fixture(scope="session")

@@ -1,3 +1,4 @@
+import gc
 import math
 import time
 from collections.abc import Callable
@@ -161,6 +162,9 @@ HOSTILE: list[tuple[str, Any]] = [
 def test_a_hostile_schema_is_compared_or_refused_at_once(schema: Any) -> None:
     hostile, harmless = Contract(schema), Contract(obj(x=S))
     for held, offered in ((harmless, hostile), (hostile, harmless), (hostile, hostile), (hostile, Contract())):
+        # A process that serves collects rarely (kit.runtime); this one has the objects of thousands of tests.
+        gc.collect()
+        gc.disable()
         started = time.process_time()
         try:
             found = compare(held, offered)
@@ -170,8 +174,11 @@ def test_a_hostile_schema_is_compared_or_refused_at_once(schema: Any) -> None:
         except Invalid as refusal:
             assert refusal.reason.startswith("SCHEMA_")  # noqa: PT017
             str(refusal).encode()
+        finally:
+            seconds = time.process_time() - started
+            gc.enable()
         # 50 ms is the goal; the rest is for a shared core.
-        assert time.process_time() - started < 0.25
+        assert seconds < 0.25
 
 
 @pytest.mark.parametrize("schema", [row[1] for row in HOSTILE], ids=[row[0] for row in HOSTILE])

@@ -107,7 +107,9 @@ async def test_workers_that_share_an_address_take_one_port_each(measured: Metric
 
     async with endpoint(measured, f"127.0.0.1:{first}", workers=3) as one:
         async with endpoint(measured, f"127.0.0.1:{first}", workers=3) as two:
-            assert (one, two) == (first, first + 1)
+            # Somebody else may have the very next one.
+            assert one == first
+            assert two in (first + 1, first + 2)
             assert (await get(one))[0] == (await get(two))[0] == 200
 
 
