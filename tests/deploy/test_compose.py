@@ -176,7 +176,7 @@ async def shop(composed: Composed) -> AsyncIterator[Clients]:
     """A tenant of the installation."""
     if composed.failures:
         pytest.fail(f"did not start: {composed.failures}")
-    async with tenant(cast(Installation, composed), (*SCOPES, "predict")) as clients:
+    async with tenant(cast(Installation, composed), SCOPES) as clients:
         yield clients
 
 

@@ -45,7 +45,7 @@ def build(folder: Path, room: str) -> Image:
     """Replay the steps in order, but for those about users of the system."""
     app, venv = folder / "app", folder / "venv"
     app.mkdir()
-    made = _run([sys.executable, "-m", "uv", "venv", "--quiet", "--seed", str(venv)], folder, os.environ)
+    made = _run([sys.executable, "-m", "venv", str(venv)], folder, os.environ)
     assert made.returncode == 0, made.stderr
     kept = ("HOME", "LANG", "PIP_", "SSL_", "REQUESTS_", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
     base = {name: value for name, value in os.environ.items() if name.startswith(kept)}
