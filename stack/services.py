@@ -135,7 +135,9 @@ class Installation:
         self.processes = [
             ServiceProcess(self.folder / mode / "-".join(group), group, {}, workers=workers) for group in groups
         ]
-        addresses = {name: self._process(name).address for name in ROOMS} if mode == "split" else {}
+        # Nobody calls the gateway but by HTTP.
+        peers = [name for name in ROOMS if name != "gateway"]
+        addresses = {name: self._process(name).address for name in peers} if mode == "split" else {}
         for process in self.processes:
             process.environment = self._environment(process, addresses) | dict(extra or {})
 
