@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,13 @@ async def receiver() -> AsyncIterator[tuple[Receiver, str]]:
     await server.start()
     yield kept, f"http://127.0.0.1:{port}"
     await server.stop(0)
+
+
+@pytest.fixture
+def nats(tmp_path: Path) -> Iterator[Nats]:
+    """Our own: on the shared one, analytics would first take the events of all tests before."""
+    with Nats(tmp_path / "nats") as server:
+        yield server
 
 
 @pytest.mark.parametrize("mode", ["all", "split"])
