@@ -1,9 +1,10 @@
-"""Catalog messages to the view's own types."""
+"""Catalog messages to the view's own types, and decisions made from it to the contract."""
 
 from __future__ import annotations
 
 from types import MappingProxyType
 
+from catalog.plan import Decision, Evaluation, KeyKind
 from catalog.view import (
     ApiKey,
     Change,
@@ -25,6 +26,7 @@ from catalog.view import (
 )
 from turnout.registry.v1 import catalog_pb2 as pb
 from turnout.registry.v1 import deployment_pb2, provider_pb2
+from turnout.router.v1 import decision_pb2
 
 PROVIDER_KINDS = {
     provider_pb2.PROVIDER_KIND_OPENAI: ProviderKind.OPENAI,
@@ -38,6 +40,31 @@ UNKNOWN_USERS = {
     deployment_pb2.UNKNOWN_USERS_POPULAR: UnknownUsers.POPULAR,
     deployment_pb2.UNKNOWN_USERS_REFUSE: UnknownUsers.REFUSE,
 }
+
+
+DEPLOYMENT_KINDS_TO_PROTO = {kind: number for number, kind in DEPLOYMENT_KINDS.items()}
+_EVALUATIONS = {Evaluation.DEFAULT_MATCHED: decision_pb2.EVALUATION_DEFAULT_MATCHED}
+_KEY_KINDS = {
+    KeyKind.ROUTING_KEY: decision_pb2.KEY_KIND_ROUTING_KEY,
+    KeyKind.IDENTITY: decision_pb2.KEY_KIND_IDENTITY,
+    KeyKind.THREAD: decision_pb2.KEY_KIND_THREAD,
+    KeyKind.USER: decision_pb2.KEY_KIND_USER,
+    KeyKind.REQUEST: decision_pb2.KEY_KIND_REQUEST,
+}
+
+
+def fill_decision(proto: decision_pb2.Decision, decision: Decision) -> None:
+    """Write a decision into a message in its place: one made apart would be copied when it is set."""
+    target, variant = decision.target, decision.variant
+    proto.deployment = target.deployment.uid
+    proto.alias = target.alias
+    proto.revision = target.revision.uid
+    proto.revision_number = target.revision.number
+    proto.variant = variant.uid
+    proto.variant_slug = variant.slug
+    proto.evaluation = _EVALUATIONS[decision.evaluation]
+    proto.propensity = decision.propensity
+    proto.key_kind = _KEY_KINDS[decision.key_kind]
 
 
 def change_from_proto(entry: pb.CatalogEntry) -> Change:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from opentelemetry.trace import SpanKind
 
 from kit import calls, config
-from kit.errors import CannotStart
+from kit.errors import CannotStart, Unavailable
 from kit.events.broker import broker
 from kit.events.config import EventsConfig
 from kit.events.measured import readings_of
@@ -69,6 +69,22 @@ class Outbox:
         :raises Invalid: `RECORD_TOO_LARGE`
         """
         self._spool.close_call(opened.call, [self._sent(event, opened.tenant_slug) for event in events])
+
+    def close_with(
+        self, opened: OpenCall, event: Message, extras: Sequence[Message], *, without: Callable[[], None]
+    ) -> None:
+        """As :meth:`close`; but if the disk has no room for `extras` any more, they are left out: what happened matters
+        more than what was said.
+
+        :param without: told before that, to note it in `event`
+        """
+        try:
+            self.close(opened, event, *extras)
+        except Unavailable:
+            if not extras:
+                raise
+            without()
+            self.close(opened, event)
 
     def append(self, event: Message, tenant_slug: str) -> Record:
         """Write an event that belongs to no call.

@@ -61,7 +61,7 @@ class Executor:
         """
         run = self._begin(call)
         with self._recorded(run) as record:
-            request, completion = self._prepared(run, record)
+            request, completion = self._prepare(run, record)
             run.answer = await self._attempts(run, request, completion)
             run.cost_usd_micros = await self.prices.cost_usd_micros(request.provider, request.model, run.answer.usage)
         return run
@@ -74,7 +74,7 @@ class Executor:
         """
         run = self._begin(call)
         with self._recorded(run) as record:
-            request, completion = self._prepared(run, record)
+            request, completion = self._prepare(run, record)
             async with aclosing(self._streamed(run, request, completion)) as pieces:
                 async for piece in pieces:
                     yield run, piece
@@ -108,7 +108,7 @@ class Executor:
             raise
         self._end(record, Status.OK, "")
 
-    def _prepared(self, run: Run, record: _Record) -> tuple[ProviderRequest, view.Completion]:
+    def _prepare(self, run: Run, record: _Record) -> tuple[ProviderRequest, view.Completion]:
         """Decide, render, and record the start: all that comes before a provider is asked."""
         call, target, seen = run.call, run.target, run.seen
         if target.deployment.kind is not DeploymentKind.COMPLETION:

@@ -6,18 +6,16 @@ from typing import Final
 
 import orjson
 
-from catalog.plan import Decision, Evaluation, KeyKind
-from catalog.view import DeploymentKind
+from catalog.convert import DEPLOYMENT_KINDS_TO_PROTO, fill_decision
 from completions.chat import ImagePart, Message, Part, Role, TextPart, ToolCall
 from completions.version import Parameters, Version
+from kit.events.pieces import Pieces
 from kit.json import Json
 from services.executor.domain import Attempt, Delta, FinishReason, Run, RunCall, Source, Started, Status, Usage
-from services.executor.payloads import Payload
 from turnout.chat.v1 import message_pb2
 from turnout.events.v1 import request_pb2
 from turnout.executor.v1 import execution_pb2, execution_service_pb2
-from turnout.registry.v1 import deployment_pb2, version_pb2
-from turnout.router.v1 import decision_pb2
+from turnout.registry.v1 import version_pb2
 
 SDK_MARK: Final = "turnout-"
 """Turnout's own client libraries name themselves `turnout-<language>/<version>` in the user agent."""
@@ -45,18 +43,6 @@ _STATUSES: Final = {
     Status.ERROR: request_pb2.REQUEST_STATUS_ERROR,
     Status.CANCELLED: request_pb2.REQUEST_STATUS_CANCELLED,
     Status.LOST: request_pb2.REQUEST_STATUS_LOST,
-}
-_DEPLOYMENT_KINDS: Final = {
-    DeploymentKind.COMPLETION: deployment_pb2.DEPLOYMENT_KIND_COMPLETION,
-    DeploymentKind.RECOMMENDATION: deployment_pb2.DEPLOYMENT_KIND_RECOMMENDATION,
-}
-_EVALUATIONS: Final = {Evaluation.DEFAULT_MATCHED: decision_pb2.EVALUATION_DEFAULT_MATCHED}
-_KEY_KINDS: Final = {
-    KeyKind.ROUTING_KEY: decision_pb2.KEY_KIND_ROUTING_KEY,
-    KeyKind.IDENTITY: decision_pb2.KEY_KIND_IDENTITY,
-    KeyKind.THREAD: decision_pb2.KEY_KIND_THREAD,
-    KeyKind.USER: decision_pb2.KEY_KIND_USER,
-    KeyKind.REQUEST: decision_pb2.KEY_KIND_REQUEST,
 }
 
 
@@ -156,7 +142,7 @@ def run_to_proto(run: Run) -> execution_service_pb2.RunResponse:
         latency_us=run.latency_us,
     )
     if run.decision is not None:
-        _fill_decision(response.decision, run.decision)
+        fill_decision(response.decision, run.decision)
     if run.answer is not None:
         _fill_message(response.message, run.answer.message)
         response.finish_reason = _FINISH_REASONS[run.answer.finish_reason]
@@ -184,7 +170,7 @@ def stream_event_to_proto(run: Run, piece: Started | Delta | None) -> execution_
         started.request_id, started.version = run.request_id, run.version
         started.provider, started.model = run.provider, piece.model
         if run.decision is not None:
-            _fill_decision(started.decision, run.decision)
+            fill_decision(started.decision, run.decision)
     return response
 
 
@@ -221,13 +207,13 @@ def start_to_proto(run: Run, *, service_instance: str) -> request_pb2.RequestSer
         caller_trace_id=call.caller_trace_id,
         trace_id=call.trace_id,
         service_instance=service_instance,
-        kind=_DEPLOYMENT_KINDS[run.target.deployment.kind],
+        kind=DEPLOYMENT_KINDS_TO_PROTO[run.target.deployment.kind],
         user=call.user,
         streamed=call.is_streamed,
     )
     event.start_time.seconds, event.start_time.nanos = divmod(run.start_unix_ns, 1_000_000_000)
     if run.decision is not None:
-        _fill_decision(event.decision, run.decision)
+        fill_decision(event.decision, run.decision)
     return event
 
 
@@ -250,7 +236,7 @@ def fill_end(event: request_pb2.RequestServed, run: Run, *, payload_shed: bool) 
         event.time_to_first_token_us = run.time_to_first_token_us
 
 
-def payload_to_proto(run: Run, payload: Payload) -> list[request_pb2.RequestPayload]:
+def payload_to_proto(run: Run, payload: Pieces) -> list[request_pb2.RequestPayload]:
     """The pieces of what was said in a call."""
     return [
         request_pb2.RequestPayload(
@@ -278,19 +264,6 @@ def _attempt_to_proto(attempt: Attempt) -> execution_pb2.Attempt:
 
 
 # The `fill` functions write into a message in its place: a message made apart is copied when it is set.
-def _fill_decision(proto: decision_pb2.Decision, decision: Decision) -> None:
-    target, variant = decision.target, decision.variant
-    proto.deployment = target.deployment.uid
-    proto.alias = target.alias
-    proto.revision = target.revision.uid
-    proto.revision_number = target.revision.number
-    proto.variant = variant.uid
-    proto.variant_slug = variant.slug
-    proto.evaluation = _EVALUATIONS[decision.evaluation]
-    proto.propensity = decision.propensity
-    proto.key_kind = _KEY_KINDS[decision.key_kind]
-
-
 def _fill_message(proto: message_pb2.Message, message: Message) -> None:
     proto.role = _ROLES_TO_PROTO[message.role]
     proto.content = message.content

@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Final
 
 import orjson
 
 from completions.chat import Message, Part, TextPart
+from kit.events.pieces import Pieces, in_pieces
 from services.executor.domain import Run
 
-MAX_BYTES: Final = 1 << 20
-"""What is longer is cut."""
-PIECE_BYTES: Final = 192 << 10
 
-
-@dataclass(frozen=True, slots=True)
-class Payload:
-    """What was said in a call, both sides in one JSON object unless cut."""
-
-    pieces: tuple[bytes, ...] = field(repr=False)
-    truncated: bool
-
-
-def payload(run: Run) -> Payload:
+def payload(run: Run) -> Pieces:
     """What the model said, if there was an answer, and what the caller sent."""
-    text = _text(run)
-    if len(text) <= PIECE_BYTES:
-        return Payload((text,), truncated=False)
-    kept = min(len(text), MAX_BYTES)
-    pieces = tuple(text[start : min(start + PIECE_BYTES, kept)] for start in range(0, kept, PIECE_BYTES))
-    return Payload(pieces, truncated=len(text) > MAX_BYTES)
+    return in_pieces(_text(run))
 
 
 def _text(run: Run) -> bytes:

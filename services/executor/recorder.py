@@ -7,7 +7,6 @@ from typing import cast
 
 from google.protobuf.message import Message
 
-from kit.errors import Unavailable
 from kit.events.outbox import OpenCall, Outbox
 from services.executor import convert
 from services.executor.domain import Run
@@ -47,11 +46,8 @@ class OutboxRecorder:
         if self.captures_payloads and not self.outbox.is_shedding:
             pieces += convert.payload_to_proto(run, payload(run))
         convert.fill_end(start.event, run, payload_shed=self.captures_payloads and not pieces)
-        try:
-            self.outbox.close(start.call, start.event, *pieces)
-        except Unavailable:
-            if not pieces:
-                raise
-            # The disk filled up just now: what happened matters more than what was said.
+
+        def without() -> None:
             start.event.payload_shed = True
-            self.outbox.close(start.call, start.event)
+
+        self.outbox.close_with(start.call, start.event, pieces, without=without)

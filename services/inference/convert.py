@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from catalog.plan import Decision, Evaluation, KeyKind
-from catalog.view import DeploymentKind
-from kit.errors import Invalid
+from catalog.convert import DEPLOYMENT_KINDS_TO_PROTO, fill_decision
+from kit import storable
+from kit.events.pieces import Pieces
 from kit.resource_names import parse
 from services.inference.domain import (
     LoadedModel,
@@ -20,12 +20,10 @@ from services.inference.domain import (
     UploadChunk,
     UploadHeader,
 )
-from services.inference.payloads import Payload
 from turnout.events.v1 import request_pb2
 from turnout.executor.v1 import execution_pb2
 from turnout.inference.v1 import artifact_service_pb2, recommendation_service_pb2
-from turnout.registry.v1 import deployment_pb2, model_pb2, model_service_pb2
-from turnout.router.v1 import decision_pb2
+from turnout.registry.v1 import model_pb2, model_service_pb2
 
 SDK_MARK: Final = "turnout-"
 """Turnout's own client libraries name themselves `turnout-<language>/<version>` in the user agent."""
@@ -37,18 +35,6 @@ _STATUSES: Final = {
     Status.ERROR: request_pb2.REQUEST_STATUS_ERROR,
     Status.CANCELLED: request_pb2.REQUEST_STATUS_CANCELLED,
     Status.LOST: request_pb2.REQUEST_STATUS_LOST,
-}
-_EVALUATIONS: Final = {Evaluation.DEFAULT_MATCHED: decision_pb2.EVALUATION_DEFAULT_MATCHED}
-_KEY_KINDS: Final = {
-    KeyKind.ROUTING_KEY: decision_pb2.KEY_KIND_ROUTING_KEY,
-    KeyKind.IDENTITY: decision_pb2.KEY_KIND_IDENTITY,
-    KeyKind.THREAD: decision_pb2.KEY_KIND_THREAD,
-    KeyKind.USER: decision_pb2.KEY_KIND_USER,
-    KeyKind.REQUEST: decision_pb2.KEY_KIND_REQUEST,
-}
-_KINDS: Final = {
-    DeploymentKind.COMPLETION: deployment_pb2.DEPLOYMENT_KIND_COMPLETION,
-    DeploymentKind.RECOMMENDATION: deployment_pb2.DEPLOYMENT_KIND_RECOMMENDATION,
 }
 _LOAD_STATES: Final = {
     LoadState.LOADING: recommendation_service_pb2.LOADED_MODEL_STATE_LOADING,
@@ -91,7 +77,7 @@ def recommendation_to_proto(recommendation: Recommendation) -> recommendation_se
         request_id=recommendation.request_id, latency_us=recommendation.latency_us
     )
     if recommendation.decision is not None:
-        _fill_decision(response.decision, recommendation.decision)
+        fill_decision(response.decision, recommendation.decision)
     if recommendation.model is not None:
         response.model, response.model_number = recommendation.model.uid, recommendation.model.number
     if recommendation.answer is not None:
@@ -118,12 +104,12 @@ def start_to_proto(recommendation: Recommendation, *, service_instance: str) -> 
         caller_trace_id=call.caller_trace_id,
         trace_id=call.trace_id,
         service_instance=service_instance,
-        kind=_KINDS[target.deployment.kind],
+        kind=DEPLOYMENT_KINDS_TO_PROTO[target.deployment.kind],
         user=call.user_id,
     )
     event.start_time.seconds, event.start_time.nanos = divmod(recommendation.start_unix_ns, 1_000_000_000)
     if recommendation.decision is not None:
-        _fill_decision(event.decision, recommendation.decision)
+        fill_decision(event.decision, recommendation.decision)
     return event
 
 
@@ -141,7 +127,7 @@ def fill_end(event: request_pb2.RequestServed, recommendation: Recommendation, *
         event.recommendation.cold_start = answer.cold_start
 
 
-def payload_to_proto(recommendation: Recommendation, payload: Payload) -> list[request_pb2.RequestPayload]:
+def payload_to_proto(recommendation: Recommendation, payload: Pieces) -> list[request_pb2.RequestPayload]:
     """The pieces of what was recommended in a call."""
     return [
         request_pb2.RequestPayload(
@@ -185,9 +171,7 @@ def piece_from_proto(request: artifact_service_pb2.UploadModelRequest) -> Upload
         return UploadChunk(request.chunk.file, request.chunk.data)
     header = request.header
     (project,) = parse(header.parent, "projects/*", field="header.parent")
-    for name, text in (("display_name", header.display_name), ("description", header.description)):
-        if "\0" in text:
-            raise Invalid(f"header.{name} must not contain the NUL character", reason="TEXT_NOT_STORABLE")
+    storable.check_texts((("header.display_name", header.display_name), ("header.description", header.description)))
     return UploadHeader(project, header.display_name, header.description, header.manifest)
 
 
@@ -209,17 +193,3 @@ def register_request(model: NewModel) -> model_service_pb2.RegisterModelRequest:
             size_bytes=model.size_bytes,
         ),
     )
-
-
-# Writes into a message in its place: a message made apart is copied when it is set.
-def _fill_decision(proto: decision_pb2.Decision, decision: Decision) -> None:
-    target, variant = decision.target, decision.variant
-    proto.deployment = target.deployment.uid
-    proto.alias = target.alias
-    proto.revision = target.revision.uid
-    proto.revision_number = target.revision.number
-    proto.variant = variant.uid
-    proto.variant_slug = variant.slug
-    proto.evaluation = _EVALUATIONS[decision.evaluation]
-    proto.propensity = decision.propensity
-    proto.key_kind = _KEY_KINDS[decision.key_kind]

@@ -7,7 +7,6 @@ from typing import cast
 
 from google.protobuf.message import Message
 
-from kit.errors import Unavailable
 from kit.events.outbox import OpenCall, Outbox
 from services.inference import convert
 from services.inference.domain import Recommendation
@@ -49,11 +48,8 @@ class OutboxRecorder:
         if is_kept and not self.outbox.is_shedding:
             pieces += convert.payload_to_proto(recommendation, payload(recommendation))
         convert.fill_end(start.event, recommendation, payload_shed=is_kept and not pieces)
-        try:
-            self.outbox.close(start.call, start.event, *pieces)
-        except Unavailable:
-            if not pieces:
-                raise
-            # The disk filled up just now: what happened matters more than what was said.
+
+        def without() -> None:
             start.event.payload_shed = True
-            self.outbox.close(start.call, start.event)
+
+        self.outbox.close_with(start.call, start.event, pieces, without=without)

@@ -11,8 +11,9 @@ from catalog import plan
 from catalog.targets import Target
 from catalog.view import Completion, Deployment, DeploymentKind, Project, Revision, Variant, View
 from completions.chat import ImagePart, Message, Role, TextPart, ToolCall
+from kit.events.pieces import MAX_BYTES, PIECE_BYTES
 from services.executor.domain import FinishReason, ProviderAnswer, Run, RunCall, Source, Usage
-from services.executor.payloads import MAX_BYTES, PIECE_BYTES, payload
+from services.executor.payloads import payload
 
 VARIANT = Variant("var_1", 1, "v1", "V1", True, 100, Completion("ver_1", 0, None))
 REVISION = Revision("rev_1", "1.0", "salt", (VARIANT,))

@@ -9,10 +9,11 @@ from typing import Any
 from catalog import plan
 from catalog.targets import Target
 from kit.events.outbox import Outbox, lost_event_of
+from kit.events.pieces import MAX_BYTES, PIECE_BYTES
 from kit.spool import ACKNOWLEDGED, Outcome, Record, Spool, SpoolOptions
 from recommenders.scoring import Answer, Item
 from services.inference.domain import Recommendation, RecommendCall, Source, Status
-from services.inference.payloads import MAX_BYTES, PIECE_BYTES, payload
+from services.inference.payloads import payload
 from services.inference.recorder import OutboxRecorder
 from tests.services.inference.fakes import SHOP, deployment, model, variant
 from turnout.events.v1 import request_pb2

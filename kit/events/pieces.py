@@ -1,0 +1,28 @@
+"""A long text in pieces that the event stream can carry, each in an event of its own. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+MAX_BYTES: Final = 1 << 20
+"""What is longer is cut."""
+PIECE_BYTES: Final = 192 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """A text, at most `PIECE_BYTES` a piece, in order."""
+
+    pieces: tuple[bytes, ...] = field(repr=False)
+    truncated: bool
+    """Whether the text was longer than `MAX_BYTES`, so that its end is missing."""
+
+
+def in_pieces(text: bytes) -> Pieces:
+    """The text, cut."""
+    if len(text) <= PIECE_BYTES:
+        return Pieces((text,), truncated=False)
+    kept = min(len(text), MAX_BYTES)
+    pieces = tuple(text[start : min(start + PIECE_BYTES, kept)] for start in range(0, kept, PIECE_BYTES))
+    return Pieces(pieces, truncated=len(text) > MAX_BYTES)
