@@ -25,6 +25,8 @@ def variables_schema(messages: Sequence[Message], declared: dict[str, Json] | No
     both ways is either. What is only printed or tested has no type of its own, `{}`, and takes its declared one. Names
     that are set in the template, loop targets and `loop` are no variables, but what is read through them counts where
     it comes from; a name that is only asked for with `is defined` or given a `default` is a variable like the others.
+    Required are those without which no render succeeds: whether a call is in order must not depend on the variant that
+    it gets.
 
     The declaration wins wherever it says something: it is kept whole, members that no template reads included, and only
     gains what it lacks. Its `$ref`s within the document are followed where the templates read deeper, and kept
@@ -33,12 +35,18 @@ def variables_schema(messages: Sequence[Message], declared: dict[str, Json] | No
     :return: an object schema with its properties sorted, or None when there is no variable
     :raises Invalid: as :func:`completions.template.check`; `SCHEMA_MALFORMED` where the declaration is no schema
     """
-    root = _Node()
+    root, required = _Node(), dict[str, None]()
     for index, message in enumerate(messages):
         for path, text in template.texts_of(message, f"messages[{index}]"):
-            for read in template.reads_of(text, field=path):
+            reads, needed = template.uses_of(text, field=path)
+            for read in reads:
                 root.insert(read)
+            required.update(dict.fromkeys(needed))
     merged = _Merge(declared or {}).object(root)
+    if required:
+        given = merged.get("required")
+        names = [name for name in given if isinstance(name, str)] if isinstance(given, list) else []
+        merged["required"] = [*names, *sorted(required.keys() - set(names))]
     return merged if any(merged.get(keyword) for keyword in _NAMING_KEYWORDS) else None
 
 

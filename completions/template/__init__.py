@@ -52,11 +52,20 @@ def reads_of(text: str, *, field: str) -> tuple[Path, ...]:
 
     :raises Invalid: as :func:`check`
     """
+    return uses_of(text, field=field)[0]
+
+
+def uses_of(text: str, *, field: str) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """Every place in the variables that the template may read; and the variables without which no render succeeds.
+
+    :raises Invalid: as :func:`check`
+    """
     try:
         _check_size(text)
-        return parse(text).reads if has_syntax(text) else ()
+        translation = parse(text) if has_syntax(text) else None
     except Refused as refusal:
         raise _invalid(refusal, field) from None
+    return ((), ()) if translation is None else (translation.reads, translation.required)
 
 
 class Template:
@@ -195,15 +204,21 @@ def check_variables(variables: dict[str, Json]) -> None:
 def raise_missing(budget: Budget) -> None:
     """:raises Invalid: `MISSING_VARIABLES`, if the render used any"""
     if budget.missing:
-        names = ", ".join(budget.missing)
-        raise Invalid(
-            f"variables are missing: {names}",
-            reason="MISSING_VARIABLES",
-            violations=[
-                Violation(f"variables.{name}", "is used by a template but not given") for name in budget.missing
-            ],
-            variables=names,
-        )
+        raise missing_variables(list(budget.missing))
+
+
+def missing_variables(paths: Sequence[str]) -> Invalid:
+    """What a call lacks.
+
+    :param paths: at least one, such as `user.name`
+    """
+    names = ", ".join(paths)
+    return Invalid(
+        f"variables are missing: {names}",
+        reason="MISSING_VARIABLES",
+        violations=[Violation(f"variables.{name}", "is used by a template but not given") for name in paths],
+        variables=names,
+    )
 
 
 def _check_size(text: str) -> None:

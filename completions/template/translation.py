@@ -22,6 +22,7 @@ from completions.template.filters import FILTERS
 from completions.template.lexer import Refused, not_allowed
 from completions.template.paths import NOWHERE, Origin, Path, Step, either, text_of
 from completions.template.predicates import TESTS
+from completions.template.required import required
 from completions.template.scopes import Scopes
 from completions.text import fault
 
@@ -50,6 +51,8 @@ class Translation:
     """Every place in the variables that the template may read, in the order of the text."""
     constant: str | None
     """What every render yields, when no expression or statement is in it."""
+    required: tuple[str, ...]
+    """Variables without which every render fails."""
 
 
 def translate(tree: nodes.Template) -> Translation:
@@ -57,9 +60,9 @@ def translate(tree: nodes.Template) -> Translation:
 
     :raises Refused: `TEMPLATE_NOT_ALLOWED` or `TEMPLATE_TOO_DEEP`, with the line
     """
-    translator = Translator()
+    translator, needed = Translator(), required(tree)
     translator.block(tree.body)
-    return Translation(tree, tuple(translator.scopes.reads), _constant(tree))
+    return Translation(tree, tuple(translator.scopes.reads), _constant(tree), needed)
 
 
 def _constant(tree: nodes.Template) -> str | None:

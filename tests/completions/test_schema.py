@@ -14,7 +14,11 @@ ANY: dict[str, Json] = {}
 
 
 def of(text: str, declared: dict[str, Json] | None = None) -> dict[str, Json] | None:
-    return variables_schema([Message(Role.USER, text)], declared)
+    """What is read; what is required has tests of its own."""
+    schema = variables_schema([Message(Role.USER, text)], declared)
+    if schema is not None and "required" not in (declared or {}):
+        schema.pop("required", None)
+    return schema
 
 
 def properties_of(text: str) -> Json:
@@ -113,7 +117,7 @@ def test_all_messages_parts_and_urls_are_read_into_one_sorted_schema() -> None:
 
     schema = variables_schema(messages, None)
 
-    assert schema == an_object(a={}, z=an_object(a={}, b={}))
+    assert schema == {**an_object(a={}, z=an_object(a={}, b={})), "required": ["a", "z"]}
     properties: Any = schema["properties"]
     assert list(properties) == ["a", "z"]
     assert list(properties["z"]["properties"]) == ["a", "b"]
@@ -229,6 +233,33 @@ def test_alternatives_at_the_root_stay_beside_what_is_read() -> None:
     declared: dict[str, Json] = {"anyOf": [an_object(x={"type": "string"}), {"type": "null"}]}
 
     assert of("{{ x }}", declared) == {**an_object(x={}), **declared}
+
+
+def test_what_no_render_succeeds_without_is_required_in_any_message() -> None:
+    messages = [
+        Message(Role.SYSTEM, "{{ tone | d('warm') }} {{ b }}"),
+        Message(Role.USER, "{% if a %}{{ c }}{% endif %}"),
+    ]
+
+    schema = variables_schema(messages, None)
+
+    assert schema is not None
+    assert schema["required"] == ["a", "b"]
+
+
+def test_what_is_declared_as_required_stays_so() -> None:
+    declared: dict[str, Json] = {"type": "object", "properties": {}, "required": ["z"]}
+
+    schema = variables_schema([Message(Role.USER, "{{ a }}{{ z }}")], declared)
+
+    assert schema is not None
+    assert schema["required"] == ["z", "a"]
+
+
+def test_nothing_is_required_where_everything_can_be_left_out() -> None:
+    schema = variables_schema([Message(Role.USER, "{{ a | d('') }}")], None)
+
+    assert schema == {"type": "object", "properties": {"a": {}}}
 
 
 def test_a_template_that_is_not_allowed_has_no_schema_but_a_reason() -> None:
