@@ -10,7 +10,7 @@ RUN useradd --system --uid 10001 --no-create-home turnout \
 
 # Before the code, so that a change of the code does not install anew. A wrong or missing SERVICE fails here.
 COPY locks/ locks/
-RUN --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=cache,target=/var/cache/pip PIP_CACHE_DIR=/var/cache/pip \
     pip install --disable-pip-version-check --root-user-action=ignore --no-deps --require-hashes -r locks/${SERVICE}.txt
 
 COPY protos/gen/ protos/gen/

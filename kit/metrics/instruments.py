@@ -6,6 +6,7 @@ event moves ten of them. These are moved by the event loop's thread alone. Anoth
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -60,7 +61,7 @@ class HistogramSeries:
 S = TypeVar("S", CounterSeries, HistogramSeries)
 
 
-class Instrument(Generic[S]):
+class Instrument(ABC, Generic[S]):
     """Series by the values of their labels, no more than `limit`: what comes later shares one, so that names made by
     callers cannot fill the memory here or at Prometheus."""
 
@@ -94,8 +95,9 @@ class Instrument(Generic[S]):
             values = (OTHER,) * len(self.labels)
         return self._series.setdefault(values, self._make())
 
+    @abstractmethod
     def _make(self) -> S:
-        raise NotImplementedError
+        """An empty series."""
 
 
 class Counter(Instrument[CounterSeries]):

@@ -25,16 +25,12 @@ from stack.wheels import installed_program
 from tests.deploy.containers import ROOMS, ROOT, Container, compose
 from tests.system.clients import SCOPES, Clients, eventually, tenant
 from tests.system.processes import upstream
+from turnout.inference.v1 import recommendation_service_pb2
+from turnout.inference.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
+from turnout.router.v1 import routing_service_pb2
+from turnout.router.v1.routing_service_pb2_grpc import RoutingServiceStub
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
-
-BUILT = tuple(room for room in ROOMS if (ROOT / "services" / room / "module.py").exists())
-
-
-def needs(*rooms: str) -> pytest.MarkDecorator:
-    """Skip until these rooms are built; from then on the test counts."""
-    missing = [room for room in rooms if room not in BUILT]
-    return pytest.mark.skipif(bool(missing), reason=f"not built yet: {', '.join(missing)}")
 
 
 class ConfiguredNats(Server):
@@ -95,10 +91,9 @@ class Composed:
 
     def start(self) -> None:
         """In the order that `depends_on` asks for; what fails is kept for the test of that service."""
-        waiting = {room for room in ROOMS if room in BUILT}
         with ThreadPoolExecutor(len(ROOMS)) as pool:
             started: dict[str, Future[None]] = {}
-            for room in sorted(waiting, key=self._depth):
+            for room in sorted(ROOMS, key=self._depth):
                 earlier = [started[other] for other in self.containers[room].spec["depends_on"] if other in started]
                 started[room] = pool.submit(self._start_after, self.containers[room], earlier)
         self.failures = {room: error for room, future in started.items() if (error := future.exception())}
@@ -186,7 +181,7 @@ def llm_url(open_folder: Path) -> Iterator[str]:
         yield base_url
 
 
-@pytest.mark.parametrize("room", [pytest.param(room, marks=needs(room)) for room in ROOMS])
+@pytest.mark.parametrize("room", ROOMS)
 def test_a_service_starts_and_its_own_health_check_says_so(room: str, composed: Composed) -> None:
     if room in composed.failures:
         raise composed.failures[room]
@@ -202,10 +197,9 @@ def test_a_service_starts_and_its_own_health_check_says_so(room: str, composed: 
     )
 
     assert (done.returncode, done.stdout.strip()) == (0, "SERVING"), done.stderr
-    assert "unknown settings" not in container.log_path.read_text() or BUILT != ROOMS
+    assert "unknown settings" not in container.log_path.read_text()
 
 
-@needs("registry", "executor", "analytics")
 async def test_a_call_passes_from_the_registrys_catalog_through_executor_and_nats_to_analytics(
     shop: Clients, llm_url: str
 ) -> None:
@@ -223,7 +217,6 @@ async def _expect_requests(shop: Clients, count: int) -> None:
     assert sum(row.requests for row in totals.rows) == count
 
 
-@needs("registry", "executor", "gateway")
 async def test_the_gateway_passes_a_chat_completion_on(shop: Clients, llm_url: str, composed: Composed) -> None:
     await shop.create_provider("local", llm_url)
     await shop.create_deployment("bot", "local")
@@ -244,35 +237,29 @@ async def test_the_gateway_passes_a_chat_completion_on(shop: Clients, llm_url: s
     assert completion["choices"][0]["message"]["content"]
 
 
-@needs("registry", "router")
 async def test_the_router_answers_from_the_registrys_catalog(shop: Clients, llm_url: str, composed: Composed) -> None:
-    from turnout.router.v1 import routing_service_pb2 as pb
-    from turnout.router.v1.routing_service_pb2_grpc import RoutingServiceStub
-
     await shop.create_provider("local", llm_url)
     await shop.create_deployment("bot", "local")
     async with grpc.aio.insecure_channel(composed.address("router")) as channel:
         stub = RoutingServiceStub(channel)
-        answer = await stub.Route(pb.RouteRequest(deployment="bot"), metadata=shop.metadata(), timeout=20)
+        answer = await stub.Route(
+            routing_service_pb2.RouteRequest(deployment="bot"), metadata=shop.metadata(), timeout=20
+        )
 
     assert answer.decision.variant_slug
 
 
-@needs("registry", "inference")
 async def test_inference_knows_the_tenant_and_the_shared_folder(shop: Clients, composed: Composed) -> None:
-    from turnout.inference.v1 import recommendation_service_pb2 as pb
-    from turnout.inference.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
-
     async with grpc.aio.insecure_channel(composed.address("inference")) as channel:
         stub = RecommendationServiceStub(channel)
-        request = pb.ListLoadedModelsRequest(parent=shop.parent)
+        request = recommendation_service_pb2.ListLoadedModelsRequest(parent=shop.parent)
         answer = await stub.ListLoadedModels(request, metadata=shop.metadata(), timeout=20)
 
     assert list(answer.models) == []
     assert Path(composed.containers["inference"].environment["TURNOUT_INFERENCE_ARTIFACTS_DIR"]).is_dir()
 
 
-@pytest.mark.parametrize("room", [pytest.param(room, marks=needs(room)) for room in ROOMS])
+@pytest.mark.parametrize("room", ROOMS)
 async def test_a_service_is_scraped_at_the_port_that_prometheus_is_told(room: str, composed: Composed) -> None:
     if room in composed.failures:
         raise composed.failures[room]
@@ -284,7 +271,6 @@ async def test_a_service_is_scraped_at_the_port_that_prometheus_is_told(room: st
     assert "turnout_catalog_age_seconds" in text
 
 
-@needs("registry", "executor", "analytics")
 async def test_traces_reach_the_collector(shop: Clients, llm_url: str, composed: Composed) -> None:
     await shop.create_provider("local", llm_url)
     await shop.create_deployment("bot", "local")

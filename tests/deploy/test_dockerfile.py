@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
 
 # What a distribution is imported as, where that is not its name.
 _MODULES = {"genai-prices": "genai_prices"}
+_CACHE = Path(os.environ.get("PIP_CACHE_DIR") or Path.home() / ".cache" / "pip")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +57,21 @@ def build(folder: Path, room: str) -> Image:
         if step.word == "COPY":
             _copy(step, app)
         elif step.word == "RUN" and "useradd" not in step.text:
-            command = re.sub(r"--mount=\S+", "", step.text)
+            command = _without_mounts(step.text)
             done = _run(["sh", "-c", command], app, base)
             assert done.returncode == 0, f"{step.text}\n{done.stdout}{done.stderr}"
     settings = {name: value.replace("/app", str(app)) for name, value in settings_of(steps).items()}
     return Image(app, venv / "bin" / "python", base | settings)
+
+
+def _without_mounts(command: str) -> str:
+    """A cache that Docker would mount is this machine's own cache of pip instead."""
+    for mount in re.findall(r"--mount=\S+", command):
+        options = dict(option.split("=", 1) for option in mount.removeprefix("--mount=").split(","))
+        assert options["type"] == "cache"
+        assert f"PIP_CACHE_DIR={options['target']} " in command, "pip does not use the cache"
+        command = command.replace(mount, "").replace(options["target"], shlex.quote(str(_CACHE)))
+    return command
 
 
 def _copy(step: Step, app: Path) -> None:
@@ -78,8 +90,6 @@ def needs_of(room: str) -> set[str]:
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_the_image_of_a_service_imports_its_room_and_has_no_other_rooms_libraries(room: str, tmp_path: Path) -> None:
-    if not (ROOT / "services" / room / "module.py").exists():
-        pytest.skip(f"not built yet: {room}")
     image = build(tmp_path, room)
 
     imported = image.run("-c", f"import services.{room}.module, kit.health")
