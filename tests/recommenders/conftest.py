@@ -15,7 +15,7 @@ def movielens_folder() -> Path:
     """Where the files `ml-100k.inter` and `ml-100k.item` are. The package is found and never imported."""
     found = importlib.util.find_spec("recbole")
     if found is None or not found.submodule_search_locations:
-        pytest.skip("MovieLens is inside recbole, which is not installed")
+        pytest.fail("MovieLens is not here: it is inside recbole, which `make install` installs")
     return Path(found.submodule_search_locations[0]) / "dataset_example" / "ml-100k"
 
 

@@ -34,10 +34,11 @@ def paced_llm(tmp_path: Path) -> Iterator[str]:
         yield base_url
 
 
-async def test_calls_are_served_and_counted_though_registry_postgres_and_nats_are_down(
+async def test_calls_are_served_and_counted_though_registry_router_postgres_and_nats_are_down(
     mortal: Installation, paced_llm: str
 ) -> None:
     executor = mortal.process("executor")
+    others = (mortal.nats, mortal.postgres, mortal.process("registry"), mortal.process("router"))
     async with tenant(mortal) as shop:
         await shop.create_provider("paced", paced_llm, credential="sk-sealed-on-disk")
         await shop.create_deployment("agent", "paced", prompts=("one", "two"))
@@ -48,7 +49,7 @@ async def test_calls_are_served_and_counted_though_registry_postgres_and_nats_ar
 
         async with load(shop, "agent") as before:
             await before.answered(100)
-            for server in (mortal.nats, mortal.postgres, mortal.process("registry")):
+            for server in others:
                 await asyncio.to_thread(server.kill)
             await before.answered(200)
         await asyncio.to_thread(executor.stop, 30)
@@ -66,7 +67,7 @@ async def test_calls_are_served_and_counted_though_registry_postgres_and_nats_ar
             await revoked.run("agent")
         assert status.reason_of(failure.value) == "KEY_UNKNOWN", "what was revoked before the outage stays revoked"
 
-        for server in (mortal.nats, mortal.postgres, mortal.process("registry")):
+        for server in others:
             await asyncio.to_thread(server.start)
         await settled(shop, mortal.nats, len(calls))
         await assert_counted_once(shop, calls)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +16,10 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from stack.nats import Nats
 from stack.postgres import Postgres
 from stack.services import Mode
-from tests.system.clients import eventually, tenant
+from tests.system.clients import Clients, eventually, tenant
 from tests.system.processes import installed, upstream
+from turnout.chat.v1 import message_pb2
+from turnout.executor.v1 import execution_service_pb2
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 STREAM_TRACE = "1af7651916cd43dd8448eb211c80319d"
@@ -154,6 +155,25 @@ async def test_an_unsampled_call_leaves_no_trace(
                 assert (await shop.totals()).total.requests == 20
 
             await eventually(counted)
-    # The processes have ended, and exported what they had to.
-    await asyncio.sleep(0)
-    assert kept.spans == []
+            await _sampled(shop, "agent")
+
+            async def exported() -> None:
+                names = {span.name for span in kept.of_trace()}
+                assert {"chat m", "send turnout.events.v1.RequestServed"} <= names
+                assert any(name.endswith(" process") for name in names)
+
+            # A span is exported after those that ended before it, so that others would be here by now.
+            await eventually(exported, seconds=30)
+    # What the process had left to export came before it ended.
+    sampled = {span.span_id for span in kept.of_trace()}
+    foreign = [span for span in kept.spans if span.trace_id.hex() != TRACE]
+    # Ingestion's own root span belongs to all traces that it links to; here that is the one.
+    assert [span.name for span in foreign if not {link.span_id for link in span.links} & sampled] == []
+
+
+async def _sampled(shop: Clients, deployment: str) -> None:
+    """One call whose caller samples it."""
+    request = execution_service_pb2.RunRequest(deployment=deployment)
+    request.messages.add(role=message_pb2.ROLE_USER, content="Hello")
+    metadata = (*shop.metadata(), ("traceparent", f"00-{TRACE}-{ROOT}-01"))
+    await shop.executions.Run(request, metadata=metadata, timeout=20)

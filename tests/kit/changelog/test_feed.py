@@ -2,21 +2,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-import asyncpg
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from kit import database
 from kit.changelog import (
     Change,
     ChangeLog,
-    Discontinuity,
     Event,
     Feed,
     Head,
@@ -25,239 +20,11 @@ from kit.changelog import (
     SnapshotBegin,
     SnapshotChunk,
     SnapshotEnd,
-    create_tables,
 )
 from kit.database import Sessions, transaction
 from kit.errors import Unavailable
 from stack.postgres import Postgres
-
-SCHEMA = "notes"
-
-
-async def new_log(server: Postgres, name: str) -> str:
-    """A fresh database with the log's tables; its address."""
-    server.create_database(name)
-    engine = create_async_engine(server.url(name))
-    async with engine.begin() as connection:
-        await connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
-        await connection.execute(text(f"SET search_path TO {SCHEMA}"))
-        await connection.run_sync(create_tables)
-    await engine.dispose()
-    return server.url(name)
-
-
-@pytest.fixture
-async def url(postgres: Postgres) -> str:
-    return await new_log(postgres, f"log_{uuid.uuid4().hex}")
-
-
-@pytest.fixture
-async def sessions(url: str) -> AsyncIterator[Sessions]:
-    async with database.sessions(url, schema=SCHEMA) as opened:
-        yield opened
-
-
-@pytest.fixture
-def log() -> ChangeLog:
-    return ChangeLog(SCHEMA)
-
-
-async def append(sessions: Sessions, log: ChangeLog, *entries: tuple[str, bytes | None]) -> int:
-    async with transaction(sessions) as session:
-        return await log.append(session, entries)
-
-
-async def collect(
-    log: ChangeLog, sessions: Sessions, url: str, after: int, count: int, poll_seconds: float = 0.5
-) -> list[Change]:
-    found: list[Change] = []
-    async with (
-        asyncio.timeout(20),
-        contextlib.aclosing(log.tail(sessions, url, after, poll_seconds=poll_seconds)) as tail,
-    ):
-        async for change in tail:
-            found.append(change)
-            if len(found) == count:
-                break
-    return found
-
-
-async def eventually(condition: Callable[[], Awaitable[bool]], what: str) -> None:
-    try:
-        async with asyncio.timeout(15):
-            while not await condition():
-                await asyncio.sleep(0.01)
-    except TimeoutError:
-        pytest.fail(f"not within 15 s: {what}")
-
-
-async def state(sessions: Sessions, log: ChangeLog, chunk_bytes: int = 1 << 20) -> tuple[Head, dict[str, bytes]]:
-    async with transaction(sessions, read_only_snapshot=True) as session:
-        snapshot = await log.snapshot(session, chunk_bytes=chunk_bytes)
-        return snapshot.head, {key: payload async for chunk in snapshot.chunks for key, payload in chunk}
-
-
-def replay(changes: list[Change], start: dict[str, bytes] | None = None) -> dict[str, bytes]:
-    now = dict(start or {})
-    for change in changes:
-        for key, payload in change.entries:
-            if payload is None:
-                now.pop(key, None)
-            else:
-                now[key] = payload
-    return now
-
-
-async def test_concurrent_writers_leave_no_gap_and_no_disorder_for_a_tailing_reader(
-    url: str, sessions: Sessions, log: ChangeLog
-) -> None:
-    randomness = random.Random(7)
-    committed: dict[int, bytes] = {}
-
-    async def write(engine: Sessions, name: str) -> None:
-        for number in range(25):
-            fails, early, pause = randomness.random() < 0.3, randomness.random() < 0.5, randomness.random() * 0.004
-            with contextlib.suppress(ZeroDivisionError):
-                async with transaction(engine) as session:
-                    promised = await log.lock(session) if early else 0
-                    await asyncio.sleep(pause)
-                    sequence = await log.append(session, [(f"{name}/{number}", name.encode())])
-                    assert promised in (0, sequence)
-                    if fails:
-                        raise ZeroDivisionError
-                committed[sequence] = name.encode()
-
-    async with database.sessions(url, schema=SCHEMA) as other:
-        reading = asyncio.create_task(collect(log, sessions, url, 0, 1))
-        async with asyncio.TaskGroup() as writers:
-            for index in range(6):
-                writers.create_task(write(sessions if index % 2 else other, f"writer{index}"))
-        await reading
-        seen = await collect(log, other, url, 0, len(committed))
-
-    assert [change.sequence for change in seen] == list(range(1, len(committed) + 1))
-    assert [change.entries[0][1] for change in seen] == [committed[change.sequence] for change in seen]
-
-
-async def test_a_reader_that_tails_during_the_writes_sees_the_same_as_one_that_replays(
-    url: str, sessions: Sessions, log: ChangeLog
-) -> None:
-    reading = asyncio.create_task(collect(log, sessions, url, 0, 40))
-    for number in range(40):
-        await append(sessions, log, (f"key{number % 7}", None if number % 5 == 0 else b"%d" % number), ("", b"x"))
-    live = await reading
-
-    assert live == await collect(log, sessions, url, 0, 40)
-    head, kept = await state(sessions, log)
-    assert head.sequence == 40
-    assert kept == {key: value for key, value in replay(live).items() if key}
-
-
-async def test_snapshot_and_tail_equal_replay_from_zero(url: str, sessions: Sessions, log: ChangeLog) -> None:
-    randomness = random.Random(11)
-
-    async def churn(count: int) -> None:
-        for number in range(count):
-            keys = randomness.sample([f"k{index}" for index in range(12)], 3)
-            await append(sessions, log, *((key, None if randomness.random() < 0.3 else b"%d" % number) for key in keys))
-
-    await churn(30)
-    writing = asyncio.create_task(churn(30))
-    head, start = await state(sessions, log, chunk_bytes=64)
-    await writing
-    rest = await collect(log, sessions, url, head.sequence, 60 - head.sequence)
-
-    everything = await collect(log, sessions, url, 0, 60)
-    assert replay(rest, start) == replay(everything) == (await state(sessions, log))[1]
-
-
-async def test_the_death_of_the_listening_connection_loses_nothing(
-    url: str, sessions: Sessions, log: ChangeLog
-) -> None:
-    admin = await asyncpg.connect(url.replace("+asyncpg", ""))
-    kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name LIKE 'turnout-listen%'"
-
-    async def killed() -> bool:
-        return bool(await admin.fetchval(kill))
-
-    reading = asyncio.create_task(collect(log, sessions, url, 0, 30))
-    for number in range(30):
-        if number in (5, 15):
-            await eventually(killed, "a listening connection")
-        await append(sessions, log, ("key", b"%d" % number))
-
-    assert [change.sequence for change in await reading] == list(range(1, 31))
-    await admin.close()
-
-
-async def test_a_notification_wakes_a_reader_long_before_its_poll(url: str, sessions: Sessions, log: ChangeLog) -> None:
-    admin = await asyncpg.connect(url.replace("+asyncpg", ""))
-
-    async def listening() -> bool:
-        asked = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND state = 'idle'"
-        return bool(await admin.fetchval(asked))
-
-    reading = asyncio.create_task(collect(log, sessions, url, 0, 1, poll_seconds=60))
-    await eventually(listening, "LISTEN")
-    await append(sessions, log, ("key", b"value"))
-
-    async with asyncio.timeout(5):
-        assert (await reading)[0].entries == (("key", b"value"),)
-    await admin.close()
-
-
-async def test_without_notifications_the_poll_finds_the_change(sessions: Sessions, log: ChangeLog) -> None:
-    nowhere = "postgresql+asyncpg://postgres@127.0.0.1:1/nowhere"
-    reading = asyncio.create_task(collect(log, sessions, nowhere, 0, 2, poll_seconds=0.05))
-    await append(sessions, log, ("key", b"1"))
-    await append(sessions, log, ("key", b"2"))
-
-    assert [change.sequence for change in await reading] == [1, 2]
-
-
-async def test_of_a_key_given_twice_the_last_counts(sessions: Sessions, log: ChangeLog) -> None:
-    await append(sessions, log, ("key", b"first"), ("gone", b"x"), ("key", b"last"), ("gone", None))
-
-    assert (await state(sessions, log))[1] == {"key": b"last"}
-
-
-async def test_an_empty_change_takes_a_sequence(url: str, sessions: Sessions, log: ChangeLog) -> None:
-    assert await append(sessions, log) == 1
-    assert await collect(log, sessions, url, 0, 1) == [Change(1, ())]
-
-
-async def test_chunks_stay_below_their_bound_and_keys_ascend_by_bytes(sessions: Sessions, log: ChangeLog) -> None:
-    keys = ["a", "B", "é", "a/b", "z", "A", "~", "a-b"]
-    await append(sessions, log, *((key, b"x" * 100) for key in keys), ("big", b"y" * 5000))
-
-    async with transaction(sessions, read_only_snapshot=True) as session:
-        snapshot = await log.snapshot(session, chunk_bytes=300)
-        chunks = [chunk async for chunk in snapshot.chunks]
-
-    found = [key for chunk in chunks for key, _ in chunk]
-    assert found == sorted([*keys, "big"], key=str.encode)
-    assert all(len(chunk) == 1 or sum(len(k) + len(p) for k, p in chunk) <= 300 for chunk in chunks)
-
-
-async def test_a_snapshot_outside_repeatable_read_is_refused(sessions: Sessions, log: ChangeLog) -> None:
-    async with transaction(sessions) as session:
-        with pytest.raises(ValueError, match="REPEATABLE READ"):
-            await log.snapshot(session)
-
-
-async def test_a_log_that_was_cut_or_is_older_than_its_reader_is_a_discontinuity(
-    sessions: Sessions, log: ChangeLog
-) -> None:
-    for _ in range(5):
-        await append(sessions, log)
-    async with transaction(sessions) as session:
-        await session.execute(text("DELETE FROM change_log WHERE sequence < 4"))
-
-    async with transaction(sessions) as session:
-        assert [change.sequence for change in (await log.after(session, 3)).changes] == [4, 5]
-        for beyond in (2, 6):
-            with pytest.raises(Discontinuity):
-                await log.after(session, beyond)
+from tests.kit.changelog.logs import SCHEMA, append, eventually, new_log, replay, state
 
 
 @contextlib.asynccontextmanager
