@@ -34,7 +34,7 @@ def demo(
     Every number comes from the services. Nothing leaves this machine: the LLM and the data are local.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: sys.exit(0))
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
     began = time.monotonic()
     try:
         with ExitStack() as stack, failures_for_people():
