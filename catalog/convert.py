@@ -9,6 +9,7 @@ from catalog.view import (
     ApiKey,
     Change,
     Completion,
+    Contract,
     Credential,
     Deployment,
     DeploymentKind,
@@ -31,6 +32,8 @@ from turnout.router.v1 import decision_pb2
 PROVIDER_KINDS = {
     provider_pb2.PROVIDER_KIND_OPENAI: ProviderKind.OPENAI,
     provider_pb2.PROVIDER_KIND_OPENAI_COMPATIBLE: ProviderKind.OPENAI_COMPATIBLE,
+    provider_pb2.PROVIDER_KIND_ANTHROPIC: ProviderKind.ANTHROPIC,
+    provider_pb2.PROVIDER_KIND_OLLAMA: ProviderKind.OLLAMA,
 }
 DEPLOYMENT_KINDS = {
     deployment_pb2.DEPLOYMENT_KIND_COMPLETION: DeploymentKind.COMPLETION,
@@ -42,6 +45,7 @@ UNKNOWN_USERS = {
 }
 
 
+_NO_CONTRACTS: MappingProxyType[str, Contract] = MappingProxyType({})
 DEPLOYMENT_KINDS_TO_PROTO = {kind: number for number, kind in DEPLOYMENT_KINDS.items()}
 _EVALUATIONS = {Evaluation.DEFAULT_MATCHED: decision_pb2.EVALUATION_DEFAULT_MATCHED}
 _KEY_KINDS = {
@@ -109,7 +113,19 @@ def _deployment(deployment: pb.CatalogDeployment) -> Deployment | None:
         return None
     revisions = {revision.uid: _revision(revision) for revision in deployment.revisions}
     aliases = {alias.alias: revisions[alias.revision] for alias in deployment.aliases if alias.revision in revisions}
-    return Deployment(deployment.uid, deployment.project, deployment.slug, kind, MappingProxyType(aliases))
+    contracts = {
+        alias.alias: Contract(alias.contract.variables_schema_json, alias.contract.response_format_json)
+        for alias in deployment.aliases
+        if alias.HasField("contract")
+    }
+    return Deployment(
+        deployment.uid,
+        deployment.project,
+        deployment.slug,
+        kind,
+        MappingProxyType(aliases),
+        MappingProxyType(contracts) if contracts else _NO_CONTRACTS,
+    )
 
 
 def _revision(revision: pb.CatalogRevision) -> Revision:

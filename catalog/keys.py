@@ -105,6 +105,11 @@ def _checksum(body: str) -> str:
 class Watched(Protocol):
     """A catalog that follows the registry."""
 
+    @property
+    def key_uses(self) -> dict[str, float]:
+        """When keys were last used, in milliseconds since 1970, by id: what the registry was not told yet."""
+        ...
+
     def usable_view(self) -> View:
         """The newest view. Raises Unavailable if there is none, or none new enough."""
         ...
@@ -133,8 +138,10 @@ class CatalogAuthenticator:
         found = self._catalog.usable_view().api_key(uid)
         if found is None or not hmac.compare_digest(found.secret_hash, secret_hash):
             raise Unauthenticated("this key is unknown, or was revoked", reason="KEY_UNKNOWN", key=uid)
-        if found.expire_time_ms and found.expire_time_ms <= self._now_ms():
+        now_ms = self._now_ms()
+        if found.expire_time_ms and found.expire_time_ms <= now_ms:
             raise Unauthenticated("this key has expired; ask for a new one", reason="KEY_EXPIRED", key=uid)
+        self._catalog.key_uses[uid] = now_ms
         return Principal(key_id=uid, tenant=found.project, scopes=found.scopes)
 
 

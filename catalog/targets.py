@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from catalog.view import Deployment, Project, Revision, View
+from catalog.view import Contract, Deployment, Project, Revision, View
 from kit.errors import Invalid, NotFound
 
 LIVE = "live"
@@ -23,6 +23,11 @@ class Target:
     deployment: Deployment
     alias: str
     revision: Revision
+
+    @property
+    def contract(self) -> Contract | None:
+        """What callers of the alias rely on; None if it holds none."""
+        return self.deployment.contracts.get(self.alias)
 
 
 def resolve(view: View, text: str, *, tenant: str) -> Target:

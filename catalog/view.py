@@ -12,6 +12,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TypeAlias, TypeVar
 
+from catalog.sharded import Sharded
+
 
 class DeploymentKind(StrEnum):
     """What a deployment answers."""
@@ -32,6 +34,8 @@ class ProviderKind(StrEnum):
 
     OPENAI = "openai"
     OPENAI_COMPATIBLE = "openai-compatible"
+    ANTHROPIC = "anthropic"
+    OLLAMA = "ollama"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,16 @@ class Revision:
 
 
 @dataclass(frozen=True, slots=True)
+class Contract:
+    """What callers of an alias rely on, as JSON text: parsed when somebody calls it."""
+
+    variables_schema_json: str
+    """Empty without variables."""
+    response_format_json: str
+    """Empty for text."""
+
+
+@dataclass(frozen=True, slots=True)
 class Deployment:
     """A stable name and the revisions that its aliases point to."""
 
@@ -124,6 +138,8 @@ class Deployment:
     slug: str
     kind: DeploymentKind
     aliases: Mapping[str, Revision]
+    contracts: Mapping[str, Contract] = field(default_factory=lambda: MappingProxyType({}))
+    """By alias; of those that hold one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,23 +177,23 @@ class View:
     """Everything, as of one sequence of the registry's change log. Never changed in place."""
 
     sequence: int = 0
-    things: Mapping[str, Thing] = field(default_factory=lambda: MappingProxyType({}))
+    things: Sharded[str, Thing] = field(default_factory=Sharded)
     """By catalog key, such as `deployment/dep_…`."""
-    names: Mapping[tuple[str, str], Project | Deployment] = field(default_factory=lambda: MappingProxyType({}))
+    names: Sharded[tuple[str, str], Project | Deployment] = field(default_factory=Sharded)
     """Deployments by (project uid, slug) and projects by ("", slug)."""
 
     def with_changes(self, sequence: int, changes: Iterable[Change]) -> View:
         """The view after a transaction."""
-        things, names = dict(self.things), dict(self.names)
+        things, names = self.things.edit(), self.names.edit()
         for key, thing in changes:
-            before = things.pop(key, None)
+            before = things.pop(key)
             if isinstance(before, (Project, Deployment)):
-                names.pop(_name(before), None)
+                names.pop(_name(before))
             if thing is not None:
                 things[key] = thing
                 if isinstance(thing, (Project, Deployment)):
                     names[_name(thing)] = thing
-        return View(sequence, MappingProxyType(things), MappingProxyType(names))
+        return View(sequence, things.done(), names.done())
 
     def project(self, uid: str) -> Project | None:
         """By uid."""

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -41,6 +42,10 @@ COPY_GRACE_SECONDS: Final = 1.0
 REFUSED_GRACE_SECONDS: Final = 30.0
 """How long a process that serves goes on when the registry refuses its key: as long as a change of keys may take."""
 REFUSED_LOG_SECONDS: Final = 10.0
+KEY_USES_SECONDS: Final = 60.0
+"""How often the registry is told when keys were last used, give or take a quarter."""
+_TELL_SECONDS: Final = 5.0
+_MAX_USES_PER_CALL: Final = 1000
 _REFUSALS: Final = frozenset(
     ("KEY_MISSING", "KEY_MALFORMED", "KEY_UNKNOWN", "KEY_REVOKED", "KEY_EXPIRED", "SCOPE_MISSING")
 )
@@ -66,6 +71,8 @@ class Catalog:
         self._has_copy = False
         self._refused_at: float | None = None
         self._refusal_logged_at = -math.inf
+        self.key_uses: dict[str, float] = {}
+        """When keys were last used, in milliseconds since 1970, by id: what the registry was not told yet."""
         self.cannot_start = ""
         """Why not, for the operator; empty if nothing is against it."""
 
@@ -195,6 +202,7 @@ class Catalog:
         begin: service_pb.CatalogBegin | None = None
         entries: list[pb.CatalogEntry] = []
         digest = blake2b(digest_size=32)
+        is_current = False
         try:
             while True:
                 async with asyncio.timeout(SILENCE_SECONDS):
@@ -223,8 +231,10 @@ class Catalog:
                         self._epoch = begin.epoch
                         self._install(begin.sequence, entries, whole=True)
                         entries = []
+                        is_current = True
                         yield
                     case "resumed":
+                        is_current = True
                         yield
                     case "change":
                         self._install(message.change.sequence, message.change.entries, whole=False)
@@ -232,9 +242,54 @@ class Catalog:
                     case "heartbeat":
                         if self._view is not None and message.heartbeat.sequence != self._view.sequence:
                             raise DamagedStream("changes are missing")
-                        yield
+                        # Before its snapshot a heartbeat only says that many others take theirs.
+                        if is_current:
+                            yield
         finally:
             stream.cancel()
+
+    async def report_key_uses(
+        self, channel: grpc.aio.Channel, wired: asyncio.Event, every_seconds: float = KEY_USES_SECONDS
+    ) -> None:
+        """Tell the registry when keys were used, about every `every_seconds`. A failure is logged once, and tried again
+        then."""
+        await wired.wait()
+        last_failure = ""
+        while True:
+            await asyncio.sleep(every_seconds * (0.75 + random.random() / 2))  # noqa: S311  # so that not all come at once
+            try:
+                await self.tell_key_uses(channel)
+            except grpc.aio.AioRpcError as error:
+                failure = status.reason_of(error) or error.code().name
+                if failure != last_failure:
+                    log.warning("the registry was not told when keys were used; retrying", extra={"failure": failure})
+                last_failure = failure
+            else:
+                last_failure = ""
+
+    async def tell_key_uses(self, channel: grpc.aio.Channel) -> None:
+        """Tell the registry what it was not told yet of :attr:`key_uses`.
+
+        :raises grpc.aio.AioRpcError: if it cannot be told; what is left is kept, as far as the keys are still there
+        """
+        untold, self.key_uses = self.key_uses, {}
+        stub: rpc.CatalogServiceAsyncStub = rpc.CatalogServiceStub(channel)
+        try:
+            while untold:
+                part = list(islice(untold.items(), _MAX_USES_PER_CALL))
+                request = service_pb.ReportKeyUsesRequest()
+                for uid, used_ms in part:
+                    request.uses.add(api_key=uid).last_use_time.FromMilliseconds(int(used_ms))
+                await stub.ReportKeyUses(
+                    request, metadata=(("authorization", f"Bearer {self._service_key}"),), timeout=_TELL_SECONDS
+                )
+                for uid, _ in part:
+                    del untold[uid]
+        finally:
+            # No more than there are keys, however long the registry is away.
+            known = self._view or View()
+            left = {uid: used_ms for uid, used_ms in untold.items() if known.api_key(uid) is not None}
+            self.key_uses = left | self.key_uses
 
     def _install(self, sequence: int, entries: Iterable[pb.CatalogEntry], *, whole: bool) -> None:
         changes = []
@@ -286,6 +341,7 @@ async def catalog(runtime: Runtime) -> AsyncIterator[Catalog]:
     async with (
         runtime.background("catalog: follow", _follow(followed, channel, ready, runtime)),
         runtime.background("catalog: disk copy", followed.keep_copy()),
+        runtime.background("catalog: key uses", followed.report_key_uses(channel, runtime.wired)),
     ):
         yield followed
     if followed.cannot_start:

@@ -53,7 +53,8 @@ class Resumed:
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """Nothing happened for a heartbeat's time. `sequence` is the last one that this watcher was given."""
+    """Nothing happened for a heartbeat's time, or it is not this watcher's turn for a snapshot yet. `sequence` is the
+    last one that it was given."""
 
     sequence: int
 
@@ -150,7 +151,7 @@ class Feed:
         missed = await self._missed(after, epoch) if after else None
         if missed is None:
             sequence = 0
-            async with contextlib.aclosing(self._snapshot()) as snapshot:
+            async with contextlib.aclosing(self._snapshot(after)) as snapshot:
                 async for event in snapshot:
                     sequence = event.head.sequence if isinstance(event, SnapshotBegin) else sequence
                     yield event
@@ -171,7 +172,7 @@ class Feed:
                         yield Idle(sequence)
             elif change.size_bytes > self._largest_change_bytes:
                 missed = None
-                async with contextlib.aclosing(self._snapshot()) as snapshot:
+                async with contextlib.aclosing(self._snapshot(sequence)) as snapshot:
                     async for event in snapshot:
                         sequence = event.head.sequence if isinstance(event, SnapshotBegin) else sequence
                         yield event
@@ -196,16 +197,31 @@ class Feed:
                 if (missed[-1].sequence if missed else after) >= batch.head.sequence:
                     return missed
 
-    async def _snapshot(self) -> AsyncGenerator[Event]:
-        known = self._head
-        async with self._snapshots, transaction(self._sessions, read_only_snapshot=True) as session:
-            snapshot = await self._log.snapshot(session)
-            if snapshot.head.epoch != known.epoch or snapshot.head.sequence < known.sequence:
-                # What the feed remembers belongs to another log; it finds out at its next look.
-                raise Unavailable("the database was replaced; connect again", reason=_REPLACED, retry_after_seconds=1)
-            yield SnapshotBegin(snapshot.head)
-            async for entries in snapshot.chunks:
-                yield SnapshotChunk(entries)
+    async def _snapshot(self, sequence: int) -> AsyncGenerator[Event]:
+        """A snapshot, once it is this watcher's turn; until then `Idle`, so that silence means death to it still.
+
+        :param sequence: the last one that the watcher was given
+        """
+        turn = asyncio.ensure_future(self._snapshots.acquire())
+        try:
+            while not (await asyncio.wait({turn}, timeout=HEARTBEAT_SECONDS))[0]:
+                yield Idle(sequence)
+            known = self._head
+            async with transaction(self._sessions, read_only_snapshot=True) as session:
+                snapshot = await self._log.snapshot(session)
+                if snapshot.head.epoch != known.epoch or snapshot.head.sequence < known.sequence:
+                    # What the feed remembers belongs to another log; it finds out at its next look.
+                    raise Unavailable(
+                        "the database was replaced; connect again", reason=_REPLACED, retry_after_seconds=1
+                    )
+                yield SnapshotBegin(snapshot.head)
+                async for entries in snapshot.chunks:
+                    yield SnapshotChunk(entries)
+        finally:
+            if turn.done() and not turn.cancelled():
+                self._snapshots.release()
+            else:
+                turn.cancel()
         yield SnapshotEnd()
 
     def _recent_after(self, sequence: int) -> Change | None:

@@ -45,6 +45,16 @@ class ScriptedRegistry(rpc.CatalogServiceServicer):
     def __init__(self) -> None:
         self.script: asyncio.Queue[Message | BaseException] = asyncio.Queue()
         self.requests: list[service_pb.WatchCatalogRequest] = []
+        self.reports: list[dict[str, int]] = []
+        self.report_failures: list[BaseException] = []
+
+    async def ReportKeyUses(
+        self, request: service_pb.ReportKeyUsesRequest, context: Any
+    ) -> service_pb.ReportKeyUsesResponse:
+        if self.report_failures:
+            raise self.report_failures.pop()
+        self.reports.append({use.api_key: use.last_use_time.ToMilliseconds() for use in request.uses})
+        return service_pb.ReportKeyUsesResponse()
 
     async def WatchCatalog(self, request: service_pb.WatchCatalogRequest, context: Any) -> AsyncIterator[Message]:
         self.requests.append(request)
@@ -81,6 +91,11 @@ def project_entry(letter: str, slug: str) -> pb.CatalogEntry:
     return pb.CatalogEntry(key=f"project/{uid}", project=pb.CatalogProject(uid=uid, number=1, slug=slug))
 
 
+def key_entry(uid: str) -> pb.CatalogEntry:
+    """A key, as the registry tells of it."""
+    return pb.CatalogEntry(key=f"api_key/{uid}", api_key=pb.CatalogApiKey(uid=uid, secret_hash=b"hash"))
+
+
 class Following:
     """A catalog that follows the scripted registry."""
 
@@ -88,8 +103,9 @@ class Following:
         self.registry = registry
         self.keys = keys
         self.address = address
-        self._channel = channel
+        self.channel = channel
         self.project_entry = project_entry
+        self.key_entry = key_entry
 
     @asynccontextmanager
     async def catalog(self, data_dir: Path | None = None, max_age_seconds: float = 0) -> AsyncIterator[Catalog]:
@@ -100,7 +116,7 @@ class Following:
         catalog.load_copy()
         wired.set()
         tasks = [
-            asyncio.create_task(catalog.follow(self._channel, self.ready, wired)),
+            asyncio.create_task(catalog.follow(self.channel, self.ready, wired)),
             asyncio.create_task(catalog.keep_copy()),
         ]
         try:

@@ -22,6 +22,7 @@ class FixedCatalog:
     def __init__(self, *api_keys: ApiKey) -> None:
         self.view = View().with_changes(1, [(f"api_key/{key.uid}", key) for key in api_keys])
         self.reached: list[int] = []
+        self.key_uses: dict[str, float] = {}
 
     def usable_view(self) -> View:
         return self.view
@@ -41,6 +42,22 @@ async def test_a_known_key_is_its_principal() -> None:
 
     assert (principal.key_id, principal.tenant) == (key.uid, "prj_1")
     assert principal.scopes == {"deployments:run"}
+
+
+async def test_a_check_that_succeeds_is_a_use_and_one_that_fails_is_none() -> None:
+    known, expired, unknown = keys.new_key(), keys.new_key(), keys.new_key()
+    catalog = FixedCatalog(_stored(known), _stored(expired, expire_time_ms=1000))
+    times = iter([500.0, 2000.0, 3000.0])
+    authenticator = CatalogAuthenticator(catalog, now_ms=lambda: next(times))
+
+    await authenticator.authenticate(known.text, CALL)
+    assert catalog.key_uses == {known.uid: 500.0}
+    for key in (expired, unknown):
+        with pytest.raises(Unauthenticated):
+            await authenticator.authenticate(key.text, CALL)
+    await authenticator.authenticate(known.text, CALL)
+
+    assert catalog.key_uses == {known.uid: 3000.0}
 
 
 async def test_an_unknown_id_and_a_wrong_secret_look_the_same() -> None:

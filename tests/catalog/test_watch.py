@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,21 @@ async def test_a_heartbeat_ahead_of_the_view_means_a_lost_change(following: Any)
         following.registry.send_heartbeat(7)
         await _until(lambda: len(following.registry.requests) == 2)
         assert _names(catalog) == {"one"}
+
+
+async def test_a_heartbeat_before_the_snapshot_keeps_the_stream_and_makes_nobody_ready(following: Any) -> None:
+    async with following.catalog() as catalog:
+        for _ in range(3):
+            began = time.monotonic()
+            following.registry.send_heartbeat(0)
+            await _until(lambda began=began: catalog.age_seconds < time.monotonic() - began)  # type: ignore[misc]
+        assert not following.ready.is_set()
+        with pytest.raises(Unavailable):
+            catalog.usable_view()
+        following.registry.send_snapshot(5, [following.project_entry("a", "one")])
+        await catalog.reach(5)
+        await asyncio.wait_for(following.ready.wait(), 5)
+        assert len(following.registry.requests) == 1
 
 
 async def test_silence_is_taken_for_death(following: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -241,3 +241,28 @@ async def test_an_outage_ends_watchers_as_unavailable_and_the_feed_recovers_by_i
         assert [type(event) for event in back] == [Resumed, Change]
         assert recoveries == ["recovered"]
     await asyncio.to_thread(postgres.stop)
+
+
+async def test_a_watcher_that_waits_for_its_turn_is_not_left_in_silence(
+    url: str, sessions: Sessions, log: ChangeLog
+) -> None:
+    await append(sessions, log, ("a", b"1"))
+    async with feeding(log, sessions, url) as feed, contextlib.AsyncExitStack() as slow:
+        # As many as may take snapshots at once, none of which reads on.
+        for _ in range(4):
+            stream = await slow.enter_async_context(contextlib.aclosing(feed.watch(0, "")))
+            assert isinstance(await anext(stream), SnapshotBegin)
+        async with contextlib.aclosing(feed.watch(7, "another epoch")) as waiting:
+            assert [await asyncio.wait_for(anext(waiting), 2) for _ in range(2)] == [Idle(7), Idle(7)]
+        # One that gave up gives its turn away.
+        async with contextlib.aclosing(feed.watch(0, "")) as last:
+            assert await asyncio.wait_for(anext(last), 2) == Idle(0)
+            await slow.aclose()
+            events = [await asyncio.wait_for(anext(last), 5) for _ in range(3)]
+            while isinstance(events[0], Idle):
+                events = [*events[1:], await asyncio.wait_for(anext(last), 5)]
+            assert [type(event) for event in events] == [SnapshotBegin, SnapshotChunk, SnapshotEnd]
+    # All turns were given back.
+    async with feeding(log, sessions, url) as feed:
+        for _ in range(9):
+            assert ended(await watch(feed, 0, "", until=ended))

@@ -222,3 +222,68 @@ async def test_the_system_resolver_knows_this_machine_and_fails_as_the_port_says
     assert all(ipaddress.ip_address(address).is_loopback for address in found)
     with pytest.raises(OSError):  # noqa: PT011  the port promises no more than that
         await SystemResolver().addresses("no-such-host.invalid", 80)
+
+
+async def test_a_kept_connection_that_died_is_not_replaced_by_one_to_an_address_that_was_not_checked(
+    raw_server: RawServer,
+) -> None:
+    """A GET is sent once more when its kept connection turns out to be closed: then the name is looked up again."""
+    policy = EgressPolicy(allow_plain_http=True, allowed_networks=(ipaddress.ip_network("127.0.0.1/32"),))
+    names = Names([["127.0.0.1"], ["127.0.0.2"]])
+    requests = 0
+
+    async def answer_once_then_hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal requests
+        await reader.readuntil(b"\r\n\r\n")
+        requests += 1
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        await writer.drain()
+        await reader.readuntil(b"\r\n\r\n")
+        requests += 1
+
+    trap = Counter()
+    async with raw_server(answer_once_then_hang_up) as port, raw_server(trap, host="127.0.0.2", port=port):
+        async with Egress(policy, resolver=names, dns_cache_seconds=0) as egress:
+            await get(egress, f"http://attacker.example:{port}/")
+            with pytest.raises(Denied) as failure:
+                await get(egress, f"http://attacker.example:{port}/")
+
+    assert failure.value.reason == "EGRESS_ADDRESS_REFUSED"
+    assert (requests, len(names.asked), trap.connections) == (2, 2, 0)
+
+
+async def test_every_address_that_is_tried_in_turn_was_checked(raw_server: RawServer) -> None:
+    """The first address refuses the connection; the next one tried is not whatever the name leads to by then."""
+    policy = EgressPolicy(
+        allow_plain_http=True,
+        allowed_networks=(ipaddress.ip_network("127.0.0.1/32"), ipaddress.ip_network("127.0.0.3/32")),
+    )
+    names = Names([["127.0.0.3", "127.0.0.2", "127.0.0.1"], ["127.0.0.2"]])
+    permitted, trap = Counter(), Counter()
+
+    async with raw_server(permitted) as port, raw_server(trap, host="127.0.0.2", port=port):
+        async with Egress(policy, resolver=names, dns_cache_seconds=0) as egress:
+            answer = await get(egress, f"http://attacker.example:{port}/")
+
+    assert answer.status == 204
+    assert (permitted.connections, trap.connections, len(names.asked)) == (1, 0, 1)
+
+
+async def test_a_remembered_address_is_one_that_was_checked_and_a_new_look_up_is_checked_anew(
+    raw_server: RawServer,
+) -> None:
+    policy = EgressPolicy(allow_plain_http=True, allowed_networks=(ipaddress.ip_network("127.0.0.1/32"),))
+    names = Names([["127.0.0.1"], ["127.0.0.1"], ["127.0.0.2"]])
+    permitted, trap = Counter(), Counter()
+
+    async with raw_server(permitted) as port, raw_server(trap, host="127.0.0.2", port=port):
+        async with Egress(policy, resolver=names, dns_cache_names=1) as egress:
+            for _ in range(2):
+                await get(egress, f"http://attacker.example:{port}/")
+            remembered = len(names.asked)
+            # Another name takes its place in memory.
+            await get(egress, f"http://other.example:{port}/")
+            with pytest.raises(Denied):
+                await get(egress, f"http://attacker.example:{port}/")
+
+    assert (remembered, permitted.connections, trap.connections) == (1, 3, 0)

@@ -8,9 +8,10 @@ from typing import Any
 
 import grpc
 import pytest
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import error_details_pb2
 
-from kit.status import DETAILS_KEY, reason_of
+from kit.status import reason_of
+from tests.services.executor.outcomes import CANCELLED, ERROR, OK, details, until
 from turnout.chat.v1 import message_pb2
 from turnout.events.v1 import request_pb2
 from turnout.executor.v1 import execution_pb2
@@ -18,30 +19,9 @@ from turnout.executor.v1 import execution_service_pb2_grpc as rpc
 from turnout.registry.v1 import provider_pb2
 from turnout.router.v1 import decision_pb2
 
-CANCELLED = request_pb2.REQUEST_STATUS_CANCELLED
-ERROR = request_pb2.REQUEST_STATUS_ERROR
-OK = request_pb2.REQUEST_STATUS_OK
-
-
-def details(failure: grpc.aio.AioRpcError, kind: Any) -> Any:
-    """The detail of a status that is of this kind."""
-    for key, value in failure.trailing_metadata() or ():
-        if key == DETAILS_KEY:
-            assert isinstance(value, bytes)
-            for detail in status_pb2.Status.FromString(value).details:
-                if detail.Is(kind.DESCRIPTOR):
-                    return kind.FromString(detail.value)
-    raise AssertionError(f"no {kind.__name__} in {failure!r}")
-
 
 def user(text: str) -> message_pb2.Message:
     return message_pb2.Message(role=message_pb2.ROLE_USER, content=text)
-
-
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def test_a_call_is_served_and_recorded(room: Any) -> None:
@@ -393,80 +373,3 @@ async def test_a_sampled_call_is_traced_through_to_the_provider(traced_room: Any
 async def test_a_call_that_is_not_sampled_sends_no_trace_header(room: Any) -> None:
     await room.run()
     assert "traceparent" not in room.upstream.received[0].headers
-
-
-async def test_a_streamed_call_is_served_in_pieces_and_recorded(room: Any) -> None:
-    room.upstream.then(room.upstream.streams(room.upstream.paris))
-    events = [event async for event in room.stream(user="ada")]
-
-    started, *deltas, ended = events
-    assert [event.WhichOneof("event") for event in events] == ["started", "delta", "delta", "ended"]
-    assert (started.started.provider, started.started.model, started.started.version) == (
-        "main",
-        "served-model",
-        "ver_1",
-    )
-    assert started.started.decision.variant == "var_assistant"
-    assert started.started.decision.key_kind == decision_pb2.KEY_KIND_USER
-    assert "".join(event.delta.content for event in deltas) == "Paris."
-    assert ended.ended.finish_reason == message_pb2.FINISH_REASON_STOP
-    assert (ended.ended.usage.input_tokens, ended.ended.usage.output_tokens) == (24, 8)
-    assert 0 < ended.ended.time_to_first_token_us <= ended.ended.latency_us
-    [attempt] = ended.ended.attempts
-    assert attempt.reason == ""
-
-    [served] = room.served()
-    assert served.request_id == started.started.request_id
-    assert (served.status, served.streamed, served.user) == (request_pb2.REQUEST_STATUS_OK, True, "ada")
-    assert served.time_to_first_token_us == ended.ended.time_to_first_token_us
-    [payload] = room.payloads()
-    assert json.loads(payload.data)["message"]["content"] == "Paris."
-
-
-async def test_a_stream_that_never_began_fails_as_a_call_does(room: Any) -> None:
-    room.upstream.then(room.upstream.http(400, {"error": {"message": "bad"}}))
-    with pytest.raises(grpc.aio.AioRpcError) as failure:
-        [_ async for _ in room.stream()]
-
-    assert failure.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert reason_of(failure.value) == "PROVIDER_REJECTED_REQUEST"
-    assert details(failure.value, error_details_pb2.ErrorInfo).metadata["request_id"] == room.served()[0].request_id
-
-
-async def test_a_stream_that_breaks_says_so_after_what_was_sent(room: Any) -> None:
-    room.upstream.then(room.upstream.streams(room.upstream.paris[:3]))
-    events = []
-    stream = room.stream()
-    while (event := await stream.read()) is not grpc.aio.EOF:
-        events.append(event)
-        if len(events) == 3:
-            break
-    with pytest.raises(grpc.aio.AioRpcError) as failure:
-        await stream.read()
-
-    assert failure.value.code() is grpc.StatusCode.UNAVAILABLE
-    assert reason_of(failure.value) == "STREAM_BROKEN"
-    [served] = room.served()
-    assert (served.status, served.reason) == (ERROR, "STREAM_BROKEN")
-
-
-async def test_a_caller_who_cancels_a_stream_ends_the_call_to_the_provider(room: Any) -> None:
-    step = room.upstream.streams(room.upstream.paris[:2], stalls=True)
-    room.upstream.then(step)
-    stream = room.stream()
-    assert (await stream.read()).WhichOneof("event") == "started"
-    stream.cancel()
-
-    async with asyncio.timeout(5):
-        await step.left.wait()
-    await until(room.served)
-    assert (room.served()[0].status, room.served()[0].reason) == (CANCELLED, "CALLER_LEFT")
-
-
-async def test_a_sampled_stream_has_a_span_for_its_attempt(traced_room: Any) -> None:
-    traced_room.upstream.then(traced_room.upstream.streams(traced_room.upstream.paris))
-    [_ async for _ in traced_room.stream()]
-
-    [chat] = [span for span in await traced_room.finished_spans() if span.name.startswith("chat ")]
-    assert chat.attributes["gen_ai.usage.output_tokens"] == 8
-    assert "traceparent" in traced_room.upstream.received[0].headers
