@@ -3,6 +3,7 @@
 from completions.contract.comparison import compare, removed_last_user
 from completions.contract.contract import Contract
 from completions.contract.difference import Comparison, Difference, Kind, Verdict
+from completions.contract.example import example_of
 from completions.contract.inputs import InputCheck
 from completions.contract.union import contract_of
 
@@ -15,5 +16,6 @@ __all__ = [
     "Verdict",
     "compare",
     "contract_of",
+    "example_of",
     "removed_last_user",
 ]

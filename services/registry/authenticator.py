@@ -10,10 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from catalog.keys import CatalogAuthenticator, parse
+from catalog.keys import CatalogAuthenticator, Watched, parse
 from catalog.view import ApiKey, View
 from kit.calls import Call, Principal
-from kit.interceptors import Authenticator
 from services.registry.ports import Store
 
 FOLLOWER_SCOPE: Final = "catalog:watch"
@@ -22,9 +21,11 @@ FOLLOWER_SCOPE: Final = "catalog:watch"
 class RegistryAuthenticator:
     """Checks keys for a process that holds the registry."""
 
-    def __init__(self, store: Store, otherwise: Authenticator, now_ms: Callable[[], float]) -> None:
+    def __init__(self, store: Store, catalog: Watched, now_ms: Callable[[], float]) -> None:
+        """:param catalog: this process's own, in which uses of keys are noted, whoever checked them"""
         self._store = store
-        self._otherwise = otherwise
+        self._catalog = catalog
+        self._otherwise = CatalogAuthenticator(catalog, now_ms)
         self._now_ms = now_ms
 
     async def authenticate(self, key: str, call: Call) -> Principal:
@@ -36,7 +37,8 @@ class RegistryAuthenticator:
         if call.method.scope != FOLLOWER_SCOPE:
             return await self._otherwise.authenticate(key, call)
         uid, _ = parse(key)
-        return await CatalogAuthenticator(_OneKey(await self._view_of(uid)), self._now_ms).authenticate(key, call)
+        stored = _OneKey(await self._view_of(uid), self._catalog)
+        return await CatalogAuthenticator(stored, self._now_ms).authenticate(key, call)
 
     async def _view_of(self, uid: str) -> View:
         async with self._store.reading() as tx:
@@ -58,6 +60,11 @@ class _OneKey:
     """A catalog of what the database says now."""
 
     view: View
+    catalog: Watched
+
+    @property
+    def key_uses(self) -> dict[str, float]:
+        return self.catalog.key_uses
 
     def usable_view(self) -> View:
         return self.view

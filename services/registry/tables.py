@@ -8,6 +8,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Computed,
     DateTime,
     Double,
     ForeignKey,
@@ -20,7 +21,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, TSVECTOR
 
 SCHEMA: Final = "registry"
 
@@ -72,6 +73,7 @@ providers = Table(
     Column("display_name", Text, nullable=False),
     Column("base_url", Text, nullable=False),
     Column("envelope", LargeBinary),
+    Column("archived_at", DateTime(timezone=True)),
     *_record(),
     UniqueConstraint("project", "slug"),
     Index(None, "project", "created_in", "uid"),
@@ -86,8 +88,11 @@ versions = Table(
     # A serialised turnout.registry.v1.Version without its output-only fields.
     Column("content", LargeBinary, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
+    # When it was last put, run, or used by a revision.
+    Column("seen_at", DateTime(timezone=True), nullable=False),
     Column("created_in", BigInteger, nullable=False),
     Index(None, "project", "created_in", "uid"),
+    Index(None, "seen_at"),
 )
 
 deployments = Table(
@@ -101,9 +106,57 @@ deployments = Table(
     Column("description", Text, nullable=False),
     Column("creator", Text, nullable=False),
     Column("archived_at", DateTime(timezone=True)),
+    Column("protected", Boolean, nullable=False),
+    # The words that a list is filtered by.
+    Column("search_text", Text, nullable=False),
+    Column("search", TSVECTOR, Computed("to_tsvector('simple', search_text)", persisted=True)),
+    # What the first active variant of `live` runs, for sorting: in the same order whatever the database's collation.
+    Column("first_provider", Text(collation="C"), nullable=False),
+    Column("first_model", Text(collation="C"), nullable=False),
     *_record(),
     UniqueConstraint("project", "slug"),
     Index(None, "project", "created_in", "uid"),
+    Index(None, "project", "updated_at", "uid"),
+    Index(None, "project", "first_provider", "uid"),
+    Index(None, "project", "first_model", "uid"),
+    # No list of pending rows, which each search would read whole: the planner would rather read the table.
+    Index(None, "search", postgresql_using="gin", postgresql_with={"fastupdate": "off"}),
+    Index(
+        None,
+        "search_text",
+        postgresql_using="gin",
+        postgresql_ops={"search_text": "public.gin_trgm_ops"},
+        postgresql_with={"fastupdate": "off"},
+    ),
+)
+
+prompts = Table(
+    "prompts",
+    metadata,
+    Column("uid", Text, primary_key=True),
+    Column("project", Text, ForeignKey("projects.uid"), nullable=False),
+    Column("slug", Text, nullable=False),
+    Column("display_name", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    # Of its latest state.
+    Column("number", Integer, nullable=False),
+    Column("creator", Text, nullable=False),
+    Column("archived_at", DateTime(timezone=True)),
+    *_record(),
+    UniqueConstraint("project", "slug"),
+    Index(None, "project", "created_in", "uid"),
+)
+
+prompt_numbers = Table(
+    "prompt_numbers",
+    metadata,
+    Column("prompt", Text, ForeignKey("prompts.uid"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    # A serialised turnout.registry.v1.Version with messages and variables schema only.
+    Column("content", LargeBinary, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
 )
 
 models = Table(
@@ -123,6 +176,7 @@ models = Table(
     Column("interaction_count", BigInteger, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
     Column("creator", Text, nullable=False),
+    Column("archived_at", DateTime(timezone=True)),
     *_record(),
     UniqueConstraint("project", "digest"),
     Index(None, "project", "created_in", "uid"),
@@ -170,14 +224,19 @@ revision_variants = Table(
     Column("version", Text),
     Column("max_retries", Integer),
     Column("attempt_timeout_us", BigInteger),
+    # The prompt that the version was made from.
+    Column("prompt", Text),
+    Column("prompt_number", Integer),
     # Of a recommendation.
     Column("model", Text),
     Column("unknown_users", Text),
     UniqueConstraint("revision", "variant"),
     ForeignKeyConstraint(["project", "version"], ["versions.project", "versions.uid"]),
     ForeignKeyConstraint(["project", "model"], ["models.project", "models.uid"]),
+    ForeignKeyConstraint(["prompt", "prompt_number"], ["prompt_numbers.prompt", "prompt_numbers.number"]),
     Index(None, "project", "version"),
     Index(None, "project", "model"),
+    Index(None, "prompt"),
 )
 
 aliases = Table(
@@ -187,6 +246,30 @@ aliases = Table(
     Column("alias", Text, primary_key=True),
     Column("revision", Text, ForeignKey("revisions.uid"), nullable=False),
     Column("updated_at", DateTime(timezone=True), nullable=False),
+    # A JSON object of `variables` and `response_format`; NULL until a revision with variants sets it.
+    Column("contract", Text),
+)
+
+change_requests = Table(
+    "change_requests",
+    metadata,
+    Column("uid", Text, primary_key=True),
+    Column("deployment", Text, ForeignKey("deployments.uid"), nullable=False),
+    Column("alias", Text, nullable=False),
+    # What the alias pointed to; NULL if there was none.
+    Column("base", Text, ForeignKey("revisions.uid")),
+    Column("revision", Text, ForeignKey("revisions.uid"), nullable=False),
+    Column("retain_contract", Boolean, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    Column("created_in", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("decider", Text, nullable=False),
+    Column("decided_at", DateTime(timezone=True)),
+    Column("decision_note", Text, nullable=False),
+    Index(None, "deployment", "created_in", "uid"),
 )
 
 api_keys = Table(
@@ -202,6 +285,8 @@ api_keys = Table(
     Column("expires_at", DateTime(timezone=True)),
     Column("revoked_at", DateTime(timezone=True)),
     Column("bootstrap", Text, nullable=False),
+    # Outside the change log: the latest that any service told.
+    Column("used_at", DateTime(timezone=True)),
     *_record(),
     Index(None, "project", "created_in", "uid"),
 )

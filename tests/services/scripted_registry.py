@@ -31,6 +31,9 @@ class ScriptedRegistry(rpc.CatalogServiceServicer):
         self.entries = entries
         self.changes: asyncio.Queue[pb.CatalogChange] = asyncio.Queue()
 
+    async def ReportKeyUses(self, request: pb.ReportKeyUsesRequest, context: Any) -> pb.ReportKeyUsesResponse:
+        return pb.ReportKeyUsesResponse()
+
     async def WatchCatalog(
         self, request: pb.WatchCatalogRequest, context: Any
     ) -> AsyncIterator[pb.WatchCatalogResponse]:

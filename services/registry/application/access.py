@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Generic, TypeVar
 
@@ -26,6 +27,14 @@ class Written(Generic[T]):
     sequence: int
     """The change that holds it, so that the caller can ask others for a state at least as new; 0 if nothing was
     written."""
+    warnings: tuple[str, ...] = ()
+    """What may surprise: what callers may notice of a change, or what could not be checked."""
+    change_request: str = ""
+    """The name of the change request that the write became; empty if it was done."""
+
+    def warned(self, warnings: Sequence[str]) -> Written[T]:
+        """With these warnings before its own."""
+        return replace(self, warnings=(*warnings, *self.warnings))
 
 
 @dataclass(frozen=True, slots=True)

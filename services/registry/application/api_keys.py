@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Final
 
-from kit.errors import Exists, Invalid, Violation
+from kit.errors import Exists, Invalid, Precondition, Violation
 from kit.paging import Page
 from services.registry.application.access import (
     ListRequest,
@@ -16,10 +19,22 @@ from services.registry.application.access import (
     requested_page,
     tenant_of,
 )
-from services.registry.domain import PLATFORM, ApiKey, ApiKeyDraft, Caller, Record, key_name, missing, violated
+from services.registry.domain import (
+    PLATFORM,
+    ApiKey,
+    ApiKeyChange,
+    ApiKeyDraft,
+    Caller,
+    Record,
+    changed_since,
+    key_name,
+    missing,
+    violated,
+)
 from services.registry.ports import Clock, Mint, Store, Write
 
 _CREATE = "CreateApiKey"
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +59,12 @@ class ApiKeys:
     ) -> Written[CreatedKey]:
         """
         :raises Exists: `API_KEY_EXISTS` for a request id that made one: its text cannot be shown again
-        :raises Invalid: `SCOPE_UNKNOWN`, `EXPIRE_TIME_PAST`
+        :raises Invalid: `DISPLAY_NAME_REQUIRED`, `SCOPES_REQUIRED`, `SCOPE_UNKNOWN`, `EXPIRE_TIME_PAST`
         """
         now = self.now()
-        self._check_scopes(draft, platform=project_segment == PLATFORM)
-        if draft.expires_at is not None and draft.expires_at <= now:
-            raise violated("EXPIRE_TIME_PAST", "api_key.expire_time", "must lie in the future")
+        _check_display_name(draft.display_name)
+        self._check_scopes(draft.scopes, platform=project_segment == PLATFORM)
+        _check_expiry(draft.expires_at, now)
         async with self.store.writing(is_dry=write.is_dry) as tx:
             project = await find_project_or_platform(tx, caller, project_segment)
             if write.request_id and (found := await tx.repeat_of(tenant_of(project), _CREATE, write.request_id)):
@@ -95,6 +110,57 @@ class ApiKeys:
             asked = requested_page(request, subject)
             return found_page(list(await tx.api_keys(project, asked)), asked, subject)
 
+    async def update_api_key(
+        self, caller: Caller, project_segment: str, uid: str, wanted: ApiKeyChange, *, etag: str, is_dry: bool
+    ) -> Written[ApiKey]:
+        """What it is called, what it may do, until when. An update that changes nothing writes nothing.
+
+        :raises NotFound: `API_KEY_NOT_FOUND`
+        :raises Precondition: `API_KEY_REVOKED`, `API_KEY_FROM_SETTING`
+        :raises Conflict: `ETAG_MISMATCH`
+        :raises Invalid: as :meth:`create_api_key`
+        """
+        now = self.now()
+        if wanted.display_name is not None:
+            _check_display_name(wanted.display_name)
+        if wanted.scopes is not None:
+            self._check_scopes(wanted.scopes, platform=project_segment == PLATFORM)
+        async with self.store.writing(is_dry=is_dry) as tx:
+            project = await find_project_or_platform(tx, caller, project_segment)
+            found = await tx.api_key(project, uid)
+            if found is None:
+                raise missing("api key", f"projects/{project_segment}/apiKeys/{uid}")
+            _check_changeable(found)
+            if etag and etag != found.record.etag(found.uid):
+                raise changed_since(found.name)
+            changed = replace(
+                found,
+                display_name=found.display_name if wanted.display_name is None else wanted.display_name,
+                scopes=found.scopes if wanted.scopes is None else tuple(sorted(wanted.scopes)),
+                expires_at=wanted.expires_at if wanted.changes_expiry else found.expires_at,
+            )
+            if changed == found:
+                return Written(found, 0 if is_dry else found.record.changed_in)
+            if changed.expires_at != found.expires_at:
+                _check_expiry(changed.expires_at, now)
+            seen_by_followers = (changed.scopes, changed.expires_at) != (found.scopes, found.expires_at)
+            changed = replace(changed, record=replace(found.record, updated_at=now, changed_in=tx.sequence))
+            await tx.replace_api_key(changed)
+            await tx.announce([changed] if seen_by_followers else [])
+        return Written(changed, 0 if is_dry else tx.sequence)
+
+    async def report_key_uses(self, uses: Iterable[tuple[str, datetime]]) -> None:
+        """Keep when keys were last used, as a service saw it: no change of a key, so no change of the log.
+
+        :param uses: of keys by uid; times in the future count as now, and keys that are none do not count
+        """
+        now, latest = self.now(), dict[str, datetime]()
+        for uid, used_at in uses:
+            latest[uid] = max(min(used_at, now), latest.get(uid, _NEVER))
+        if latest:
+            async with self.store.noting() as tx:
+                await tx.note_key_uses(latest)
+
     async def revoke_api_key(self, caller: Caller, project_segment: str, uid: str) -> Written[ApiKey]:
         """Stops it for ever; a second time changes nothing.
 
@@ -114,9 +180,34 @@ class ApiKeys:
             await tx.announce([revoked])
         return Written(revoked, tx.sequence)
 
-    def _check_scopes(self, draft: ApiKeyDraft, *, platform: bool) -> None:
+    def _check_scopes(self, scopes: Sequence[str], *, platform: bool) -> None:
+        if not scopes:
+            raise violated("SCOPES_REQUIRED", "api_key.scopes", "must name at least one")
         try:
-            self.mint.check_scopes(frozenset(draft.scopes), platform=platform)
+            self.mint.check_scopes(frozenset(scopes), platform=platform)
         except Invalid as error:
             where = (Violation("api_key.scopes", error.message),)
             raise Invalid(error.message, reason=error.reason, violations=where) from None
+
+
+def _check_display_name(text: str) -> None:
+    if not text.strip():
+        raise violated("DISPLAY_NAME_REQUIRED", "api_key.display_name", "is required: say whose key it is")
+
+
+def _check_expiry(expires_at: datetime | None, now: datetime) -> None:
+    if expires_at is not None and expires_at <= now:
+        raise violated("EXPIRE_TIME_PAST", "api_key.expire_time", "must lie in the future")
+
+
+def _check_changeable(key: ApiKey) -> None:
+    if key.revoked_at is not None:
+        raise Precondition(
+            f"{key.name} is revoked, which is for ever; make a new key", reason="API_KEY_REVOKED", resource=key.name
+        )
+    if key.bootstrap:
+        raise Precondition(
+            f"{key.name} comes from the setting {key.bootstrap}, which says what it may do; make another key",
+            reason="API_KEY_FROM_SETTING",
+            resource=key.name,
+        )

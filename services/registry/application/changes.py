@@ -1,15 +1,22 @@
-"""How a deployment changes: from the revision that an alias points to, a new one, to which that alias moves."""
+"""How a deployment changes: from the revision that an alias points to, a new one, to which that alias moves; or, where
+it is protected, to which somebody else lets it move."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TypeVar
 
+from completions.contract import Contract, InputCheck
 from kit.errors import Precondition
 from services.registry import domain
-from services.registry.application.access import find_project
-from services.registry.domain import Bump, Caller, Deployment, Revision, Variant, missing
+from services.registry.application.access import Written, caller_name, find_project
+from services.registry.application.archives import check_not_archived
+from services.registry.domain import Bump, Caller, ChangeRequest, Deployment, Revision, Variant, missing
 from services.registry.ports import Clock, NewUid, Reading, Writing
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +34,8 @@ class Change:
     description: str = ""
     is_dry: bool = False
     """Check everything, write nothing."""
+    retains_contract: bool = False
+    """Let variables go that callers may still send; the alias's contract keeps them."""
 
 
 async def find(tx: Reading, caller: Caller, project_segment: str, segment: str) -> Deployment:
@@ -60,27 +69,48 @@ def check_etag(deployment: Deployment, etag: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Revised:
+    """What a change came to."""
+
+    deployment: Deployment
+    revision: Revision
+    """What the change amounts to, be it published, a draft, or waiting for approval."""
+    warnings: tuple[str, ...] = ()
+    """What callers may notice."""
+    change_request: str = ""
+    """The name of the request that waits for approval; empty if the change was done."""
+
+    def written(self, value: T, change: Change) -> Written[T]:
+        """As the use case answers it."""
+        sequence = 0 if change.is_dry else self.deployment.record.changed_in
+        return Written(value, sequence, self.warnings, "" if change.is_dry else self.change_request)
+
+
+@dataclass(frozen=True, slots=True)
 class Changes:
-    """Makes revisions."""
+    """Makes revisions, and points aliases to them."""
 
     now: Clock
     new_uid: NewUid
+    approval_time: timedelta = timedelta(days=7)
+    """How long a change request can be approved."""
 
     async def revise(
         self,
         tx: Writing,
         deployment: Deployment,
         change: Change,
-        author: str,
+        caller: Caller,
         *,
         variants: Sequence[Variant] | None = None,
         salt: str | None = None,
-    ) -> tuple[Deployment, Revision]:
+    ) -> Revised:
         """The deployment after a new revision, which differs from the change's base in what is given; none if that is
         nothing. Ends the transaction's work: it announces.
 
-        :return: the deployment, and the revision that the change amounts to
         :raises NotFound: `ALIAS_NOT_FOUND`
+        :raises Invalid: `CONTRACT_CONFLICT`, `CONTRACT_TOO_LARGE`
+        :raises Precondition: `CONTRACT_BROKEN`
         """
         base = deployment.pointed_to(change.alias)
         wanted = replace(
@@ -89,9 +119,10 @@ class Changes:
             salt=base.salt if salt is None else salt,
         )
         if wanted == base:
-            return deployment, base
+            return Revised(deployment, base)
         bump = change.bump or domain.bump_of(base, wanted)
         is_minor = bump is Bump.MINOR
+        waits = not change.is_draft and _needs_approval(deployment, caller)
         revision = replace(
             wanted,
             uid=self.new_uid("rev"),
@@ -99,16 +130,84 @@ class Changes:
             parent_number=base.number,
             major=base.major if is_minor else await tx.next_major(deployment),
             minor=await tx.next_minor(deployment, base.major) if is_minor else 0,
-            author=author,
+            author=caller_name(caller, deployment.project),
             description=change.description,
             created_at=self.now(),
-            is_draft=change.is_draft,
+            is_draft=change.is_draft or waits,
         )
         await tx.add_revision(deployment, revision)
         if change.is_draft:
-            return await self.store(tx, deployment, announces=False), revision
-        moved = deployment.moved(change.alias, revision, revision.created_at)
-        return await self.store(tx, moved, before=deployment), revision
+            # Whether it suits an alias is found out when it is published; whether its variants suit each other, now.
+            domain.revision_contract(revision, await tx.things(deployment.project, revision))
+            return Revised(await self.store(tx, deployment, announces=False), revision)
+        return await self.point(tx, deployment, revision, change, caller)
+
+    async def point(
+        self, tx: Writing, deployment: Deployment, revision: Revision, change: Change, caller: Caller
+    ) -> Revised:
+        """The deployment with the change's alias, new or there already, at a revision that is stored; or with a request
+        that somebody approves it, where it is protected and the caller may not change it. Announces.
+
+        :raises Invalid: as :meth:`revise`
+        :raises Precondition: `CONTRACT_BROKEN`
+        """
+        contract, warnings = await self._contract(tx, deployment, revision, change)
+        if _needs_approval(deployment, caller):
+            request = self._request(tx, deployment, revision, change, caller)
+            await tx.add_change_request(request)
+            stored = await self.store(tx, deployment, announces=False)
+            return Revised(stored, revision, warnings, request.name)
+        published = replace(revision, is_draft=False)
+        moved = deployment.moved(change.alias, published, self.now(), contract)
+        return Revised(await self.store(tx, moved, before=deployment), published, warnings)
+
+    async def _contract(
+        self, tx: Writing, deployment: Deployment, revision: Revision, change: Change
+    ) -> tuple[Contract | None, tuple[str, ...]]:
+        """What the alias holds after it moved, and what its callers may notice."""
+        offered = domain.revision_contract(revision, await tx.things(deployment.project, revision))
+        alias = deployment.alias(change.alias)
+        if alias is None:
+            return self._first(offered), ()
+        pointed = deployment.revision(alias.revision)
+        base = domain.revision_contract(pointed, await tx.things(deployment.project, pointed))
+        held = alias.contract or self._first(base)
+        if held is None:
+            return self._first(offered), ()
+        if offered is None:
+            return held, ()
+        name = f"{deployment.name}:{alias.alias}"
+        return held, domain.check_move(name, held, base, offered, retains=change.retains_contract)
+
+    @staticmethod
+    def _first(contract: Contract | None) -> Contract | None:
+        """One that an alias comes to hold: calls can be checked by it."""
+        if contract is not None:
+            InputCheck().prepare(contract)
+        return contract
+
+    def _request(
+        self, tx: Writing, deployment: Deployment, revision: Revision, change: Change, caller: Caller
+    ) -> ChangeRequest:
+        alias = deployment.alias(change.alias)
+        base = None if alias is None else deployment.revision(alias.revision)
+        now = self.now()
+        return ChangeRequest(
+            uid=self.new_uid("chg"),
+            deployment=deployment.uid,
+            deployment_name=deployment.name,
+            alias=change.alias,
+            base="" if base is None else base.uid,
+            base_number="" if base is None else base.number,
+            revision=revision.uid,
+            revision_number=revision.number,
+            retains_contract=change.retains_contract,
+            description=change.description,
+            author=caller_name(caller, deployment.project),
+            created_at=now,
+            expires_at=now + self.approval_time,
+            created_in=tx.sequence,
+        )
 
     async def store(
         self, tx: Writing, deployment: Deployment, *, before: Deployment | None = None, announces: bool = True
@@ -117,6 +216,7 @@ class Changes:
 
         :param before: its former state, if its aliases pointed elsewhere
         :param announces: whether followers see a difference
+        :raises Precondition: `PROVIDER_ARCHIVED`, `MODEL_ARCHIVED` where it would come into use
         """
         record = replace(deployment.record, updated_at=self.now(), changed_in=tx.sequence)
         stored = replace(deployment, record=record)
@@ -130,6 +230,7 @@ class Changes:
             if stored.archived_at
             else {thing.uid: thing for revision in stored.revisions for thing in await tx.things(project, revision)}
         )
+        await check_not_archived(tx, project, list(used.values()))
         former = {
             thing.uid: thing
             for revision in (before.revisions if before is not None else ())
@@ -139,3 +240,17 @@ class Changes:
         gone = await tx.unused(project, list(former.values())) if former else []
         await tx.announce([*used.values(), stored], gone)
         return stored
+
+
+def check_unprotected(deployment: Deployment, caller: Caller, what: str) -> None:
+    """Refuse what on a protected deployment only some keys may do, and nobody can approve.
+
+    :param what: such as `be archived`
+    :raises Denied: `APPROVAL_REQUIRED`
+    """
+    if _needs_approval(deployment, caller):
+        raise domain.approval_required(deployment, what)
+
+
+def _needs_approval(deployment: Deployment, caller: Caller) -> bool:
+    return deployment.is_protected and not caller.may_approve

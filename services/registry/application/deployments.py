@@ -5,33 +5,41 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from kit.paging import Page
+from completions.contract import InputCheck
+from kit.paging import Page, page, page_request
 from services.registry import domain
 from services.registry.application.access import (
     ListRequest,
     Written,
     caller_name,
     find_project,
-    found_page,
     remember,
     repeat_of,
-    requested_page,
 )
-from services.registry.application.changes import Change, Changes, find_for_change
-from services.registry.application.variants import check_kind, check_weights, made, new_content, resolve
+from services.registry.application.changes import Change, Changes, check_unprotected, find_for_change
+from services.registry.application.provider_models import ModelChecks
+from services.registry.application.variants import (
+    check_kind,
+    check_weights,
+    made,
+    new_content,
+    new_version_field,
+    resolve,
+)
 from services.registry.domain import (
     Alias,
     Caller,
     Deployment,
     DeploymentChange,
     DeploymentDraft,
+    DeploymentSearch,
     Record,
     Revision,
     Serving,
     Variant,
     missing,
 )
-from services.registry.ports import Clock, NewUid, Store, Write, Writing
+from services.registry.ports import Store, Write, Writing
 
 _CREATE = "CreateDeployment"
 
@@ -41,22 +49,32 @@ class Deployments:
     """The stable names, and what stands behind them."""
 
     store: Store
-    now: Clock
-    new_uid: NewUid
+    changes: Changes
+    model_checks: ModelChecks
 
     async def create_deployment(
-        self, caller: Caller, project_segment: str, draft: DeploymentDraft, write: Write
+        self,
+        caller: Caller,
+        project_segment: str,
+        draft: DeploymentDraft,
+        write: Write,
+        *,
+        skip_model_check: bool = False,
     ) -> Written[Deployment]:
         """A name with revision 1.0, to which the alias `live` points.
 
+        :param skip_model_check: take models that their providers do not list
         :raises Exists: `DEPLOYMENT_EXISTS`
-        :raises Invalid: `SLUG_INVALID`, `WEIGHT_INVALID`, `VARIANT_KIND_MISMATCH`, and as :func:`variants.resolve`
+        :raises Invalid: `SLUG_INVALID`, `WEIGHT_INVALID`, `VARIANT_KIND_MISMATCH`, `CONTRACT_CONFLICT`, and as
+            :func:`variants.resolve`
         """
         domain.check_slug(draft.slug, field="deployment_id")
         check_weights((f"{_field(index)}.weight", variant.weight) for index, variant in enumerate(draft.variants))
         for index, variant in enumerate(draft.variants):
             check_kind(draft.kind, variant.serving, field=_field(index))
         contents = [new_content(variant.serving, field=_field(i)) for i, variant in enumerate(draft.variants)]
+        wanted = [(new_version_field(_field(i)), content) for i, content in enumerate(contents)]
+        warnings = await self.model_checks.check(caller, project_segment, wanted, skip=skip_model_check)
         async with self.store.writing(is_dry=write.is_dry) as tx:
             project = await find_project(tx, caller, project_segment)
             if repeated := await repeat_of(tx, write, _CREATE, project):
@@ -67,13 +85,13 @@ class Deployments:
             if await tx.deployment(project, draft.slug) is not None:
                 # The constraint would say so too, but only after the work of storing versions.
                 raise domain.exists("deployment", f"{project.name}/deployments/{draft.slug}")
-            now, uid, author = self.now(), self.new_uid("dep"), caller_name(caller, project)
+            now, uid, author = self.changes.now(), self.changes.new_uid("dep"), caller_name(caller, project)
             resolved = [
-                await resolve(tx, project, variant.serving, content, field=_field(index), now=self.now)
+                await resolve(tx, project, variant.serving, content, field=_field(index), now=self.changes.now)
                 for index, (variant, content) in enumerate(zip(draft.variants, contents, strict=True))
             ]
             revision = Revision(
-                uid=self.new_uid("rev"),
+                uid=self.changes.new_uid("rev"),
                 parent="",
                 parent_number="",
                 major=1,
@@ -85,6 +103,9 @@ class Deployments:
                 is_draft=False,
                 variants=await self._variants(tx, draft, [serving for serving, _ in resolved]),
             )
+            contract = domain.revision_contract(revision, [thing for _, thing in resolved])
+            if contract is not None:
+                InputCheck().prepare(contract)
             deployment = Deployment(
                 uid=uid,
                 project=project,
@@ -93,16 +114,17 @@ class Deployments:
                 display_name=draft.display_name or draft.slug,
                 description=draft.description,
                 creator=author,
-                aliases=(Alias(domain.LIVE, revision.uid, now),),
+                aliases=(Alias(domain.LIVE, revision.uid, now, contract),),
                 revisions=(revision,),
                 archived_at=None,
                 record=Record(now, now, tx.sequence, tx.sequence),
+                is_protected=draft.is_protected,
             )
             await tx.add_deployment(deployment)
             await remember(tx, write, _CREATE, project, uid, now)
             used = {thing.uid: thing for _, thing in resolved}
             await tx.announce([*used.values(), deployment])
-        return Written(deployment, 0 if write.is_dry else tx.sequence)
+        return Written(deployment, 0 if write.is_dry else tx.sequence, warnings)
 
     async def get_deployment(self, caller: Caller, project_segment: str, segment: str) -> Deployment:
         """:raises NotFound: `DEPLOYMENT_NOT_FOUND`"""
@@ -116,9 +138,10 @@ class Deployments:
     async def update_deployment(
         self, caller: Caller, project: str, deployment: str, wanted: DeploymentChange, change: Change
     ) -> Written[Deployment]:
-        """Other texts, or another salt, which is a new revision.
+        """Other texts, protected or not, or another salt, which is a new revision.
 
         :raises NotFound: `DEPLOYMENT_NOT_FOUND`, `ALIAS_NOT_FOUND`
+        :raises Denied: `APPROVAL_REQUIRED` to end the protection
         :raises Conflict: `ETAG_MISMATCH`
         """
         async with self.store.writing(is_dry=change.is_dry) as tx:
@@ -127,24 +150,29 @@ class Deployments:
                 found,
                 display_name=found.display_name if wanted.display_name is None else wanted.display_name or found.slug,
                 description=found.description if wanted.description is None else wanted.description,
+                is_protected=found.is_protected if wanted.is_protected is None else wanted.is_protected,
             )
-            changes = Changes(self.now, self.new_uid)
+            if found.is_protected and not texts.is_protected:
+                check_unprotected(found, caller, "be unprotected")
             salt = None if wanted.salt is None else wanted.salt or found.uid
-            stored, _ = await changes.revise(tx, texts, change, caller_name(caller, found.project), salt=salt)
-            if stored is texts and texts != found:
-                stored = await changes.store(tx, texts, announces=False)
-        return Written(stored, 0 if change.is_dry else stored.record.changed_in)
+            revised = await self.changes.revise(tx, texts, change, caller, salt=salt)
+            if revised.deployment is texts and texts != found:
+                stored = await self.changes.store(tx, texts, announces=False)
+                revised = replace(revised, deployment=stored)
+        return revised.written(revised.deployment, change)
 
     async def list_deployments(
-        self, caller: Caller, project_segment: str, request: ListRequest, *, with_archived: bool = False
+        self, caller: Caller, project_segment: str, request: ListRequest, search: DeploymentSearch
     ) -> Page[Deployment]:
-        """A project's, oldest first."""
+        """A project's, those that are looked for."""
         async with self.store.reading() as tx:
             project = await find_project(tx, caller, project_segment)
-            subject = f"deployments of {project.uid}{' and archived ones' if with_archived else ''}"
-            asked = requested_page(request, subject)
-            found = await tx.deployments(project, asked, with_archived=with_archived)
-            return found_page(list(found), asked, subject)
+            subject = f"deployments of {project.uid}: {search}"
+            shape = (int, str) if search.order.is_numeric else (str, str)
+            asked = page_request(request.size, request.token, subject=subject, shape=shape)
+            found = await tx.deployments(project, asked, search)
+            answer = page(found, asked, subject=subject, cursor=lambda each: each[1])
+            return Page(tuple(deployment for deployment, _ in answer.items), answer.next_token)
 
     async def _variants(self, tx: Writing, draft: DeploymentDraft, servings: Sequence[Serving]) -> tuple[Variant, ...]:
         numbers = await tx.next_number("variant", len(servings)) if servings else 0
@@ -154,7 +182,7 @@ class Deployments:
                 made(
                     each,
                     serving,
-                    uid=self.new_uid("var"),
+                    uid=self.changes.new_uid("var"),
                     number=numbers + index,
                     kind=draft.kind,
                     position=index + 1,

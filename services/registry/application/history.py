@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from kit.errors import Conflict, Precondition
 from kit.paging import Page, page, page_request
 from services.registry import domain
-from services.registry.application.access import ListRequest, Written, caller_name
-from services.registry.application.changes import Change, Changes, check_etag, find, find_for_change
+from services.registry.application.access import ListRequest, Written
+from services.registry.application.changes import Change, Changes, check_etag, check_unprotected, find, find_for_change
 from services.registry.domain import Caller, Deployment, Difference, Revision, missing
 from services.registry.ports import Reading, Store
 
@@ -37,7 +37,7 @@ class History:
         """:raises NotFound: `REVISION_NOT_FOUND`"""
         async with self.store.reading() as tx:
             found = await find(tx, caller, project, deployment)
-            return found, await _revision(tx, found, segment)
+            return found, await revision_of(tx, found, segment)
 
     async def compare_revisions(
         self, caller: Caller, project: str, deployment: str, before: str, after: str
@@ -45,33 +45,33 @@ class History:
         """:raises NotFound: `REVISION_NOT_FOUND`"""
         async with self.store.reading() as tx:
             found = await find(tx, caller, project, deployment)
-            sides = [await _revision(tx, found, segment) for segment in (before, after or domain.LIVE)]
+            sides = [await revision_of(tx, found, segment) for segment in (before, after or domain.LIVE)]
             things = [await tx.things(found.project, side) for side in sides]
         return domain.differences(sides[0], things[0], sides[1], things[1])
 
     async def set_alias(
-        self, caller: Caller, project: str, deployment: str, alias: str, segment: str, *, etag: str, is_dry: bool
+        self, caller: Caller, project: str, deployment: str, segment: str, change: Change
     ) -> Written[Deployment]:
-        """Point an alias, new or there already, to a revision.
+        """Point the change's alias, new or there already, to a revision.
 
         :raises NotFound: `REVISION_NOT_FOUND`
         :raises Conflict: `BASE_MOVED` if a draft was made of another revision than the alias points to now
+        :raises Precondition: `CONTRACT_BROKEN`
         """
-        async with self.store.writing(is_dry=is_dry) as tx:
-            found = await find_for_change(tx, caller, project, deployment, etag=etag)
-            revision = await _revision(tx, found, segment)
-            pointed = {each.alias: each.revision for each in found.aliases}
-            if pointed.get(alias) == revision.uid:
+        async with self.store.writing(is_dry=change.is_dry) as tx:
+            found = await find_for_change(tx, caller, project, deployment, etag=change.etag)
+            revision = await revision_of(tx, found, segment)
+            alias = found.alias(change.alias)
+            if alias is not None and alias.revision == revision.uid:
                 return Written(found, found.record.changed_in)
-            if revision.is_draft and alias in pointed and pointed[alias] != revision.parent:
+            if revision.is_draft and alias is not None and alias.revision != revision.parent:
                 raise Conflict(
                     f"{found.name} has moved on since the draft {revision.number} was made: make the change again",
                     reason="BASE_MOVED",
                     resource=f"{found.name}/revisions/{revision.number}",
                 )
-            moved = found.moved(alias, replace(revision, is_draft=False), self.changes.now())
-            stored = await self.changes.store(tx, moved, before=found)
-        return Written(stored, 0 if is_dry else tx.sequence)
+            revised = await self.changes.point(tx, found, revision, change, caller)
+        return revised.written(revised.deployment, change)
 
     async def delete_alias(
         self, caller: Caller, project: str, deployment: str, alias: str, *, etag: str
@@ -79,11 +79,13 @@ class History:
         """Calls that name it are not found from then on.
 
         :raises NotFound: `ALIAS_NOT_FOUND`
+        :raises Denied: `APPROVAL_REQUIRED`
         :raises Precondition: `ALIAS_REQUIRED` for `live`
         """
         async with self.store.writing() as tx:
             found = await find_for_change(tx, caller, project, deployment, etag=etag)
             found.pointed_to(alias)
+            check_unprotected(found, caller, "lose an alias")
             if alias == domain.LIVE:
                 raise Precondition("every deployment has the alias live", reason="ALIAS_REQUIRED", resource=found.name)
             stored = await self.changes.store(tx, found.without_alias(alias), before=found)
@@ -95,22 +97,23 @@ class History:
         """A new revision equal to an earlier one; nothing if the alias's own is equal to it.
 
         :raises NotFound: `REVISION_NOT_FOUND`, `ALIAS_NOT_FOUND`
+        :raises Precondition: `CONTRACT_BROKEN`
         """
         async with self.store.writing(is_dry=change.is_dry) as tx:
             found = await find_for_change(tx, caller, project, deployment, etag=change.etag)
-            earlier = await _revision(tx, found, segment)
+            earlier = await revision_of(tx, found, segment)
             described = replace(change, description=change.description or f"back to {earlier.number}")
-            author = caller_name(caller, found.project)
-            stored, _ = await self.changes.revise(
-                tx, found, described, author, variants=earlier.variants, salt=earlier.salt
+            revised = await self.changes.revise(
+                tx, found, described, caller, variants=earlier.variants, salt=earlier.salt
             )
-        return Written(stored, 0 if change.is_dry else stored.record.changed_in)
+        return revised.written(revised.deployment, change)
 
     async def archive_deployment(
         self, caller: Caller, project: str, deployment: str, *, etag: str, archived: bool
     ) -> Written[Deployment]:
         """Take it out of service, or bring it back.
 
+        :raises Denied: `APPROVAL_REQUIRED`
         :raises Conflict: `ETAG_MISMATCH`
         """
         async with self.store.writing() as tx:
@@ -118,12 +121,17 @@ class History:
             check_etag(found, etag)
             if (found.archived_at is not None) is archived:
                 return Written(found, found.record.changed_in)
+            check_unprotected(found, caller, "be archived" if archived else "be unarchived")
             changed = replace(found, archived_at=self.changes.now() if archived else None)
             stored = await self.changes.store(tx, changed, before=found)
         return Written(stored, tx.sequence)
 
 
-async def _revision(tx: Reading, deployment: Deployment, segment: str) -> Revision:
+async def revision_of(tx: Reading, deployment: Deployment, segment: str) -> Revision:
+    """By number, uid or alias.
+
+    :raises NotFound: `REVISION_NOT_FOUND`
+    """
     found = await tx.revision(deployment, segment)
     if found is None:
         raise missing("revision", f"{deployment.name}/revisions/{segment}")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from kit.paging import Page
 from services.registry.application.access import ListRequest, Written, find_project, found_page, requested_page
+from services.registry.application.archives import check_unused
 from services.registry.domain import Caller, Model, ModelFacts, Record, key_name, missing, violated
 from services.registry.ports import Clock, NewUid, Store
 
@@ -55,10 +56,36 @@ class Models:
                 raise missing("model", f"projects/{project_segment}/models/{segment}")
             return found
 
-    async def list_models(self, caller: Caller, project_segment: str, request: ListRequest) -> Page[Model]:
+    async def archive_model(
+        self, caller: Caller, project_segment: str, segment: str, *, archived: bool
+    ) -> Written[Model]:
+        """Take it out of use, or bring it back. The catalog has models while they are in use, so it tells of neither.
+
+        :raises NotFound: `MODEL_NOT_FOUND`
+        :raises Precondition: `MODEL_IN_USE`
+        """
+        async with self.store.writing() as tx:
+            project = await find_project(tx, caller, project_segment)
+            found = await tx.model(project, segment)
+            if found is None:
+                raise missing("model", f"projects/{project_segment}/models/{segment}")
+            if (found.archived_at is not None) is archived:
+                return Written(found, found.record.changed_in)
+            if archived:
+                await check_unused(tx, project, found)
+            now = self.now()
+            record = replace(found.record, updated_at=now, changed_in=tx.sequence)
+            changed = replace(found, archived_at=now if archived else None, record=record)
+            await tx.replace_model(changed)
+            await tx.announce([])
+        return Written(changed, tx.sequence)
+
+    async def list_models(
+        self, caller: Caller, project_segment: str, request: ListRequest, *, with_archived: bool = False
+    ) -> Page[Model]:
         """A project's, oldest first."""
         async with self.store.reading() as tx:
             project = await find_project(tx, caller, project_segment)
-            subject = f"models of {project.uid}"
+            subject = f"models of {project.uid}{' and archived ones' if with_archived else ''}"
             asked = requested_page(request, subject)
-            return found_page(list(await tx.models(project, asked)), asked, subject)
+            return found_page(list(await tx.models(project, asked, with_archived=with_archived)), asked, subject)

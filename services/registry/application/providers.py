@@ -16,6 +16,7 @@ from services.registry.application.access import (
     requested_page,
     reused,
 )
+from services.registry.application.archives import check_unused
 from services.registry.domain import Caller, Provider, ProviderChange, ProviderDraft, Record, missing
 from services.registry.ports import Clock, NewUid, Store, UrlCheck, Vault, Write
 
@@ -99,8 +100,35 @@ class Providers:
             record = replace(found.record, updated_at=self.now(), changed_in=tx.sequence)
             changed = replace(changed, record=record)
             await tx.replace_provider(changed)
-            await tx.announce([changed])
+            await tx.announce([changed] if changed.archived_at is None else [])
         return Written(changed, 0 if is_dry else tx.sequence)
+
+    async def archive_provider(
+        self, caller: Caller, project_segment: str, segment: str, *, etag: str, archived: bool
+    ) -> Written[Provider]:
+        """Take it out of use, or bring it back. An archived one is not in the catalog, nor is its credential.
+
+        :raises NotFound: `PROVIDER_NOT_FOUND`
+        :raises Conflict: `ETAG_MISMATCH`
+        :raises Precondition: `PROVIDER_IN_USE`
+        """
+        async with self.store.writing() as tx:
+            project = await find_project(tx, caller, project_segment)
+            found = await tx.provider(project, segment)
+            if found is None:
+                raise missing("provider", f"projects/{project_segment}/providers/{segment}")
+            if etag and etag != found.record.etag(found.uid):
+                raise domain.changed_since(found.name)
+            if (found.archived_at is not None) is archived:
+                return Written(found, found.record.changed_in)
+            if archived:
+                await check_unused(tx, project, found)
+            now = self.now()
+            record = replace(found.record, updated_at=now, changed_in=tx.sequence)
+            changed = replace(found, archived_at=now if archived else None, record=record)
+            await tx.replace_provider(changed)
+            await tx.announce([] if archived else [changed], [changed] if archived else [])
+        return Written(changed, tx.sequence)
 
     def _changed(self, provider: Provider, change: ProviderChange) -> Provider:
         base_url, envelope = provider.base_url, provider.envelope
@@ -133,10 +161,12 @@ class Providers:
                 raise missing("provider", f"projects/{project_segment}/providers/{segment}")
             return found
 
-    async def list_providers(self, caller: Caller, project_segment: str, request: ListRequest) -> Page[Provider]:
+    async def list_providers(
+        self, caller: Caller, project_segment: str, request: ListRequest, *, with_archived: bool = False
+    ) -> Page[Provider]:
         """A project's, oldest first."""
         async with self.store.reading() as tx:
             project = await find_project(tx, caller, project_segment)
-            subject = f"providers of {project.uid}"
+            subject = f"providers of {project.uid}{' and archived ones' if with_archived else ''}"
             asked = requested_page(request, subject)
-            return found_page(list(await tx.providers(project, asked)), asked, subject)
+            return found_page(list(await tx.providers(project, asked, with_archived=with_archived)), asked, subject)

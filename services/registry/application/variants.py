@@ -10,9 +10,12 @@ from typing import Final, TypeAlias
 from completions.version import Version as Content
 from kit.errors import Invalid, Violation
 from services.registry import domain
-from services.registry.application.access import Written, caller_name, find_project, remember, repeat_of
+from services.registry.application import provenance
+from services.registry.application.access import Written, find_project, remember, repeat_of
+from services.registry.application.archives import check_not_archived
 from services.registry.application.changes import Change, Changes, find, find_for_change
-from services.registry.application.versions import completed, put
+from services.registry.application.provider_models import ModelChecks
+from services.registry.application.versions import completed, put, seen
 from services.registry.domain import (
     Caller,
     Completion,
@@ -46,18 +49,31 @@ class Variants:
 
     store: Store
     changes: Changes
+    model_checks: ModelChecks
 
     async def create_variant(
-        self, caller: Caller, project: str, deployment: str, draft: VariantDraft, change: Change, write: Write
+        self,
+        caller: Caller,
+        project: str,
+        deployment: str,
+        draft: VariantDraft,
+        change: Change,
+        write: Write,
+        *,
+        skip_model_check: bool = False,
     ) -> Written[tuple[Deployment, Variant]]:
         """A revision with one variant more.
 
+        :param skip_model_check: take a model that its provider does not list
         :raises NotFound: `DEPLOYMENT_NOT_FOUND`, `ALIAS_NOT_FOUND`
         :raises Conflict: `ETAG_MISMATCH`
+        :raises Precondition: `CONTRACT_BROKEN`
         :raises Invalid: `WEIGHT_INVALID`, `VARIANT_KIND_MISMATCH`, `TOO_MANY_VARIANTS`, and as :func:`resolve`
         """
         check_weights([("variant.weight", draft.weight)])
         content = new_content(draft.serving, field="variant")
+        checked = [(new_version_field("variant"), content)]
+        warnings = await self.model_checks.check(caller, project, checked, skip=skip_model_check)
         async with self.store.writing(is_dry=change.is_dry) as tx:
             if repeated := await repeat_of(tx, write, _CREATE, await find_project(tx, caller, project)):
                 found = await find(tx, caller, project, deployment)
@@ -80,26 +96,34 @@ class Variants:
             )
             await tx.add_variant(found, variant)
             await remember(tx, write, _CREATE, found.project, variant.uid, self.changes.now())
-            author = caller_name(caller, found.project)
-            stored, _ = await self.changes.revise(tx, found, change, author, variants=(*base.variants, variant))
-        return Written((stored, variant), 0 if change.is_dry else tx.sequence)
+            revised = await self.changes.revise(tx, found, change, caller, variants=(*base.variants, variant))
+        return revised.written((revised.deployment, variant), change).warned(warnings)
 
     async def update_variant(
-        self, caller: Caller, name: tuple[str, str, str], wanted: VariantChange, change: Change
+        self,
+        caller: Caller,
+        name: tuple[str, str, str],
+        wanted: VariantChange,
+        change: Change,
+        *,
+        skip_model_check: bool = False,
     ) -> Written[tuple[Deployment, Variant]]:
         """A revision with one variant changed; none if that changes nothing.
 
         :param name: segments of project, deployment (slug or uid) and variant (slug, uid or number)
+        :param skip_model_check: take a model that its provider does not list
         :raises NotFound: `DEPLOYMENT_NOT_FOUND`, `ALIAS_NOT_FOUND`, `VARIANT_NOT_FOUND`
         :raises Conflict: `ETAG_MISMATCH`
         :raises Invalid: `WEIGHT_INVALID`, `VARIANT_KIND_MISMATCH`, and as :func:`resolve`
         """
         check_weights([("variant.weight", wanted.weight)])
         content = None if wanted.serving is None else new_content(wanted.serving, field="variant")
+        checked = [(new_version_field("variant"), content)]
+        warnings = await self.model_checks.check(caller, name[0], checked, skip=skip_model_check)
         async with self.store.writing(is_dry=change.is_dry) as tx:
             deployment = await find_for_change(tx, caller, name[0], name[1], etag=change.etag)
             base = deployment.pointed_to(change.alias)
-            former = _find(deployment, base, name[2])
+            former = find_variant(deployment, base, name[2])
             serving = former.serving
             if wanted.serving is not None:
                 check_kind(deployment.kind, wanted.serving, field="variant")
@@ -108,9 +132,8 @@ class Variants:
                 )
             variant = _changed(former, wanted, serving)
             variants = [variant if each.uid == variant.uid else each for each in base.variants]
-            author = caller_name(caller, deployment.project)
-            stored, _ = await self.changes.revise(tx, deployment, change, author, variants=variants)
-        return Written((stored, variant), 0 if change.is_dry else stored.record.changed_in)
+            revised = await self.changes.revise(tx, deployment, change, caller, variants=variants)
+        return revised.written((revised.deployment, variant), change).warned(warnings)
 
     async def delete_variant(self, caller: Caller, name: tuple[str, str, str], change: Change) -> Written[Deployment]:
         """A revision with one variant less.
@@ -121,11 +144,10 @@ class Variants:
         async with self.store.writing(is_dry=change.is_dry) as tx:
             deployment = await find_for_change(tx, caller, name[0], name[1], etag=change.etag)
             base = deployment.pointed_to(change.alias)
-            gone = _find(deployment, base, name[2])
+            gone = find_variant(deployment, base, name[2])
             variants = [each for each in base.variants if each.uid != gone.uid]
-            author = caller_name(caller, deployment.project)
-            stored, _ = await self.changes.revise(tx, deployment, change, author, variants=variants)
-        return Written(stored, 0 if change.is_dry else tx.sequence)
+            revised = await self.changes.revise(tx, deployment, change, caller, variants=variants)
+        return revised.written(revised.deployment, change)
 
 
 def made(
@@ -163,7 +185,7 @@ def _changed(former: Variant, wanted: VariantChange, serving: Serving) -> Varian
         notes=former.notes if wanted.notes is None else wanted.notes,
         active=former.active if wanted.active is None else wanted.active,
         weight=former.weight if wanted.weight is None else wanted.weight,
-        serving=serving,
+        serving=provenance.kept(former.serving, serving),
     )
 
 
@@ -197,11 +219,21 @@ def new_content(draft: ServingDraft, *, field: str) -> Content | None:
     """The complete configuration of a new version, if the draft has one: costs milliseconds, so it comes before the
     transaction.
 
-    :raises Invalid: as :func:`versions.completed`
+    :raises Invalid: `PROMPT_AND_MESSAGES`, and as :func:`versions.completed`
     """
     if not isinstance(draft, CompletionDraft) or draft.new_version is None:
         return None
+    if draft.prompt:
+        provenance.check_has_no_messages(draft.new_version, field=f"{field}.completion.new_version")
     return completed(draft.new_version, field=f"{field}.completion.new_version")
+
+
+def new_version_field(field: str) -> str:
+    """The path of a variant's new version in the request.
+
+    :param field: path of the variant
+    """
+    return f"{field}.completion.new_version"
 
 
 async def resolve(
@@ -211,14 +243,24 @@ async def resolve(
 
     :param content: from :func:`new_content`
     :param field: path of the variant in the request, for violations
-    :raises Invalid: `VERSION_NOT_FOUND`, `MODEL_NOT_FOUND`, and as :func:`versions.put`
+    :raises Invalid: `VERSION_NOT_FOUND`, `MODEL_NOT_FOUND`, `PROMPT_NOT_FOUND`, `PROMPT_MISMATCH`, and as
+        :func:`versions.put`
+    :raises Precondition: `PROMPT_ARCHIVED`, `PROVIDER_ARCHIVED`, `MODEL_ARCHIVED`
     """
     if not isinstance(draft, CompletionDraft):
         model = await tx.model(project, _segment(project, "models", draft.model))
         if model is None:
             raise violated("MODEL_NOT_FOUND", f"{field}.recommendation.model", "there is no such model in this project")
+        await check_not_archived(tx, project, [model])
         return Recommendation(model.uid, draft.unknown_users), model
+    prompt = None
+    if draft.prompt:
+        prompt = await provenance.find_prompt(
+            tx, project, _segment(project, "prompts", draft.prompt), field=f"{field}.completion.prompt"
+        )
     if content is not None:
+        if prompt is not None:
+            content = provenance.filled(content, prompt, field=f"{field}.completion.new_version")
         version = await put(tx, project, content, field=f"{field}.completion.new_version", now=now())
     else:
         found = await tx.version(project, _segment(project, "versions", draft.version))
@@ -226,8 +268,12 @@ async def resolve(
             raise violated(
                 "VERSION_NOT_FOUND", f"{field}.completion.version", "there is no such version in this project"
             )
-        version = found
-    return Completion(version.uid, draft.max_retries, draft.attempt_timeout), version
+        if prompt is not None:
+            provenance.check_made_from(found, prompt, field=f"{field}.completion.prompt")
+        version = await seen(tx, found, now())
+    await check_not_archived(tx, project, [version])
+    made_from = None if prompt is None else prompt.use
+    return Completion(version.uid, draft.max_retries, draft.attempt_timeout, made_from), version
 
 
 def _segment(project: Project, collection: str, given: str) -> str:
@@ -237,7 +283,11 @@ def _segment(project: Project, collection: str, given: str) -> str:
     return last if parent in ([], *names) else ""
 
 
-def _find(deployment: Deployment, revision: Revision, segment: str) -> Variant:
+def find_variant(deployment: Deployment, revision: Revision, segment: str) -> Variant:
+    """By slug, uid or number.
+
+    :raises NotFound: `VARIANT_NOT_FOUND`
+    """
     for variant in revision.variants:
         if segment in (variant.slug, variant.uid, str(variant.number)):
             return variant

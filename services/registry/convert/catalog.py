@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from services.registry.convert.contracts import contract_to_proto
 from services.registry.convert.resources import (
     DEPLOYMENT_KINDS_TO_PROTO,
     PROVIDER_KINDS_TO_PROTO,
@@ -108,7 +109,14 @@ def _deployment(deployment: Deployment) -> pb.CatalogEntry:
         project=deployment.project.uid,
         slug=deployment.slug,
         kind=DEPLOYMENT_KINDS_TO_PROTO[deployment.kind],
-        aliases=[pb.CatalogAlias(alias=alias.alias, revision=alias.revision) for alias in deployment.aliases],
+        aliases=[
+            pb.CatalogAlias(
+                alias=alias.alias,
+                revision=alias.revision,
+                contract=None if alias.contract is None else contract_to_proto(alias.contract),
+            )
+            for alias in deployment.aliases
+        ],
         revisions=[_revision(revision) for revision in deployment.revisions],
     )
     return pb.CatalogEntry(key=f"deployment/{deployment.uid}", deployment=value)

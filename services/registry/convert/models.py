@@ -48,4 +48,5 @@ def model_to_proto(model: Model) -> pb.Model:
         size_bytes=facts.size_bytes,
         create_time=time_to_proto(model.record.created_at),
         creator=model.creator,
+        archived=model.archived_at is not None,
     )

@@ -11,11 +11,10 @@ from google.protobuf.message import Message
 
 from kit.secrets import Secret
 from services.registry import domain
-from services.registry.convert.text import time_from_proto, time_to_proto
+from services.registry.convert.contracts import contract_to_proto
+from services.registry.convert.text import time_to_proto
 from services.registry.convert.versions import content_from_proto
 from services.registry.domain import (
-    ApiKey,
-    ApiKeyDraft,
     Completion,
     CompletionDraft,
     Deployment,
@@ -40,11 +39,13 @@ from services.registry.domain import (
     VariantDraft,
     violated,
 )
-from turnout.registry.v1 import api_key_pb2, deployment_pb2, project_pb2, provider_pb2, revision_pb2
+from turnout.registry.v1 import deployment_pb2, project_pb2, provider_pb2, revision_pb2
 
 PROVIDER_KINDS: Final = {
     provider_pb2.PROVIDER_KIND_OPENAI: ProviderKind.OPENAI,
     provider_pb2.PROVIDER_KIND_OPENAI_COMPATIBLE: ProviderKind.OPENAI_COMPATIBLE,
+    provider_pb2.PROVIDER_KIND_ANTHROPIC: ProviderKind.ANTHROPIC,
+    provider_pb2.PROVIDER_KIND_OLLAMA: ProviderKind.OLLAMA,
 }
 PROVIDER_KINDS_TO_PROTO: Final = {kind: number for number, kind in PROVIDER_KINDS.items()}
 DEPLOYMENT_KINDS: Final = {
@@ -110,7 +111,7 @@ def provider_change(provider: provider_pb2.Provider, paths: Sequence[str]) -> Pr
     :param paths: as :func:`variant_change`
     :raises Invalid: `UPDATE_MASK_INVALID`
     """
-    named = _named(provider, paths, ("display_name", "base_url", "credential"))
+    named = paths_named(provider, paths, ("display_name", "base_url", "credential"))
     return ProviderChange(
         display_name=provider.display_name if "display_name" in named else None,
         base_url=provider.base_url if "base_url" in named else None,
@@ -131,6 +132,7 @@ def provider_to_proto(provider: Provider) -> provider_pb2.Provider:
         create_time=time_to_proto(provider.record.created_at),
         update_time=time_to_proto(provider.record.updated_at),
         etag=provider.record.etag(provider.uid),
+        archived=provider.archived_at is not None,
     )
 
 
@@ -150,6 +152,7 @@ def deployment_draft(slug: str, deployment: deployment_pb2.Deployment) -> Deploy
         variants=tuple(
             variant_draft(variant, f"deployment.variants[{index}]") for index, variant in enumerate(deployment.variants)
         ),
+        is_protected=deployment.protected,
     )
 
 
@@ -183,6 +186,7 @@ def _serving_draft(variant: deployment_pb2.Variant, field: str) -> ServingDraft:
         else None,
         max_retries=completion.max_retries,
         attempt_timeout=completion.attempt_timeout.ToTimedelta() if completion.HasField("attempt_timeout") else None,
+        prompt=completion.prompt,
     )
 
 
@@ -192,7 +196,7 @@ def variant_change(variant: deployment_pb2.Variant, paths: Sequence[str]) -> Var
     :param paths: of the update mask; none means whatever has a value
     :raises Invalid: `UPDATE_MASK_INVALID` for a path that is none, or one whose value is needed and absent
     """
-    named = _named(variant, paths, _CHANGEABLE)
+    named = paths_named(variant, paths, _CHANGEABLE)
     given = {descriptor.name for descriptor, _ in variant.ListFields()}
     for path in named:
         if path not in given and path not in ("display_name", "notes"):
@@ -206,7 +210,7 @@ def variant_change(variant: deployment_pb2.Variant, paths: Sequence[str]) -> Var
     )
 
 
-def _named(message: Message, paths: Sequence[str], changeable: Sequence[str]) -> list[str]:
+def paths_named(message: Message, paths: Sequence[str], changeable: Sequence[str]) -> list[str]:
     """What an update is to change: what its mask names, else what has a value."""
     if unknown := [path for path in paths if path not in changeable]:
         raise violated("UPDATE_MASK_INVALID", "update_mask", f"has {unknown[0]!r}; there are {', '.join(changeable)}")
@@ -220,11 +224,12 @@ def deployment_change(deployment: deployment_pb2.Deployment, paths: Sequence[str
     :param paths: as :func:`variant_change`
     :raises Invalid: `UPDATE_MASK_INVALID`
     """
-    named = _named(deployment, paths, ("display_name", "description", "salt"))
+    named = paths_named(deployment, paths, ("display_name", "description", "salt", "protected"))
     return DeploymentChange(
         display_name=deployment.display_name if "display_name" in named else None,
         description=deployment.description if "description" in named else None,
         salt=deployment.salt if "salt" in named else None,
+        is_protected=deployment.protected if "protected" in named else None,
     )
 
 
@@ -244,6 +249,7 @@ def deployment_to_proto(deployment: Deployment) -> deployment_pb2.Deployment:
                 alias=alias.alias,
                 revision=deployment.revision(alias.revision).number,
                 update_time=time_to_proto(alias.updated_at),
+                contract=None if alias.contract is None else contract_to_proto(alias.contract),
             )
             for alias in deployment.aliases
         ],
@@ -254,6 +260,7 @@ def deployment_to_proto(deployment: Deployment) -> deployment_pb2.Deployment:
         creator=deployment.creator,
         etag=deployment.record.etag(deployment.uid),
         archived=deployment.archived_at is not None,
+        protected=deployment.is_protected,
     )
 
 
@@ -299,47 +306,19 @@ def variant_to_proto(deployment: Deployment, variant: Variant) -> deployment_pb2
         etag=deployment.record.etag(deployment.uid),
     )
     match variant.serving:
-        case Completion(version, max_retries, timeout):
+        case Completion(version, max_retries, timeout, prompt):
             proto.completion.CopyFrom(
                 deployment_pb2.CompletionVariant(
-                    version=version, max_retries=max_retries, attempt_timeout=duration(timeout)
+                    version=version,
+                    prompt="" if prompt is None else prompt.label,
+                    max_retries=max_retries,
+                    attempt_timeout=duration(timeout),
                 )
             )
         case Recommendation(model, unknown_users):
             proto.recommendation.model = model
             proto.recommendation.unknown_users = UNKNOWN_USERS_TO_PROTO[unknown_users]
     return proto
-
-
-def api_key_draft(key: api_key_pb2.ApiKey) -> ApiKeyDraft:
-    """What CreateApiKey is given.
-
-    :raises Invalid: `TIME_OUT_OF_RANGE`
-    """
-    return ApiKeyDraft(
-        display_name=key.display_name,
-        scopes=tuple(key.scopes),
-        expires_at=time_from_proto(key.expire_time, field="api_key.expire_time")
-        if key.HasField("expire_time")
-        else None,
-    )
-
-
-def api_key_to_proto(key: ApiKey, *, text: str = "") -> api_key_pb2.ApiKey:
-    """As callers see it.
-
-    :param text: the whole key, at its making only
-    """
-    return api_key_pb2.ApiKey(
-        name=key.name,
-        uid=key.uid,
-        display_name=key.display_name,
-        scopes=key.scopes,
-        key=text,
-        expire_time=time_to_proto(key.expires_at),
-        revoke_time=time_to_proto(key.revoked_at),
-        create_time=time_to_proto(key.record.created_at),
-    )
 
 
 def duration(value: timedelta | None) -> Duration | None:

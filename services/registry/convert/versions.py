@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final
 
 from completions.chat import ImagePart, Message, Part, Role, TextPart, ToolCall
@@ -69,9 +70,12 @@ def content_to_proto(content: Content, *, provider: str) -> pb.Version:
     )
 
 
-def version_to_proto(version: Version) -> pb.Version:
+def version_to_proto(version: Version, expires_at: datetime | None = None) -> pb.Version:
     """As callers see it."""
-    return _identified(content_to_proto(version.content, provider=version.content.provider), version)
+    proto = _identified(content_to_proto(version.content, provider=version.content.provider), version)
+    if expires_at is not None:
+        proto.expire_time.FromDatetime(expires_at)
+    return proto
 
 
 def catalog_version(version: Version) -> pb.Version:
@@ -93,6 +97,11 @@ def pack_content(content: Content) -> bytes:
 def unpack_content(packed: bytes) -> Content:
     """The inverse of :func:`pack_content`."""
     return content_from_proto(pb.Version.FromString(packed), field="version")
+
+
+def model_of_content(packed: bytes) -> str:
+    """The provider's name for the model, of what :func:`pack_content` made."""
+    return pb.Version.FromString(packed).model
 
 
 def _message(message: chat_pb.Message, field: str) -> Message:

@@ -26,6 +26,8 @@ class Caller:
     tenant: str
     """The uid of the key's project; empty for keys of the installation."""
     is_platform_admin: bool
+    may_approve: bool = False
+    """Whether it changes protected deployments, and approves what others would change."""
 
     def sees(self, project: Project) -> bool:
         """Whether the project exists for this caller."""

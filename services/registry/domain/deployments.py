@@ -8,8 +8,10 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, TypeAlias
 
+from completions.contract import Contract
 from kit.errors import NotFound
 from services.registry.domain.access import Project, Record
+from services.registry.domain.prompts import PromptUse
 
 MAX_VARIANTS: Final = 200
 """Of one revision."""
@@ -38,6 +40,8 @@ class Completion:
     version: str
     max_retries: int
     attempt_timeout: timedelta | None
+    prompt: PromptUse | None = None
+    """What the version was made from. Callers never meet it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,8 @@ class Alias:
     revision: str
     """Its uid."""
     updated_at: datetime
+    contract: Contract | None = None
+    """What its callers rely on; None until a revision says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +122,8 @@ class Deployment:
     """Those that an alias points to, each once."""
     archived_at: datetime | None
     record: Record
+    is_protected: bool = False
+    """Whether only keys with `deployments:approve` change what its callers meet."""
 
     @property
     def name(self) -> str:
@@ -138,14 +146,23 @@ class Deployment:
 
     def pointed_to(self, alias: str) -> Revision:
         """:raises NotFound: `ALIAS_NOT_FOUND`"""
-        for each in self.aliases:
-            if each.alias == alias:
-                return self.revision(each.revision)
-        raise NotFound(f"{self.name} has no alias {alias!r}", reason="ALIAS_NOT_FOUND", resource=self.name, alias=alias)
+        found = self.alias(alias)
+        if found is None:
+            raise NotFound(
+                f"{self.name} has no alias {alias!r}", reason="ALIAS_NOT_FOUND", resource=self.name, alias=alias
+            )
+        return self.revision(found.revision)
 
-    def moved(self, alias: str, revision: Revision, now: datetime) -> Deployment:
-        """With an alias, new or there already, that points to `revision`."""
-        pointer = Alias(alias, revision.uid, now)
+    def alias(self, alias: str) -> Alias | None:
+        """By name."""
+        return next((each for each in self.aliases if each.alias == alias), None)
+
+    def moved(self, alias: str, revision: Revision, now: datetime, contract: Contract | None) -> Deployment:
+        """With an alias, new or there already, that points to `revision`.
+
+        :param contract: the alias's
+        """
+        pointer = Alias(alias, revision.uid, now, contract)
         known = {each.uid: each for each in (*self.revisions, revision)}
         aliases = tuple(sorted((*(each for each in self.aliases if each.alias != alias), pointer), key=_by_name))
         return replace(self, aliases=aliases, revisions=_distinct(aliases, known))
@@ -165,8 +182,12 @@ class Bump(StrEnum):
 
 def bump_of(before: Revision, after: Revision) -> Bump:
     """Minor if callers meet the same variants as before, only more or less often."""
-    servings = [{variant.uid: variant.serving for variant in each.variants} for each in (before, after)]
+    servings = [{variant.uid: _met(variant.serving) for variant in each.variants} for each in (before, after)]
     return Bump.MINOR if servings[0] == servings[1] and before.salt == after.salt else Bump.MAJOR
+
+
+def _met(serving: Serving) -> Serving:
+    return replace(serving, prompt=None) if isinstance(serving, Completion) else serving
 
 
 def _by_name(alias: Alias) -> str:

@@ -66,6 +66,7 @@ def _variant(variant: Variant, known: dict[str, Version | Model]) -> dict[str, o
         timeout = serving.attempt_timeout
         shown["completion"] = {
             **(content if isinstance(content, dict) else {}),
+            **({} if serving.prompt is None else {"prompt": serving.prompt.label}),
             "max_retries": serving.max_retries,
             **({} if timeout is None else {"attempt_timeout_seconds": _plain(timeout.total_seconds())}),
         }

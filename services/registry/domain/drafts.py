@@ -24,6 +24,8 @@ class CompletionDraft:
     new_version: Content | None
     max_retries: int
     attempt_timeout: timedelta | None
+    prompt: str = ""
+    """What the new version's messages are, as `welcome@3`, `welcome` or a resource name; empty for its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class DeploymentChange:
     display_name: str | None = None
     description: str | None = None
     salt: str | None = None
+    is_protected: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,7 @@ class DeploymentDraft:
     description: str
     salt: str
     variants: tuple[VariantDraft, ...]
+    is_protected: bool = False
 
 
 def variant_slug(display_name: str, position: int, taken: Sequence[str]) -> str:

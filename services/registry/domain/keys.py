@@ -24,6 +24,8 @@ class ApiKey:
     record: Record
     bootstrap: str = ""
     """The setting that it comes from; empty for keys that were created by a call."""
+    used_at: datetime | None = None
+    """When it was last used, as far as the services have told."""
 
     @property
     def name(self) -> str:
@@ -38,3 +40,14 @@ class ApiKeyDraft:
     display_name: str
     scopes: tuple[str, ...]
     expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKeyChange:
+    """What of a key is to be changed: None stays as it is."""
+
+    display_name: str | None = None
+    scopes: tuple[str, ...] | None = None
+    changes_expiry: bool = False
+    expires_at: datetime | None = None
+    """From now on, if `changes_expiry`; None for ever."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from services.registry.domain.access import Project, Record
 
@@ -17,6 +18,7 @@ class Model:
     facts: ModelFacts
     creator: str
     record: Record
+    archived_at: datetime | None = None
 
     @property
     def name(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -13,6 +13,9 @@ from services.registry.domain.access import Project, Record, violated
 
 MAX_CREDENTIAL_CHARACTERS: Final = 4096
 OPENAI_URL: Final = "https://api.openai.com/v1"
+ANTHROPIC_URL: Final = "https://api.anthropic.com"
+OLLAMA_URL: Final = "http://localhost:11434"
+"""Private, so only for installations whose egress policy allows that."""
 
 
 class ProviderKind(StrEnum):
@@ -20,6 +23,15 @@ class ProviderKind(StrEnum):
 
     OPENAI = "openai"
     OPENAI_COMPATIBLE = "openai-compatible"
+    ANTHROPIC = "anthropic"
+    OLLAMA = "ollama"
+
+
+_OWN_URLS: Final = {
+    ProviderKind.OPENAI: OPENAI_URL,
+    ProviderKind.ANTHROPIC: ANTHROPIC_URL,
+    ProviderKind.OLLAMA: OLLAMA_URL,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +47,21 @@ class Provider:
     envelope: bytes | None = field(repr=False)
     """The credential, sealed for this uid; None if it wants none."""
     record: Record
+    archived_at: datetime | None = None
 
     @property
     def name(self) -> str:
         """The resource name."""
         return f"{self.project.name}/providers/{self.slug}"
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """Where a provider, a model or a prompt is in use."""
+
+    deployment: str
+    """Its resource name."""
+    alias: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +75,22 @@ class Version:
     content: Content
     created_at: datetime
     created_in: int
+    seen_at: datetime
+    """When it was last put, run, or taken by a revision."""
+    is_used: bool = False
+    """Whether any revision has it."""
 
     @property
     def name(self) -> str:
         """The resource name."""
         return f"{self.project.name}/versions/{self.uid}"
+
+    def expires_at(self, after: timedelta | None) -> datetime | None:
+        """When it is deleted unless it is seen before; None if it is not.
+
+        :param after: how long what nobody uses is kept; None: for ever
+        """
+        return None if self.is_used or after is None else self.seen_at + after
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +136,9 @@ def base_url(kind: ProviderKind, given: str) -> str:
     :raises Invalid: `BASE_URL_REQUIRED`, `BASE_URL_INVALID`
     """
     if not given:
-        if kind is not ProviderKind.OPENAI:
+        if kind not in _OWN_URLS:
             raise violated("BASE_URL_REQUIRED", "provider.base_url", "is required for this kind of provider")
-        return OPENAI_URL
+        return _OWN_URLS[kind]
     # Paths are appended to it, and a key in a query would be stored in the clear.
     if "?" in given or "#" in given:
         raise violated("BASE_URL_INVALID", "provider.base_url", "must have no query and no fragment")

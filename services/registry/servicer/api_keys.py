@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from kit.resource_names import parse
 from services.registry.application.access import ListRequest
 from services.registry.application.api_keys import ApiKeys
-from services.registry.convert import resources
+from services.registry.convert.api_keys import api_key_change, api_key_draft, api_key_to_proto
 from services.registry.convert.text import refuse_nul, write_from_proto
 from services.registry.servicer.calling import PROJECT, Context, announced, caller
 from turnout.registry.v1 import api_key_pb2, api_key_service_pb2, api_key_service_pb2_grpc
@@ -27,15 +27,15 @@ class ApiKeyServicer(api_key_service_pb2_grpc.ApiKeyServiceServicer):
     ) -> api_key_pb2.ApiKey:
         refuse_nul(request)
         (project,) = parse(request.parent, PROJECT, field="parent")
-        draft = resources.api_key_draft(request.api_key)
+        draft = api_key_draft(request.api_key)
         written = await self._keys.create_api_key(caller(), project, draft, write_from_proto(request))
         created = announced(written)
         await self._seen_here(written.sequence)
-        return resources.api_key_to_proto(created.key, text=created.text)
+        return api_key_to_proto(created.key, text=created.text)
 
     async def GetApiKey(self, request: api_key_service_pb2.GetApiKeyRequest, context: Context) -> api_key_pb2.ApiKey:
         project, key = parse(request.name, "projects/*/apiKeys/*", field="name")
-        return resources.api_key_to_proto(await self._keys.get_api_key(caller(), project, key))
+        return api_key_to_proto(await self._keys.get_api_key(caller(), project, key))
 
     async def ListApiKeys(
         self, request: api_key_service_pb2.ListApiKeysRequest, context: Context
@@ -44,8 +44,20 @@ class ApiKeyServicer(api_key_service_pb2_grpc.ApiKeyServiceServicer):
         asked = ListRequest(request.page_size, request.page_token)
         page = await self._keys.list_api_keys(caller(), project, asked)
         return api_key_service_pb2.ListApiKeysResponse(
-            api_keys=map(resources.api_key_to_proto, page.items), next_page_token=page.next_token
+            api_keys=map(api_key_to_proto, page.items), next_page_token=page.next_token
         )
+
+    async def UpdateApiKey(
+        self, request: api_key_service_pb2.UpdateApiKeyRequest, context: Context
+    ) -> api_key_pb2.ApiKey:
+        refuse_nul(request)
+        project, key = parse(request.api_key.name, "projects/*/apiKeys/*", field="api_key.name")
+        wanted = api_key_change(request.api_key, request.update_mask.paths)
+        written = await self._keys.update_api_key(
+            caller(), project, key, wanted, etag=request.api_key.etag, is_dry=request.validate_only
+        )
+        await self._seen_here(written.sequence)
+        return api_key_to_proto(announced(written))
 
     async def RevokeApiKey(
         self, request: api_key_service_pb2.RevokeApiKeyRequest, context: Context
@@ -53,4 +65,4 @@ class ApiKeyServicer(api_key_service_pb2_grpc.ApiKeyServiceServicer):
         project, key = parse(request.name, "projects/*/apiKeys/*", field="name")
         written = await self._keys.revoke_api_key(caller(), project, key)
         await self._seen_here(written.sequence)
-        return resources.api_key_to_proto(announced(written))
+        return api_key_to_proto(announced(written))

@@ -8,8 +8,9 @@ import grpc
 
 from catalog.keys import SEQUENCE_HEADER
 from kit import calls
+from kit.interceptors.auth import allows
 from services.registry.application.access import Written
-from services.registry.domain import PLATFORM_ADMIN, Caller
+from services.registry.domain import APPROVE, PLATFORM_ADMIN, Caller
 
 T = TypeVar("T")
 
@@ -22,7 +23,9 @@ Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 def caller() -> Caller:
     """Who calls."""
     principal = calls.principal()
-    return Caller(principal.key_id, principal.tenant, PLATFORM_ADMIN in principal.scopes)
+    return Caller(
+        principal.key_id, principal.tenant, PLATFORM_ADMIN in principal.scopes, may_approve=allows(principal, APPROVE)
+    )
 
 
 def announced(written: Written[T]) -> T:

@@ -9,7 +9,9 @@ from hashlib import blake2b
 from kit import calls
 from kit.changelog import Change, Event, Feed, Idle, Resumed, SnapshotBegin, SnapshotChunk, SnapshotEnd
 from kit.errors import Unauthenticated
+from services.registry.application.api_keys import ApiKeys
 from services.registry.convert.catalog import CREDENTIAL_PREFIX, api_key_key, entry_from_change
+from services.registry.convert.text import time_from_proto
 from services.registry.servicer.calling import Context
 from turnout.registry.v1 import catalog_service_pb2, catalog_service_pb2_grpc
 
@@ -19,8 +21,9 @@ _CREDENTIALS_SCOPE = "catalog:credentials"
 class CatalogServicer(catalog_service_pb2_grpc.CatalogServiceServicer):
     """What other services need of the registry."""
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: Feed, keys: ApiKeys) -> None:
         self._feed = feed
+        self._keys = keys
 
     async def WatchCatalog(
         self, request: catalog_service_pb2.WatchCatalogRequest, context: Context
@@ -30,6 +33,15 @@ class CatalogServicer(catalog_service_pb2_grpc.CatalogServiceServicer):
             async for event in events:
                 yield stream.message(event)
                 stream.check_still_welcome(event)
+
+    async def ReportKeyUses(
+        self, request: catalog_service_pb2.ReportKeyUsesRequest, context: Context
+    ) -> catalog_service_pb2.ReportKeyUsesResponse:
+        await self._keys.report_key_uses(
+            (use.api_key, time_from_proto(use.last_use_time, field=f"uses[{index}].last_use_time"))
+            for index, use in enumerate(request.uses)
+        )
+        return catalog_service_pb2.ReportKeyUsesResponse()
 
 
 class _CatalogStream:
@@ -68,12 +80,17 @@ class _CatalogStream:
                 return pb.WatchCatalogResponse(heartbeat=pb.CatalogHeartbeat(sequence=sequence))
 
     def check_still_welcome(self, event: Event) -> None:
-        """A stream may live for days; its key need not.
+        """A stream may live for days; its key need not, nor what it may see.
 
-        :raises Unauthenticated: `KEY_REVOKED`
+        :raises Unauthenticated: `KEY_REVOKED`; `KEY_CHANGED` if it may do other things now, or until another time
         """
-        if isinstance(event, Change) and (self._own_key, None) in event.entries:
-            raise Unauthenticated("the key of this stream was revoked", reason="KEY_REVOKED")
+        if not isinstance(event, Change):
+            return
+        for key, payload in event.entries:
+            if key == self._own_key and payload is None:
+                raise Unauthenticated("the key of this stream was revoked", reason="KEY_REVOKED")
+            if key == self._own_key:
+                raise Unauthenticated("the key of this stream was changed; begin another", reason="KEY_CHANGED")
 
     def _may_see(self, key: str) -> bool:
         return not key.startswith(self._hidden) if self._hidden else True

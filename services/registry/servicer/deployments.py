@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Final
 
 from kit.resource_names import parse
-from services.registry.application.access import ListRequest
+from services.registry.application.access import ListRequest, Written
 from services.registry.application.changes import Change
+from services.registry.application.compatibility import Compatibility
 from services.registry.application.deployments import Deployments
 from services.registry.application.history import History
+from services.registry.application.snippets import Snippets
 from services.registry.application.variants import Variants
 from services.registry.convert import resources
+from services.registry.convert.contracts import comparison_to_proto, contract_from_proto
 from services.registry.convert.text import refuse_nul, write_from_proto
-from services.registry.domain import LIVE, Bump
+from services.registry.domain import LIVE, Addresses, Bump, Deployment, DeploymentSearch, Variant, order_of, words_of
 from services.registry.servicer.calling import PROJECT, Context, announced, caller
 from turnout.registry.v1 import deployment_pb2, deployment_service_pb2_grpc, revision_pb2
 from turnout.registry.v1 import deployment_service_pb2 as pb
@@ -28,10 +31,19 @@ _BUMPS: Final = {
 class DeploymentServicer(deployment_service_pb2_grpc.DeploymentServiceServicer):
     """The stable names."""
 
-    def __init__(self, deployments: Deployments, variants: Variants, history: History) -> None:
+    def __init__(
+        self,
+        deployments: Deployments,
+        variants: Variants,
+        history: History,
+        compatibility: Compatibility,
+        snippets: Snippets,
+    ) -> None:
         self._deployments = deployments
         self._variants = variants
         self._history = history
+        self._compatibility = compatibility
+        self._snippets = snippets
 
     async def CreateDeployment(
         self, request: pb.CreateDeploymentRequest, context: Context
@@ -39,17 +51,21 @@ class DeploymentServicer(deployment_service_pb2_grpc.DeploymentServiceServicer):
         refuse_nul(request)
         (project,) = parse(request.parent, PROJECT, field="parent")
         draft = resources.deployment_draft(request.deployment_id, request.deployment)
-        written = await self._deployments.create_deployment(caller(), project, draft, write_from_proto(request))
-        return resources.deployment_to_proto(announced(written))
+        written = await self._deployments.create_deployment(
+            caller(), project, draft, write_from_proto(request), skip_model_check=request.skip_model_check
+        )
+        return _deployment(written)
 
     async def GetDeployment(self, request: pb.GetDeploymentRequest, context: Context) -> deployment_pb2.Deployment:
         project, deployment = parse(request.name, _DEPLOYMENT, field="name")
         return resources.deployment_to_proto(await self._deployments.get_deployment(caller(), project, deployment))
 
     async def ListDeployments(self, request: pb.ListDeploymentsRequest, context: Context) -> pb.ListDeploymentsResponse:
+        refuse_nul(request)
         (project,) = parse(request.parent, PROJECT, field="parent")
         asked = ListRequest(request.page_size, request.page_token)
-        page = await self._deployments.list_deployments(caller(), project, asked, with_archived=request.show_archived)
+        search = DeploymentSearch(words_of(request.filter), order_of(request.order_by), request.show_archived)
+        page = await self._deployments.list_deployments(caller(), project, asked, search)
         return pb.ListDeploymentsResponse(
             deployments=map(resources.deployment_to_proto, page.items), next_page_token=page.next_token
         )
@@ -62,7 +78,7 @@ class DeploymentServicer(deployment_service_pb2_grpc.DeploymentServiceServicer):
         wanted = resources.deployment_change(request.deployment, request.update_mask.paths)
         change = Change(alias=request.alias or LIVE, etag=request.deployment.etag, is_dry=request.validate_only)
         written = await self._deployments.update_deployment(caller(), project, deployment, wanted, change)
-        return resources.deployment_to_proto(announced(written))
+        return _deployment(written)
 
     async def ArchiveDeployment(
         self, request: pb.ArchiveDeploymentRequest, context: Context
@@ -88,24 +104,32 @@ class DeploymentServicer(deployment_service_pb2_grpc.DeploymentServiceServicer):
         project, deployment = parse(request.parent, _DEPLOYMENT, field="parent")
         draft = resources.variant_draft(request.variant, "variant")
         written = await self._variants.create_variant(
-            caller(), project, deployment, draft, change_from_proto(request), write_from_proto(request)
+            caller(),
+            project,
+            deployment,
+            draft,
+            change_from_proto(request),
+            write_from_proto(request),
+            skip_model_check=request.skip_model_check,
         )
-        return resources.variant_to_proto(*announced(written))
+        return _variant_of(written)
 
     async def UpdateVariant(self, request: pb.UpdateVariantRequest, context: Context) -> deployment_pb2.Variant:
         refuse_nul(request)
         name = _variant(request.variant.name, field="variant.name")
         wanted = resources.variant_change(request.variant, request.update_mask.paths)
         change = change_from_proto(request, etag=request.variant.etag)
-        written = await self._variants.update_variant(caller(), name, wanted, change)
-        return resources.variant_to_proto(*announced(written))
+        written = await self._variants.update_variant(
+            caller(), name, wanted, change, skip_model_check=request.skip_model_check
+        )
+        return _variant_of(written)
 
     async def DeleteVariant(self, request: pb.DeleteVariantRequest, context: Context) -> deployment_pb2.Deployment:
         refuse_nul(request)
         written = await self._variants.delete_variant(
             caller(), _variant(request.name, field="name"), change_from_proto(request)
         )
-        return resources.deployment_to_proto(announced(written))
+        return _deployment(written)
 
     async def ListRevisions(self, request: pb.ListRevisionsRequest, context: Context) -> pb.ListRevisionsResponse:
         project, deployment = parse(request.parent, _DEPLOYMENT, field="parent")
@@ -131,16 +155,48 @@ class DeploymentServicer(deployment_service_pb2_grpc.DeploymentServiceServicer):
     async def SetAlias(self, request: pb.SetAliasRequest, context: Context) -> deployment_pb2.Deployment:
         refuse_nul(request)
         project, deployment = parse(request.name, _DEPLOYMENT, field="name")
-        written = await self._history.set_alias(
-            caller(),
-            project,
-            deployment,
-            request.alias,
-            request.revision,
+        change = Change(
+            alias=request.alias,
             etag=request.etag,
+            description=request.description,
             is_dry=request.validate_only,
+            retains_contract=request.retain_contract,
         )
-        return resources.deployment_to_proto(announced(written))
+        written = await self._history.set_alias(caller(), project, deployment, request.revision, change)
+        return _deployment(written)
+
+    async def GetCodeSnippets(self, request: pb.GetCodeSnippetsRequest, context: Context) -> pb.GetCodeSnippetsResponse:
+        refuse_nul(request)
+        if request.name.count("/") == _DEPLOYMENT.count("/"):
+            name = (*parse(request.name, _DEPLOYMENT, field="name"), "")
+        else:
+            name = _variant(request.name, field="name")
+        addresses = Addresses(request.http_url, request.grpc_address)
+        found, routing_key = await self._snippets.code_snippets(
+            caller(), (name[0], name[1], name[2]), request.alias or LIVE, addresses
+        )
+        return pb.GetCodeSnippetsResponse(
+            snippets=[
+                pb.CodeSnippet(snippet=each.snippet, title=each.title, language=each.language, code=each.code)
+                for each in found
+            ],
+            routing_key=routing_key,
+        )
+
+    async def CheckCompatibility(
+        self, request: pb.CheckCompatibilityRequest, context: Context
+    ) -> pb.CheckCompatibilityResponse:
+        refuse_nul(request)
+        if not request.revision:
+            (project,) = parse(request.name, PROJECT, field="name")
+            before, after = [contract_from_proto(getattr(request, side), field=side) for side in ("before", "after")]
+            compared = await self._compatibility.compare_contracts(caller(), project, before, after)
+        else:
+            project, deployment = parse(request.name, _DEPLOYMENT, field="name")
+            compared = await self._compatibility.check_revision(
+                caller(), project, deployment, request.alias or LIVE, request.revision
+            )
+        return comparison_to_proto(compared)
 
     async def DeleteAlias(self, request: pb.DeleteAliasRequest, context: Context) -> deployment_pb2.Deployment:
         refuse_nul(request)
@@ -156,7 +212,7 @@ class DeploymentServicer(deployment_service_pb2_grpc.DeploymentServiceServicer):
         written = await self._history.rollback_deployment(
             caller(), project, deployment, request.revision, change_from_proto(request)
         )
-        return resources.deployment_to_proto(announced(written))
+        return _deployment(written)
 
 
 def change_from_proto(
@@ -175,7 +231,24 @@ def change_from_proto(
         bump=_BUMPS[request.bump],
         description=request.description,
         is_dry=request.validate_only,
+        retains_contract=request.retain_contract,
     )
+
+
+def _deployment(written: Written[Deployment]) -> deployment_pb2.Deployment:
+    """The answer to a write."""
+    proto = resources.deployment_to_proto(announced(written))
+    proto.warnings.extend(written.warnings)
+    proto.change_request = written.change_request
+    return proto
+
+
+def _variant_of(written: Written[tuple[Deployment, Variant]]) -> deployment_pb2.Variant:
+    """The same of one variant."""
+    proto = resources.variant_to_proto(*announced(written))
+    proto.warnings.extend(written.warnings)
+    proto.change_request = written.change_request
+    return proto
 
 
 def _variant(name: str, *, field: str) -> tuple[str, str, str]:

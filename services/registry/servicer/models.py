@@ -28,12 +28,25 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
         project, model = parse(request.name, "projects/*/models/*", field="name")
         return models.model_to_proto(await self._models.get_model(caller(), project, model))
 
+    async def ArchiveModel(self, request: model_service_pb2.ArchiveModelRequest, context: Context) -> model_pb2.Model:
+        return await self._archived(request.name, archived=True)
+
+    async def UnarchiveModel(
+        self, request: model_service_pb2.UnarchiveModelRequest, context: Context
+    ) -> model_pb2.Model:
+        return await self._archived(request.name, archived=False)
+
+    async def _archived(self, name: str, *, archived: bool) -> model_pb2.Model:
+        project, model = parse(name, "projects/*/models/*", field="name")
+        written = await self._models.archive_model(caller(), project, model, archived=archived)
+        return models.model_to_proto(announced(written))
+
     async def ListModels(
         self, request: model_service_pb2.ListModelsRequest, context: Context
     ) -> model_service_pb2.ListModelsResponse:
         (project,) = parse(request.parent, PROJECT, field="parent")
         asked = ListRequest(request.page_size, request.page_token)
-        page = await self._models.list_models(caller(), project, asked)
+        page = await self._models.list_models(caller(), project, asked, with_archived=request.show_archived)
         return model_service_pb2.ListModelsResponse(
             models=map(models.model_to_proto, page.items), next_page_token=page.next_token
         )

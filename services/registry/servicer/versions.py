@@ -7,6 +7,7 @@ from services.registry.application.access import ListRequest
 from services.registry.application.versions import Versions
 from services.registry.convert import versions
 from services.registry.convert.text import refuse_nul
+from services.registry.domain import Version
 from services.registry.servicer.calling import PROJECT, Context, announced, caller
 from turnout.registry.v1 import version_pb2, version_service_pb2, version_service_pb2_grpc
 
@@ -21,12 +22,16 @@ class VersionServicer(version_service_pb2_grpc.VersionServiceServicer):
         refuse_nul(request)
         (project,) = parse(request.parent, PROJECT, field="parent")
         content = versions.content_from_proto(request.version, field="version")
-        written = await self._versions.put_version(caller(), project, content, is_dry=request.validate_only)
-        return versions.version_to_proto(announced(written))
+        written = await self._versions.put_version(
+            caller(), project, content, is_dry=request.validate_only, skip_model_check=request.skip_model_check
+        )
+        proto = self._to_proto(announced(written))
+        proto.warnings.extend(written.warnings)
+        return proto
 
     async def GetVersion(self, request: version_service_pb2.GetVersionRequest, context: Context) -> version_pb2.Version:
         project, version = parse(request.name, "projects/*/versions/*", field="name")
-        return versions.version_to_proto(await self._versions.get_version(caller(), project, version))
+        return self._to_proto(await self._versions.get_version(caller(), project, version))
 
     async def ListVersions(
         self, request: version_service_pb2.ListVersionsRequest, context: Context
@@ -35,5 +40,8 @@ class VersionServicer(version_service_pb2_grpc.VersionServiceServicer):
         asked = ListRequest(request.page_size, request.page_token)
         page = await self._versions.list_versions(caller(), project, asked)
         return version_service_pb2.ListVersionsResponse(
-            versions=map(versions.version_to_proto, page.items), next_page_token=page.next_token
+            versions=map(self._to_proto, page.items), next_page_token=page.next_token
         )
+
+    def _to_proto(self, version: Version) -> version_pb2.Version:
+        return versions.version_to_proto(version, version.expires_at(self._versions.expiry))

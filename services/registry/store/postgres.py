@@ -21,7 +21,7 @@ from services.registry import tables
 from services.registry.convert.catalog import IMMUTABLE_PREFIXES, catalog_entries, catalog_keys
 from services.registry.convert.versions import pack_content
 from services.registry.domain import (
-    ApiKey,
+    ChangeRequest,
     Deployment,
     Model,
     Project,
@@ -30,11 +30,17 @@ from services.registry.domain import (
     Thing,
     Variant,
     Version,
+    contract_to_text,
     exists,
 )
-from services.registry.ports import Reading, Repeat, Writing
-from services.registry.store import rows
+from services.registry.ports import Noting, Reading, Repeat, Writing
+from services.registry.store import envelopes, rows
+from services.registry.store.api_keys import KeyNoting, KeyWriting
+from services.registry.store.change_requests import ChangeRequestRows
+from services.registry.store.finding import search_values
+from services.registry.store.prompts import PromptWriting
 from services.registry.store.reading import PostgresReading
+from services.registry.store.versions import VersionNoting, VersionWriting
 
 _UNIQUE_VIOLATION = "23505"
 
@@ -53,6 +59,12 @@ class PostgresStore:
             yield PostgresReading(session)
 
     @asynccontextmanager
+    async def noting(self) -> AsyncIterator[Noting]:
+        """Commits when the block ends."""
+        async with database.transaction(self.sessions) as session:
+            yield PostgresNoting(session)
+
+    @asynccontextmanager
     async def writing(self, *, is_dry: bool = False) -> AsyncIterator[Writing]:
         """Begins with the change log's lock, so that what the block reads is what its change follows."""
         async with database.transaction(self.sessions) as session:
@@ -61,7 +73,11 @@ class PostgresStore:
                 await session.rollback()
 
 
-class PostgresWriting(PostgresReading):
+class PostgresNoting(VersionNoting, KeyNoting):
+    """The Noting port on one session."""
+
+
+class PostgresWriting(VersionWriting, KeyWriting, PromptWriting, PostgresReading):
     """The Writing port on one session."""
 
     def __init__(self, session: AsyncSession, log: ChangeLog, sequence: int) -> None:
@@ -169,10 +185,23 @@ class PostgresWriting(PostgresReading):
     async def replace_provider(self, provider: Provider) -> None:
         """Store another state of it."""
         table = tables.providers
-        values = {"display_name": provider.display_name, "base_url": provider.base_url, "envelope": provider.envelope}
+        values = {
+            "display_name": provider.display_name,
+            "base_url": provider.base_url,
+            "envelope": provider.envelope,
+            "archived_at": provider.archived_at,
+        }
         await self._session.execute(
             update(table).where(table.c.uid == provider.uid).values(**values, **rows.record_values(provider.record))
         )
+
+    async def sealed_otherwise(self, heading: bytes, *, after: str, limit: int) -> Sequence[Provider]:
+        """By uid, of every project."""
+        return await envelopes.sealed_otherwise(self._session, heading, after=after, limit=limit)
+
+    async def replace_envelope(self, provider: Provider) -> None:
+        """Store it anew."""
+        await envelopes.replace_envelope(self._session, provider)
 
     async def add_version(self, version: Version) -> None:
         """Store it."""
@@ -183,6 +212,7 @@ class PostgresWriting(PostgresReading):
                 provider=version.provider,
                 content=pack_content(version.content),
                 created_at=version.created_at,
+                seen_at=version.seen_at,
                 created_in=version.created_in,
             )
         )
@@ -198,6 +228,10 @@ class PostgresWriting(PostgresReading):
                 display_name=deployment.display_name,
                 description=deployment.description,
                 creator=deployment.creator,
+                protected=deployment.is_protected,
+                search_text="",
+                first_provider="",
+                first_model="",
                 **rows.record_values(deployment.record),
             ),
             exists("deployment", deployment.name),
@@ -207,6 +241,9 @@ class PostgresWriting(PostgresReading):
                 await self.add_variant(deployment, variant)
             await self.add_revision(deployment, revision)
         await self._store_aliases(deployment)
+        found_by = await search_values(self._session, deployment)
+        table = tables.deployments
+        await self._session.execute(update(table).where(table.c.uid == deployment.uid).values(**found_by))
 
     async def add_model(self, model: Model) -> None:
         """Store it."""
@@ -229,6 +266,14 @@ class PostgresWriting(PostgresReading):
                 creator=model.creator,
                 **rows.record_values(model.record),
             )
+        )
+
+    async def replace_model(self, model: Model) -> None:
+        """Store whether it is archived."""
+        table = tables.models
+        values = {"archived_at": model.archived_at, **rows.record_values(model.record)}
+        await self._session.execute(
+            update(table).where(table.c.project == model.project.uid, table.c.uid == model.uid).values(**values)
         )
 
     async def variant_slugs(self, deployment: Deployment) -> Sequence[str]:
@@ -274,6 +319,8 @@ class PostgresWriting(PostgresReading):
                 display_name=deployment.display_name,
                 description=deployment.description,
                 archived_at=deployment.archived_at,
+                protected=deployment.is_protected,
+                **await search_values(self._session, deployment),
                 **rows.record_values(deployment.record),
             )
         )
@@ -295,26 +342,20 @@ class PostgresWriting(PostgresReading):
                 alias=alias.alias,
                 revision=alias.revision,
                 updated_at=alias.updated_at,
+                contract=None if alias.contract is None else contract_to_text(alias.contract),
             )
-            moved = {"revision": statement.excluded.revision, "updated_at": statement.excluded.updated_at}
+            moved = {name: statement.excluded[name] for name in ("revision", "updated_at", "contract")}
             await self._session.execute(
                 statement.on_conflict_do_update(index_elements=[table.c.deployment, table.c.alias], set_=moved)
             )
 
-    async def add_api_key(self, key: ApiKey) -> None:
+    async def add_change_request(self, request: ChangeRequest) -> None:
         """Store it."""
-        await self._insert(insert(tables.api_keys).values(uid=key.uid, **_key_values(key)))
+        await ChangeRequestRows(self._session).add(request)
 
-    async def replace_api_key(self, key: ApiKey) -> None:
-        """Store another state of it."""
-        table = tables.api_keys
-        await self._session.execute(update(table).where(table.c.uid == key.uid).values(**_key_values(key)))
-
-    async def bootstrap_keys(self, setting: str) -> Sequence[ApiKey]:
-        """Those that came from a setting and are not revoked."""
-        table = tables.api_keys
-        query = select(table).where(table.c.bootstrap == setting, table.c.revoked_at.is_(None)).order_by(table.c.uid)
-        return [rows.api_key(row, None) for row in await self._session.execute(query)]
+    async def replace_change_request(self, request: ChangeRequest) -> None:
+        """Store what was decided."""
+        await ChangeRequestRows(self._session).replace(request)
 
     async def _insert(self, statement: Insert, taken: Exists | None = None) -> None:
         """Insert a row; a name that is taken is what `taken` says."""
@@ -324,20 +365,6 @@ class PostgresWriting(PostgresReading):
             if taken is not None and getattr(error.orig, "sqlstate", "") == _UNIQUE_VIOLATION:
                 raise taken from None
             raise
-
-
-def _key_values(key: ApiKey) -> dict[str, Any]:
-    return {
-        "project": None if key.project is None else key.project.uid,
-        "display_name": key.display_name,
-        "scopes": list(key.scopes),
-        "secret_hash": key.secret_hash,
-        "creator": key.creator,
-        "expires_at": key.expires_at,
-        "revoked_at": key.revoked_at,
-        "bootstrap": key.bootstrap,
-        **rows.record_values(key.record),
-    }
 
 
 def _members(deployment: Deployment, revision: Revision) -> list[dict[str, Any]]:

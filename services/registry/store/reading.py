@@ -5,38 +5,45 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, Table, and_, select, tuple_
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from kit.ids import is_uid
-from kit.paging import PageRequest
+from kit.paging import Cursor, PageRequest
 from services.registry import tables
 from services.registry.domain import (
     ApiKey,
+    ChangeRequest,
+    ChangeRequestState,
     Completion,
     Deployment,
+    DeploymentSearch,
     Model,
     Project,
+    Prompt,
     Provider,
     Recommendation,
     Revision,
+    Use,
     Variant,
     Version,
 )
-from services.registry.store import rows
+from services.registry.store import envelopes, rows
+from services.registry.store.change_requests import ChangeRequestRows
+from services.registry.store.finding import cursor_of, deployment_rows
+from services.registry.store.prompts import PromptReading
+from services.registry.store.uses import uses
+from services.registry.store.versions import VersionReading, is_used
 
 _MAX_NUMBER_DIGITS = 18
 _NUMBER = re.compile(r"([1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})")
 """Of a revision: nine digits fit the column."""
 
 
-class PostgresReading:
+class PostgresReading(VersionReading, PromptReading):
     """The Reading port on one session."""
-
-    def __init__(self, session: AsyncSession) -> None:
-        self._session = session
 
     async def project(self, segment: str) -> Project | None:
         """By slug, uid or number."""
@@ -61,20 +68,33 @@ class PostgresReading:
         row = await self._named(tables.providers, project, segment)
         return None if row is None else rows.provider(row, project)
 
-    async def providers(self, project: Project, page: PageRequest) -> Sequence[Provider]:
+    async def providers(
+        self, project: Project, page: PageRequest, *, with_archived: bool = False
+    ) -> Sequence[Provider]:
         """In the order of creation."""
-        return [rows.provider(row, project) for row in await self._page_of(tables.providers, project, page)]
+        query = _kept(tables.providers, project, with_archived=with_archived)
+        return [rows.provider(row, project) for row in await self._page(query, tables.providers, page)]
+
+    async def count_sealed_otherwise(self, heading: bytes) -> int:
+        """Of every project."""
+        return await envelopes.count_sealed_otherwise(self._session, heading)
+
+    async def uses(self, project: Project, thing: Provider | Model | Prompt, limit: int) -> Sequence[Use]:
+        """By deployment and alias."""
+        return await uses(self._session, project, thing, limit)
 
     async def version(self, project: Project, uid: str) -> Version | None:
         """By uid."""
         table = tables.versions
-        query = select(table).where(table.c.project == project.uid, table.c.uid == uid)
+        query = select(table, is_used().label("is_used")).where(table.c.project == project.uid, table.c.uid == uid)
         row = (await self._session.execute(query)).one_or_none()
         return None if row is None else rows.version(row, project)
 
     async def versions(self, project: Project, page: PageRequest) -> Sequence[Version]:
         """In the order of creation."""
-        return [rows.version(row, project) for row in await self._page_of(tables.versions, project, page)]
+        table = tables.versions
+        query = select(table, is_used().label("is_used")).where(table.c.project == project.uid)
+        return [rows.version(row, project) for row in await self._page(query, table, page)]
 
     async def model(self, project: Project, segment: str) -> Model | None:
         """By uid or number."""
@@ -94,9 +114,10 @@ class PostgresReading:
         row = (await self._session.execute(query)).one_or_none()
         return None if row is None else rows.model(row, project)
 
-    async def models(self, project: Project, page: PageRequest) -> Sequence[Model]:
+    async def models(self, project: Project, page: PageRequest, *, with_archived: bool = False) -> Sequence[Model]:
         """In the order of creation."""
-        return [rows.model(row, project) for row in await self._page_of(tables.models, project, page)]
+        query = _kept(tables.models, project, with_archived=with_archived)
+        return [rows.model(row, project) for row in await self._page(query, tables.models, page)]
 
     async def deployment(self, project: Project, segment: str) -> Deployment | None:
         """By slug or uid."""
@@ -104,14 +125,12 @@ class PostgresReading:
         return None if row is None else (await self._deployments(project, [row]))[0]
 
     async def deployments(
-        self, project: Project, page: PageRequest, *, with_archived: bool = False
-    ) -> Sequence[Deployment]:
-        """In the order of creation."""
-        table = tables.deployments
-        query = select(table).where(_belongs_to(table, project))
-        if not with_archived:
-            query = query.where(table.c.archived_at.is_(None))
-        return await self._deployments(project, await self._page(query, table, page))
+        self, project: Project, page: PageRequest, search: DeploymentSearch
+    ) -> Sequence[tuple[Deployment, Cursor]]:
+        """Those that are looked for, in the order that is asked for."""
+        found = await deployment_rows(self._session, project, page, search)
+        cursors = [cursor_of(row, search.order) for row in found]
+        return list(zip(await self._deployments(project, found), cursors, strict=True))
 
     async def revision(self, deployment: Deployment, segment: str) -> Revision | None:
         """By number, uid or alias."""
@@ -143,12 +162,24 @@ class PostgresReading:
         versions, models = tables.versions, tables.models
         found: list[Version | Model] = []
         if version_uids:
-            query = select(versions).where(versions.c.project == project.uid, versions.c.uid.in_(version_uids))
+            query = select(versions, is_used().label("is_used"))
+            query = query.where(versions.c.project == project.uid, versions.c.uid.in_(version_uids))
             found += [rows.version(row, project) for row in await self._session.execute(query.order_by(versions.c.uid))]
         if model_uids:
             query = select(models).where(models.c.project == project.uid, models.c.uid.in_(model_uids))
             found += [rows.model(row, project) for row in await self._session.execute(query.order_by(models.c.uid))]
         return found
+
+    async def change_request(self, deployment: Deployment, uid: str) -> ChangeRequest | None:
+        """By uid."""
+        return await ChangeRequestRows(self._session).find(deployment, uid)
+
+    async def change_requests(
+        self, project: Project, page: PageRequest, *, deployment: str, state: ChangeRequestState | None, now: datetime
+    ) -> Sequence[ChangeRequest]:
+        """Newest first."""
+        found = ChangeRequestRows(self._session)
+        return await found.page(project, page, deployment=deployment, state=state, now=now)
 
     async def api_key(self, project: Project | None, uid: str) -> ApiKey | None:
         """By id."""
@@ -200,10 +231,11 @@ class PostgresReading:
         return [rows.deployment(row, project, by_deployment[row.uid], revisions) for row in found]
 
     async def _revisions(self, uids: set[str]) -> dict[str, Revision]:
-        of, variant = tables.revision_variants, tables.variants
+        of, variant, prompt = tables.revision_variants, tables.variants, tables.prompts
         query = (
-            select(of, variant.c.uid, variant.c.number, variant.c.slug)
+            select(of, variant.c.uid, variant.c.number, variant.c.slug, prompt.c.slug.label("prompt_slug"))
             .join(variant, variant.c.uid == of.c.variant)
+            .outerjoin(prompt, prompt.c.uid == of.c.prompt)
             .where(of.c.revision.in_(uids))
             .order_by(of.c.revision, of.c.position)
         )
@@ -215,6 +247,11 @@ class PostgresReading:
         query = select(own, *parents).outerjoin(parent, parent.c.uid == own.c.parent).where(own.c.uid.in_(uids))
         found = await self._session.execute(query)
         return {row.uid: rows.revision(row, variants[row.uid]) for row in found}
+
+
+def _kept(table: Table, project: Project, *, with_archived: bool) -> Select[Any]:
+    query = select(table).where(_belongs_to(table, project))
+    return query if with_archived else query.where(table.c.archived_at.is_(None))
 
 
 def _belongs_to(table: Table, project: Project | None) -> ColumnElement[bool]:

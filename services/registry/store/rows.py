@@ -18,6 +18,7 @@ from services.registry.domain import (
     Model,
     ModelFacts,
     Project,
+    PromptUse,
     Provider,
     ProviderKind,
     Recommendation,
@@ -27,6 +28,7 @@ from services.registry.domain import (
     UnknownUsers,
     Variant,
     Version,
+    contract_from_text,
 )
 
 # A row's columns are those of the query that made it, which no type of SQLAlchemy's tells.
@@ -66,12 +68,14 @@ def provider(row: AnyRow, of: Project) -> Provider:
         base_url=row.base_url,
         envelope=row.envelope,
         record=record(row),
+        archived_at=row.archived_at,
     )
 
 
 def version(row: AnyRow, of: Project) -> Version:
-    """From `versions`."""
-    return Version(row.uid, of, row.provider, unpack_content(row.content), row.created_at, row.created_in)
+    """From `versions`, with `is_used`."""
+    content = unpack_content(row.content)
+    return Version(row.uid, of, row.provider, content, row.created_at, row.created_in, row.seen_at, row.is_used)
 
 
 def api_key(row: AnyRow, of: Project | None) -> ApiKey:
@@ -87,6 +91,7 @@ def api_key(row: AnyRow, of: Project | None) -> ApiKey:
         revoked_at=row.revoked_at,
         record=record(row),
         bootstrap=row.bootstrap,
+        used_at=row.used_at,
     )
 
 
@@ -108,18 +113,21 @@ def _serving(row: AnyRow) -> Serving:
     if row.model is not None:
         return Recommendation(row.model, UnknownUsers(row.unknown_users))
     timeout = None if row.attempt_timeout_us is None else timedelta(microseconds=row.attempt_timeout_us)
-    return Completion(row.version, row.max_retries, timeout)
+    prompt = None if row.prompt is None else PromptUse(row.prompt, row.prompt_slug, row.prompt_number)
+    return Completion(row.version, row.max_retries, timeout, prompt)
 
 
 def serving_values(serving: Serving) -> dict[str, object]:
     """The same as columns."""
     values: dict[str, object] = dict.fromkeys(
-        ("version", "max_retries", "attempt_timeout_us", "model", "unknown_users")
+        ("version", "max_retries", "attempt_timeout_us", "prompt", "prompt_number", "model", "unknown_users")
     )
     match serving:
-        case Completion(version, max_retries, timeout):
+        case Completion(version, max_retries, timeout, prompt):
             timeout_us = None if timeout is None else timeout // _MICROSECOND
             values |= {"version": version, "max_retries": max_retries, "attempt_timeout_us": timeout_us}
+            if prompt is not None:
+                values |= {"prompt": prompt.uid, "prompt_number": prompt.number}
         case Recommendation(model, unknown_users):
             values |= {"model": model, "unknown_users": unknown_users}
     return values
@@ -139,7 +147,7 @@ def model(row: AnyRow, of: Project) -> Model:
         interaction_count=row.interaction_count,
         size_bytes=row.size_bytes,
     )
-    return Model(row.uid, of, row.number, facts, row.creator, record(row))
+    return Model(row.uid, of, row.number, facts, row.creator, record(row), row.archived_at)
 
 
 def revision(row: AnyRow, variants: Iterable[Variant]) -> Revision:
@@ -161,7 +169,15 @@ def revision(row: AnyRow, variants: Iterable[Variant]) -> Revision:
 
 def deployment(row: AnyRow, of: Project, aliases: Iterable[AnyRow], revisions: Mapping[str, Revision]) -> Deployment:
     """From `deployments`, with the rows of its aliases and the revisions that they point to."""
-    pointers = tuple(Alias(alias.alias, alias.revision, alias.updated_at) for alias in aliases)
+    pointers = tuple(
+        Alias(
+            alias.alias,
+            alias.revision,
+            alias.updated_at,
+            None if alias.contract is None else contract_from_text(alias.contract),
+        )
+        for alias in aliases
+    )
     return Deployment(
         uid=row.uid,
         project=of,
@@ -174,4 +190,5 @@ def deployment(row: AnyRow, of: Project, aliases: Iterable[AnyRow], revisions: M
         revisions=tuple(revisions[uid] for uid in dict.fromkeys(alias.revision for alias in pointers)),
         archived_at=row.archived_at,
         record=record(row),
+        is_protected=row.protected,
     )

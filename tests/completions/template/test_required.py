@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,7 +49,7 @@ PIECES = st.sampled_from(
         "{% for x, y in b.c | dictsort %}{{ y }}{% endfor %}",
     ]
 )
-VALUES = {"a": "1", "b": {"c": {"k": 1}}, "c": "c", "d": "d", "e": "", "f": "f", "g": "g", "xs": ["x"]}
+VALUES: dict[str, Any] = {"a": "1", "b": {"c": {"k": 1}}, "c": "c", "d": "d", "e": "", "f": "f", "g": "g", "xs": ["x"]}
 
 
 @given(st.lists(PIECES, max_size=6).map(" ".join))

@@ -157,6 +157,9 @@ def record_of() -> Callable[..., Record]:
 class FakeRegistry(catalog_service_pb2_grpc.CatalogServiceServicer):
     """Answers a snapshot of two projects, then heartbeats."""
 
+    async def ReportKeyUses(self, request: Any, context: Any) -> catalog_service_pb2.ReportKeyUsesResponse:
+        return catalog_service_pb2.ReportKeyUsesResponse()
+
     async def WatchCatalog(self, request: Any, context: Any) -> AsyncIterator[catalog_service_pb2.WatchCatalogResponse]:
         def variant(uid: str, slug: str, number: int) -> catalog_pb2.CatalogVariant:
             return catalog_pb2.CatalogVariant(

@@ -57,6 +57,9 @@ class Registry(catalog_service_pb2_grpc.CatalogServiceServicer):
         self.entries: list[catalog_pb2.CatalogEntry] = []
         self.changes: asyncio.Queue[catalog_service_pb2.CatalogChange] = asyncio.Queue()
 
+    async def ReportKeyUses(self, request: Any, context: Any) -> catalog_service_pb2.ReportKeyUsesResponse:
+        return catalog_service_pb2.ReportKeyUsesResponse()
+
     async def WatchCatalog(self, request: Any, context: Any) -> AsyncIterator[catalog_service_pb2.WatchCatalogResponse]:
         response, digest = catalog_service_pb2.WatchCatalogResponse, blake2b(digest_size=32)
         for entry in self.entries:

@@ -32,6 +32,7 @@ from turnout.registry.v1 import api_key_service_pb2 as key_service_pb
 from turnout.registry.v1 import (
     api_key_service_pb2_grpc,
     catalog_service_pb2_grpc,
+    change_request_service_pb2_grpc,
     deployment_pb2,
     deployment_service_pb2,
     deployment_service_pb2_grpc,
@@ -40,6 +41,7 @@ from turnout.registry.v1 import (
     model_service_pb2_grpc,
     project_service_pb2,
     project_service_pb2_grpc,
+    prompt_service_pb2_grpc,
     provider_pb2,
     provider_service_pb2,
     provider_service_pb2_grpc,
@@ -51,7 +53,9 @@ STUBS = (
     project_service_pb2_grpc.ProjectServiceStub,
     provider_service_pb2_grpc.ProviderServiceStub,
     version_service_pb2_grpc.VersionServiceStub,
+    prompt_service_pb2_grpc.PromptServiceStub,
     deployment_service_pb2_grpc.DeploymentServiceStub,
+    change_request_service_pb2_grpc.ChangeRequestServiceStub,
     model_service_pb2_grpc.ModelServiceStub,
     api_key_service_pb2_grpc.ApiKeyServiceStub,
     catalog_service_pb2_grpc.CatalogServiceStub,
@@ -146,6 +150,7 @@ async def _start(url: str, bootstrap: Keys, **environment: str) -> AsyncIterator
         "TURNOUT_SERVICE_KEY": bootstrap.service,
         "TURNOUT_KEY_ENCRYPTION_KEYS": KEYRING,
         "TURNOUT_EGRESS_ALLOW_PRIVATE": "false",
+        "TURNOUT_REGISTRY_MODEL_CHECK": "false",
         **environment,
     }
     auth, tracing = Auth(), Tracing(sample_ratio=0, resource={}, exporter=None)
@@ -308,7 +313,9 @@ def eventually() -> Callable[..., Awaitable[None]]:
 
 def _methods() -> list[Any]:
     pool = descriptor_pool.Default()
-    names = ("Project", "Provider", "Version", "Deployment", "Model", "ApiKey", "Catalog")
+    names = (
+        "Project", "Provider", "Prompt", "Version", "Deployment", "ChangeRequest", "Model", "ApiKey", "Catalog",
+    )  # fmt: skip
     services = [pool.FindServiceByName(f"turnout.registry.v1.{name}Service") for name in names]
     return [method for service in services for method in service.methods]
 

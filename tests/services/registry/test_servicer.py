@@ -16,10 +16,12 @@ from kit.ids import new_uid
 from turnout.options.v1 import options_pb2
 from turnout.registry.v1 import (
     api_key_service_pb2,
+    change_request_service_pb2,
     deployment_pb2,
     deployment_service_pb2,
     model_service_pb2,
     project_service_pb2,
+    prompt_service_pb2,
     provider_pb2,
     provider_service_pb2,
     version_service_pb2,
@@ -67,6 +69,8 @@ def named_requests(project: str, ids: dict[str, str]) -> dict[str, Any]:
     create_key = api_key_service_pb2.CreateApiKeyRequest(parent=parent)
     create_key.api_key.display_name = "x"
     create_key.api_key.scopes.append("predict")
+    update_key = api_key_service_pb2.UpdateApiKeyRequest()
+    update_key.api_key.name, update_key.api_key.display_name = f"{parent}/apiKeys/{ids['key']}", "x"
     create_provider = provider_service_pb2.CreateProviderRequest(parent=parent, provider_id="other")
     create_provider.provider.kind = provider_pb2.PROVIDER_KIND_OPENAI
     put_version = version_service_pb2.PutVersionRequest(parent=parent)
@@ -80,6 +84,11 @@ def named_requests(project: str, ids: dict[str, str]) -> dict[str, Any]:
     update_deployment = deployment_service_pb2.UpdateDeploymentRequest()
     update_deployment.deployment.name = f"{parent}/deployments/helper"
     update_deployment.deployment.description = "x"
+    create_prompt = prompt_service_pb2.CreatePromptRequest(parent=parent, prompt_id="other")
+    create_prompt.prompt.messages.add(role=1, content="x")
+    update_prompt = prompt_service_pb2.UpdatePromptRequest()
+    update_prompt.prompt.name, update_prompt.prompt.description = f"{parent}/prompts/welcome", "x"
+    change_request = f"{parent}/deployments/helper/changeRequests/{ids.get('change_request', 'chg_x')}"
     new_variant = deployment_pb2.Variant()
     new_variant.completion.version = ids["version"]
     return {
@@ -88,6 +97,10 @@ def named_requests(project: str, ids: dict[str, str]) -> dict[str, Any]:
         "GetProvider": provider_service_pb2.GetProviderRequest(name=f"{parent}/providers/{ids['provider']}"),
         "UpdateProvider": update_provider,
         "ListProviders": provider_service_pb2.ListProvidersRequest(parent=parent),
+        "ArchiveProvider": provider_service_pb2.ArchiveProviderRequest(name=f"{parent}/providers/main"),
+        "UnarchiveProvider": provider_service_pb2.UnarchiveProviderRequest(name=f"{parent}/providers/main"),
+        "ListProviderModels": provider_service_pb2.ListProviderModelsRequest(name=f"{parent}/providers/main"),
+        "CheckProvider": provider_service_pb2.CheckProviderRequest(name=f"{parent}/providers/main"),
         "PutVersion": put_version,
         "GetVersion": version_service_pb2.GetVersionRequest(name=f"{parent}/versions/{ids['version']}"),
         "ListVersions": version_service_pb2.ListVersionsRequest(parent=parent),
@@ -116,11 +129,31 @@ def named_requests(project: str, ids: dict[str, str]) -> dict[str, Any]:
         "RollbackDeployment": deployment_service_pb2.RollbackDeploymentRequest(
             name=f"{parent}/deployments/helper", revision="1.0"
         ),
+        "CheckCompatibility": deployment_service_pb2.CheckCompatibilityRequest(
+            name=f"{parent}/deployments/helper", revision="1.0"
+        ),
+        "GetCodeSnippets": deployment_service_pb2.GetCodeSnippetsRequest(name=f"{parent}/deployments/helper"),
+        "GetChangeRequest": change_request_service_pb2.GetChangeRequestRequest(name=change_request),
+        "ListChangeRequests": change_request_service_pb2.ListChangeRequestsRequest(parent=f"{parent}/deployments/-"),
+        "ApproveChangeRequest": change_request_service_pb2.ApproveChangeRequestRequest(name=change_request),
+        "RejectChangeRequest": change_request_service_pb2.RejectChangeRequestRequest(name=change_request),
+        "CancelChangeRequest": change_request_service_pb2.CancelChangeRequestRequest(name=change_request),
+        "CreatePrompt": create_prompt,
+        "GetPrompt": prompt_service_pb2.GetPromptRequest(name=f"{parent}/prompts/{ids.get('prompt', 'welcome')}@1"),
+        "ListPrompts": prompt_service_pb2.ListPromptsRequest(parent=parent),
+        "UpdatePrompt": update_prompt,
+        "ListPromptNumbers": prompt_service_pb2.ListPromptNumbersRequest(parent=f"{parent}/prompts/welcome"),
+        "ArchivePrompt": prompt_service_pb2.ArchivePromptRequest(name=f"{parent}/prompts/welcome"),
+        "UnarchivePrompt": prompt_service_pb2.UnarchivePromptRequest(name=f"{parent}/prompts/welcome"),
+        "RenderPrompt": prompt_service_pb2.RenderPromptRequest(name=f"{parent}/prompts/welcome"),
         "GetModel": model_service_pb2.GetModelRequest(name=f"{parent}/models/{ids.get('model', 'mod_x')}"),
         "ListModels": model_service_pb2.ListModelsRequest(parent=parent),
+        "ArchiveModel": model_service_pb2.ArchiveModelRequest(name=f"{parent}/models/1"),
+        "UnarchiveModel": model_service_pb2.UnarchiveModelRequest(name=f"{parent}/models/1"),
         "CreateApiKey": create_key,
         "GetApiKey": api_key_service_pb2.GetApiKeyRequest(name=f"{parent}/apiKeys/{ids['key']}"),
         "ListApiKeys": api_key_service_pb2.ListApiKeysRequest(parent=parent),
+        "UpdateApiKey": update_key,
         "RevokeApiKey": api_key_service_pb2.RevokeApiKeyRequest(name=f"{parent}/apiKeys/{ids['key']}"),
     }
 
@@ -128,7 +161,7 @@ def named_requests(project: str, ids: dict[str, str]) -> dict[str, Any]:
 async def test_another_project_is_not_found_by_any_rpc_in_the_words_for_one_that_does_not_exist(
     registry: Any, shop: Any, deployment_request: Any, methods: list[Any], state_of: Any
 ) -> None:
-    spy = await registry.new_project()
+    spy = await registry.new_project(scopes=("registry:read", "registry:write", "keys:admin", "deployments:approve"))
     deployment = await shop.call("CreateDeployment", deployment_request(shop.project))
     ids = {
         "provider": "main",
@@ -138,11 +171,8 @@ async def test_another_project_is_not_found_by_any_rpc_in_the_words_for_one_that
     }
     project = await shop.call("GetProject", project_service_pb2.GetProjectRequest(name=f"projects/{shop.project}"))
     # RegisterModel is for services, which see every project.
-    naming = {
-        m.name
-        for m in methods
-        if {"name", "parent", "variant", "provider", "deployment"} & set(m.input_type.fields_by_name)
-    }
+    fields = {"name", "parent", "variant", "provider", "prompt", "deployment", "api_key"}
+    naming = {m.name for m in methods if fields & set(m.input_type.fields_by_name)}
     naming.remove("RegisterModel")
     assert naming == set(named_requests("x", ids))
     before = await state_of(registry.url)
@@ -177,7 +207,7 @@ async def test_another_projects_resource_below_ones_own_project_is_not_found(
     }
     absent = {"provider": new_uid("prv"), "version": "ver_" + "0" * 32, "deployment": new_uid("dep"), "key": "0" * 12}
 
-    for rpc in ("GetProvider", "GetVersion", "GetDeployment", "GetApiKey", "RevokeApiKey"):
+    for rpc in ("GetProvider", "GetVersion", "GetDeployment", "GetApiKey", "UpdateApiKey", "RevokeApiKey"):
         error = await spy.fails(rpc, named_requests(spy.project, theirs)[rpc])
         missing = await spy.fails(rpc, named_requests(spy.project, absent)[rpc])
         kind = {"Provider": "provider", "Version": "version", "Deployment": "deployment"}.get(rpc[3:], "key")

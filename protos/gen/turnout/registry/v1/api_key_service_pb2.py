@@ -24,11 +24,12 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from turnout.options.v1 import options_pb2 as turnout_dot_options_dot_v1_dot_options__pb2
 from turnout.registry.v1 import api_key_pb2 as turnout_dot_registry_dot_v1_dot_api__key__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)turnout/registry/v1/api_key_service.proto\x12\x13turnout.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a turnout/options/v1/options.proto\x1a!turnout/registry/v1/api_key.proto\"\x9f\x01\n\x13\x43reateApiKeyRequest\x12\x1a\n\x06parent\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x34\n\x07\x61pi_key\x18\x02 \x01(\x0b\x32\x1b.turnout.registry.v1.ApiKeyB\x06\xbaH\x03\xc8\x01\x01\x12\x1f\n\nrequest_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\",\n\x10GetApiKeyRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\"j\n\x12ListApiKeysRequest\x12\x1a\n\x06parent\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"]\n\x13ListApiKeysResponse\x12-\n\x08\x61pi_keys\x18\x01 \x03(\x0b\x32\x1b.turnout.registry.v1.ApiKey\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"/\n\x13RevokeApiKeyRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\x32\xeb\x04\n\rApiKeyService\x12\x97\x01\n\x0c\x43reateApiKey\x12(.turnout.registry.v1.CreateApiKeyRequest\x1a\x1b.turnout.registry.v1.ApiKey\"@\xca\xdb\x18\x0c\n\nkeys:admin\x82\xd3\xe4\x93\x02*\"\x1f/v1/{parent=projects/*}/apiKeys:\x07\x61pi_key\x12\x88\x01\n\tGetApiKey\x12%.turnout.registry.v1.GetApiKeyRequest\x1a\x1b.turnout.registry.v1.ApiKey\"7\xca\xdb\x18\x0c\n\nkeys:admin\x82\xd3\xe4\x93\x02!\x12\x1f/v1/{name=projects/*/apiKeys/*}\x12\x99\x01\n\x0bListApiKeys\x12\'.turnout.registry.v1.ListApiKeysRequest\x1a(.turnout.registry.v1.ListApiKeysResponse\"7\xca\xdb\x18\x0c\n\nkeys:admin\x82\xd3\xe4\x93\x02!\x12\x1f/v1/{parent=projects/*}/apiKeys\x12\x98\x01\n\x0cRevokeApiKey\x12(.turnout.registry.v1.RevokeApiKeyRequest\x1a\x1b.turnout.registry.v1.ApiKey\"A\xca\xdb\x18\x0c\n\nkeys:admin\x82\xd3\xe4\x93\x02+\"&/v1/{name=projects/*/apiKeys/*}:revoke:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)turnout/registry/v1/api_key_service.proto\x12\x13turnout.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a turnout/options/v1/options.proto\x1a!turnout/registry/v1/api_key.proto\"\x9f\x01\n\x13\x43reateApiKeyRequest\x12\x1a\n\x06parent\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x34\n\x07\x61pi_key\x18\x02 \x01(\x0b\x32\x1b.turnout.registry.v1.ApiKeyB\x06\xbaH\x03\xc8\x01\x01\x12\x1f\n\nrequest_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\",\n\x10GetApiKeyRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\"j\n\x12ListApiKeysRequest\x12\x1a\n\x06parent\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"]\n\x13ListApiKeysResponse\x12-\n\x08\x61pi_keys\x18\x01 \x03(\x0b\x32\x1b.turnout.registry.v1.ApiKey\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"/\n\x13RevokeApiKeyRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\"\x93\x01\n\x13UpdateApiKeyRequest\x12\x34\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x1b.turnout.registry.v1.ApiKeyB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\x32\x8d\x06\n\rApiKeyService\x12\x97\x01\n\x0c\x43reateApiKey\x12(.turnout.registry.v1.CreateApiKeyRequest\x1a\x1b.turnout.registry.v1.ApiKey\"@\xca\xdb\x18\x0c\n\nkeys:admin\x82\xd3\xe4\x93\x02*\"\x1f/v1/{parent=projects/*}/apiKeys:\x07\x61pi_key\x12\x88\x01\n\tGetApiKey\x12%.turnout.registry.v1.GetApiKeyRequest\x1a\x1b.turnout.registry.v1.ApiKey\"7\xca\xdb\x18\x0c\n\nkeys:admin\x82\xd3\xe4\x93\x02!\x12\x1f/v1/{name=projects/*/apiKeys/*}\x12\x99\x01\n\x0bListApiKeys\x12\'.turnout.registry.v1.ListApiKeysRequest\x1a(.turnout.registry.v1.ListApiKeysResponse\"7\xca\xdb\x18\x0c\n\nkeys:admin\x82\xd3\xe4\x93\x02!\x12\x1f/v1/{parent=projects/*}/apiKeys\x12\x9f\x01\n\x0cUpdateApiKey\x12(.turnout.registry.v1.UpdateApiKeyRequest\x1a\x1b.turnout.registry.v1.ApiKey\"H\xca\xdb\x18\x0c\n\nkeys:admin\x82\xd3\xe4\x93\x02\x32\x32\'/v1/{api_key.name=projects/*/apiKeys/*}:\x07\x61pi_key\x12\x98\x01\n\x0cRevokeApiKey\x12(.turnout.registry.v1.RevokeApiKeyRequest\x1a\x1b.turnout.registry.v1.ApiKey\"A\xca\xdb\x18\x0c\n\nkeys:admin\x82\xd3\xe4\x93\x02+\"&/v1/{name=projects/*/apiKeys/*}:revoke:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,24 +52,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTAPIKEYSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
   _globals['_REVOKEAPIKEYREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_REVOKEAPIKEYREQUEST'].fields_by_name['name']._serialized_options = b'\272H\007r\005\020\001\030\254\002'
+  _globals['_UPDATEAPIKEYREQUEST'].fields_by_name['api_key']._loaded_options = None
+  _globals['_UPDATEAPIKEYREQUEST'].fields_by_name['api_key']._serialized_options = b'\272H\003\310\001\001'
   _globals['_APIKEYSERVICE'].methods_by_name['CreateApiKey']._loaded_options = None
   _globals['_APIKEYSERVICE'].methods_by_name['CreateApiKey']._serialized_options = b'\312\333\030\014\n\nkeys:admin\202\323\344\223\002*\"\037/v1/{parent=projects/*}/apiKeys:\007api_key'
   _globals['_APIKEYSERVICE'].methods_by_name['GetApiKey']._loaded_options = None
   _globals['_APIKEYSERVICE'].methods_by_name['GetApiKey']._serialized_options = b'\312\333\030\014\n\nkeys:admin\202\323\344\223\002!\022\037/v1/{name=projects/*/apiKeys/*}'
   _globals['_APIKEYSERVICE'].methods_by_name['ListApiKeys']._loaded_options = None
   _globals['_APIKEYSERVICE'].methods_by_name['ListApiKeys']._serialized_options = b'\312\333\030\014\n\nkeys:admin\202\323\344\223\002!\022\037/v1/{parent=projects/*}/apiKeys'
+  _globals['_APIKEYSERVICE'].methods_by_name['UpdateApiKey']._loaded_options = None
+  _globals['_APIKEYSERVICE'].methods_by_name['UpdateApiKey']._serialized_options = b'\312\333\030\014\n\nkeys:admin\202\323\344\223\00222\'/v1/{api_key.name=projects/*/apiKeys/*}:\007api_key'
   _globals['_APIKEYSERVICE'].methods_by_name['RevokeApiKey']._loaded_options = None
   _globals['_APIKEYSERVICE'].methods_by_name['RevokeApiKey']._serialized_options = b'\312\333\030\014\n\nkeys:admin\202\323\344\223\002+\"&/v1/{name=projects/*/apiKeys/*}:revoke:\001*'
-  _globals['_CREATEAPIKEYREQUEST']._serialized_start=195
-  _globals['_CREATEAPIKEYREQUEST']._serialized_end=354
-  _globals['_GETAPIKEYREQUEST']._serialized_start=356
-  _globals['_GETAPIKEYREQUEST']._serialized_end=400
-  _globals['_LISTAPIKEYSREQUEST']._serialized_start=402
-  _globals['_LISTAPIKEYSREQUEST']._serialized_end=508
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=510
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=603
-  _globals['_REVOKEAPIKEYREQUEST']._serialized_start=605
-  _globals['_REVOKEAPIKEYREQUEST']._serialized_end=652
-  _globals['_APIKEYSERVICE']._serialized_start=655
-  _globals['_APIKEYSERVICE']._serialized_end=1274
+  _globals['_CREATEAPIKEYREQUEST']._serialized_start=229
+  _globals['_CREATEAPIKEYREQUEST']._serialized_end=388
+  _globals['_GETAPIKEYREQUEST']._serialized_start=390
+  _globals['_GETAPIKEYREQUEST']._serialized_end=434
+  _globals['_LISTAPIKEYSREQUEST']._serialized_start=436
+  _globals['_LISTAPIKEYSREQUEST']._serialized_end=542
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=544
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=637
+  _globals['_REVOKEAPIKEYREQUEST']._serialized_start=639
+  _globals['_REVOKEAPIKEYREQUEST']._serialized_end=686
+  _globals['_UPDATEAPIKEYREQUEST']._serialized_start=689
+  _globals['_UPDATEAPIKEYREQUEST']._serialized_end=836
+  _globals['_APIKEYSERVICE']._serialized_start=839
+  _globals['_APIKEYSERVICE']._serialized_end=1620
 # @@protoc_insertion_point(module_scope)

@@ -51,6 +51,11 @@ class ApiKeyServiceStub:
                 request_serializer=turnout_dot_registry_dot_v1_dot_api__key__service__pb2.ListApiKeysRequest.SerializeToString,
                 response_deserializer=turnout_dot_registry_dot_v1_dot_api__key__service__pb2.ListApiKeysResponse.FromString,
                 _registered_method=True)
+        self.UpdateApiKey = channel.unary_unary(
+                '/turnout.registry.v1.ApiKeyService/UpdateApiKey',
+                request_serializer=turnout_dot_registry_dot_v1_dot_api__key__service__pb2.UpdateApiKeyRequest.SerializeToString,
+                response_deserializer=turnout_dot_registry_dot_v1_dot_api__key__pb2.ApiKey.FromString,
+                _registered_method=True)
         self.RevokeApiKey = channel.unary_unary(
                 '/turnout.registry.v1.ApiKeyService/RevokeApiKey',
                 request_serializer=turnout_dot_registry_dot_v1_dot_api__key__service__pb2.RevokeApiKeyRequest.SerializeToString,
@@ -83,6 +88,14 @@ class ApiKeyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateApiKey(self, request, context):
+        """UpdateApiKey changes what a key is called, what it may do, and until when; its secret stays. Every connected service
+        knows within a second. Fails with FAILED_PRECONDITION `API_KEY_REVOKED`; ABORTED `ETAG_MISMATCH`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RevokeApiKey(self, request, context):
         """RevokeApiKey stops a key for ever. Every connected service refuses it within a second. Revoking again changes nothing.
         """
@@ -107,6 +120,11 @@ def add_ApiKeyServiceServicer_to_server(servicer, server):
                     servicer.ListApiKeys,
                     request_deserializer=turnout_dot_registry_dot_v1_dot_api__key__service__pb2.ListApiKeysRequest.FromString,
                     response_serializer=turnout_dot_registry_dot_v1_dot_api__key__service__pb2.ListApiKeysResponse.SerializeToString,
+            ),
+            'UpdateApiKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateApiKey,
+                    request_deserializer=turnout_dot_registry_dot_v1_dot_api__key__service__pb2.UpdateApiKeyRequest.FromString,
+                    response_serializer=turnout_dot_registry_dot_v1_dot_api__key__pb2.ApiKey.SerializeToString,
             ),
             'RevokeApiKey': grpc.unary_unary_rpc_method_handler(
                     servicer.RevokeApiKey,
@@ -196,6 +214,33 @@ class ApiKeyService:
             '/turnout.registry.v1.ApiKeyService/ListApiKeys',
             turnout_dot_registry_dot_v1_dot_api__key__service__pb2.ListApiKeysRequest.SerializeToString,
             turnout_dot_registry_dot_v1_dot_api__key__service__pb2.ListApiKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateApiKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.registry.v1.ApiKeyService/UpdateApiKey',
+            turnout_dot_registry_dot_v1_dot_api__key__service__pb2.UpdateApiKeyRequest.SerializeToString,
+            turnout_dot_registry_dot_v1_dot_api__key__pb2.ApiKey.FromString,
             options,
             channel_credentials,
             insecure,

@@ -264,19 +264,25 @@ class CatalogAlias(_message.Message):
 
     ALIAS_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    CONTRACT_FIELD_NUMBER: _builtins.int
     alias: _builtins.str
     """alias is its name within the deployment."""
     revision: _builtins.str
     """revision is the uid of the revision."""
+    @_builtins.property
+    def contract(self) -> _deployment_pb2.Contract:
+        """contract is what its callers rely on. Absent if none is set, and of recommendations."""
+
     def __init__(
         self,
         *,
         alias: _builtins.str = ...,
         revision: _builtins.str = ...,
+        contract: _deployment_pb2.Contract | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "contract", b"contract", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -23,39 +23,54 @@ _sym_db = _symbol_database.Default()
 
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from turnout.options.v1 import options_pb2 as turnout_dot_options_dot_v1_dot_options__pb2
 from turnout.registry.v1 import catalog_pb2 as turnout_dot_registry_dot_v1_dot_catalog__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)turnout/registry/v1/catalog_service.proto\x12\x13turnout.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a turnout/options/v1/options.proto\x1a!turnout/registry/v1/catalog.proto\"N\n\x13WatchCatalogRequest\x12\x1f\n\x0e\x61\x66ter_sequence\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x16\n\x05\x65poch\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\"\xe1\x02\n\x14WatchCatalogResponse\x12\x32\n\x05\x62\x65gin\x18\x01 \x01(\x0b\x32!.turnout.registry.v1.CatalogBeginH\x00\x12\x32\n\x05\x63hunk\x18\x02 \x01(\x0b\x32!.turnout.registry.v1.CatalogChunkH\x00\x12.\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x1f.turnout.registry.v1.CatalogEndH\x00\x12\x36\n\x07resumed\x18\x04 \x01(\x0b\x32#.turnout.registry.v1.CatalogResumedH\x00\x12\x34\n\x06\x63hange\x18\x05 \x01(\x0b\x32\".turnout.registry.v1.CatalogChangeH\x00\x12:\n\theartbeat\x18\x06 \x01(\x0b\x32%.turnout.registry.v1.CatalogHeartbeatH\x00\x42\x07\n\x05\x65vent\"/\n\x0c\x43\x61talogBegin\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\t\"B\n\x0c\x43\x61talogChunk\x12\x32\n\x07\x65ntries\x18\x01 \x03(\x0b\x32!.turnout.registry.v1.CatalogEntry\"1\n\nCatalogEnd\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x13\n\x0b\x65ntry_count\x18\x02 \x01(\x03\"\x1f\n\x0e\x43\x61talogResumed\x12\r\n\x05\x65poch\x18\x01 \x01(\t\"U\n\rCatalogChange\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x32\n\x07\x65ntries\x18\x02 \x03(\x0b\x32!.turnout.registry.v1.CatalogEntry\"$\n\x10\x43\x61talogHeartbeat\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x32\x8c\x01\n\x0e\x43\x61talogService\x12z\n\x0cWatchCatalog\x12(.turnout.registry.v1.WatchCatalogRequest\x1a).turnout.registry.v1.WatchCatalogResponse\"\x13\xca\xdb\x18\x0f\n\rcatalog:watch0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)turnout/registry/v1/catalog_service.proto\x12\x13turnout.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a turnout/options/v1/options.proto\x1a!turnout/registry/v1/catalog.proto\"L\n\x14ReportKeyUsesRequest\x12\x34\n\x04uses\x18\x01 \x03(\x0b\x32\x1b.turnout.registry.v1.KeyUseB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\"k\n\x06KeyUse\x12&\n\x07\x61pi_key\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[a-z0-9]{12}$\x12\x39\n\rlast_use_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01\"\x17\n\x15ReportKeyUsesResponse\"N\n\x13WatchCatalogRequest\x12\x1f\n\x0e\x61\x66ter_sequence\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x16\n\x05\x65poch\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\"\xe1\x02\n\x14WatchCatalogResponse\x12\x32\n\x05\x62\x65gin\x18\x01 \x01(\x0b\x32!.turnout.registry.v1.CatalogBeginH\x00\x12\x32\n\x05\x63hunk\x18\x02 \x01(\x0b\x32!.turnout.registry.v1.CatalogChunkH\x00\x12.\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x1f.turnout.registry.v1.CatalogEndH\x00\x12\x36\n\x07resumed\x18\x04 \x01(\x0b\x32#.turnout.registry.v1.CatalogResumedH\x00\x12\x34\n\x06\x63hange\x18\x05 \x01(\x0b\x32\".turnout.registry.v1.CatalogChangeH\x00\x12:\n\theartbeat\x18\x06 \x01(\x0b\x32%.turnout.registry.v1.CatalogHeartbeatH\x00\x42\x07\n\x05\x65vent\"/\n\x0c\x43\x61talogBegin\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\t\"B\n\x0c\x43\x61talogChunk\x12\x32\n\x07\x65ntries\x18\x01 \x03(\x0b\x32!.turnout.registry.v1.CatalogEntry\"1\n\nCatalogEnd\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x13\n\x0b\x65ntry_count\x18\x02 \x01(\x03\"\x1f\n\x0e\x43\x61talogResumed\x12\r\n\x05\x65poch\x18\x01 \x01(\t\"U\n\rCatalogChange\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x32\n\x07\x65ntries\x18\x02 \x03(\x0b\x32!.turnout.registry.v1.CatalogEntry\"$\n\x10\x43\x61talogHeartbeat\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x32\x89\x02\n\x0e\x43\x61talogService\x12z\n\x0cWatchCatalog\x12(.turnout.registry.v1.WatchCatalogRequest\x1a).turnout.registry.v1.WatchCatalogResponse\"\x13\xca\xdb\x18\x0f\n\rcatalog:watch0\x01\x12{\n\rReportKeyUses\x12).turnout.registry.v1.ReportKeyUsesRequest\x1a*.turnout.registry.v1.ReportKeyUsesResponse\"\x13\xca\xdb\x18\x0f\n\rcatalog:watchb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'turnout.registry.v1.catalog_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_REPORTKEYUSESREQUEST'].fields_by_name['uses']._loaded_options = None
+  _globals['_REPORTKEYUSESREQUEST'].fields_by_name['uses']._serialized_options = b'\272H\006\222\001\003\020\350\007'
+  _globals['_KEYUSE'].fields_by_name['api_key']._loaded_options = None
+  _globals['_KEYUSE'].fields_by_name['api_key']._serialized_options = b'\272H\022r\0202\016^[a-z0-9]{12}$'
+  _globals['_KEYUSE'].fields_by_name['last_use_time']._loaded_options = None
+  _globals['_KEYUSE'].fields_by_name['last_use_time']._serialized_options = b'\272H\003\310\001\001'
   _globals['_WATCHCATALOGREQUEST'].fields_by_name['after_sequence']._loaded_options = None
   _globals['_WATCHCATALOGREQUEST'].fields_by_name['after_sequence']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_WATCHCATALOGREQUEST'].fields_by_name['epoch']._loaded_options = None
   _globals['_WATCHCATALOGREQUEST'].fields_by_name['epoch']._serialized_options = b'\272H\004r\002\030@'
   _globals['_CATALOGSERVICE'].methods_by_name['WatchCatalog']._loaded_options = None
   _globals['_CATALOGSERVICE'].methods_by_name['WatchCatalog']._serialized_options = b'\312\333\030\017\n\rcatalog:watch'
-  _globals['_WATCHCATALOGREQUEST']._serialized_start=164
-  _globals['_WATCHCATALOGREQUEST']._serialized_end=242
-  _globals['_WATCHCATALOGRESPONSE']._serialized_start=245
-  _globals['_WATCHCATALOGRESPONSE']._serialized_end=598
-  _globals['_CATALOGBEGIN']._serialized_start=600
-  _globals['_CATALOGBEGIN']._serialized_end=647
-  _globals['_CATALOGCHUNK']._serialized_start=649
-  _globals['_CATALOGCHUNK']._serialized_end=715
-  _globals['_CATALOGEND']._serialized_start=717
-  _globals['_CATALOGEND']._serialized_end=766
-  _globals['_CATALOGRESUMED']._serialized_start=768
-  _globals['_CATALOGRESUMED']._serialized_end=799
-  _globals['_CATALOGCHANGE']._serialized_start=801
-  _globals['_CATALOGCHANGE']._serialized_end=886
-  _globals['_CATALOGHEARTBEAT']._serialized_start=888
-  _globals['_CATALOGHEARTBEAT']._serialized_end=924
-  _globals['_CATALOGSERVICE']._serialized_start=927
-  _globals['_CATALOGSERVICE']._serialized_end=1067
+  _globals['_CATALOGSERVICE'].methods_by_name['ReportKeyUses']._loaded_options = None
+  _globals['_CATALOGSERVICE'].methods_by_name['ReportKeyUses']._serialized_options = b'\312\333\030\017\n\rcatalog:watch'
+  _globals['_REPORTKEYUSESREQUEST']._serialized_start=197
+  _globals['_REPORTKEYUSESREQUEST']._serialized_end=273
+  _globals['_KEYUSE']._serialized_start=275
+  _globals['_KEYUSE']._serialized_end=382
+  _globals['_REPORTKEYUSESRESPONSE']._serialized_start=384
+  _globals['_REPORTKEYUSESRESPONSE']._serialized_end=407
+  _globals['_WATCHCATALOGREQUEST']._serialized_start=409
+  _globals['_WATCHCATALOGREQUEST']._serialized_end=487
+  _globals['_WATCHCATALOGRESPONSE']._serialized_start=490
+  _globals['_WATCHCATALOGRESPONSE']._serialized_end=843
+  _globals['_CATALOGBEGIN']._serialized_start=845
+  _globals['_CATALOGBEGIN']._serialized_end=892
+  _globals['_CATALOGCHUNK']._serialized_start=894
+  _globals['_CATALOGCHUNK']._serialized_end=960
+  _globals['_CATALOGEND']._serialized_start=962
+  _globals['_CATALOGEND']._serialized_end=1011
+  _globals['_CATALOGRESUMED']._serialized_start=1013
+  _globals['_CATALOGRESUMED']._serialized_end=1044
+  _globals['_CATALOGCHANGE']._serialized_start=1046
+  _globals['_CATALOGCHANGE']._serialized_end=1131
+  _globals['_CATALOGHEARTBEAT']._serialized_start=1133
+  _globals['_CATALOGHEARTBEAT']._serialized_end=1169
+  _globals['_CATALOGSERVICE']._serialized_start=1172
+  _globals['_CATALOGSERVICE']._serialized_end=1437
 # @@protoc_insertion_point(module_scope)

@@ -40,6 +40,11 @@ class CatalogServiceStub:
                 request_serializer=turnout_dot_registry_dot_v1_dot_catalog__service__pb2.WatchCatalogRequest.SerializeToString,
                 response_deserializer=turnout_dot_registry_dot_v1_dot_catalog__service__pb2.WatchCatalogResponse.FromString,
                 _registered_method=True)
+        self.ReportKeyUses = channel.unary_unary(
+                '/turnout.registry.v1.CatalogService/ReportKeyUses',
+                request_serializer=turnout_dot_registry_dot_v1_dot_catalog__service__pb2.ReportKeyUsesRequest.SerializeToString,
+                response_deserializer=turnout_dot_registry_dot_v1_dot_catalog__service__pb2.ReportKeyUsesResponse.FromString,
+                _registered_method=True)
 
 
 class CatalogServiceServicer:
@@ -55,6 +60,14 @@ class CatalogServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReportKeyUses(self, request, context):
+        """ReportKeyUses tells when keys were last used, once a minute or so; the registry keeps the latest time of each. What is
+        lost on the way is lost: the next use is told again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CatalogServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -62,6 +75,11 @@ def add_CatalogServiceServicer_to_server(servicer, server):
                     servicer.WatchCatalog,
                     request_deserializer=turnout_dot_registry_dot_v1_dot_catalog__service__pb2.WatchCatalogRequest.FromString,
                     response_serializer=turnout_dot_registry_dot_v1_dot_catalog__service__pb2.WatchCatalogResponse.SerializeToString,
+            ),
+            'ReportKeyUses': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportKeyUses,
+                    request_deserializer=turnout_dot_registry_dot_v1_dot_catalog__service__pb2.ReportKeyUsesRequest.FromString,
+                    response_serializer=turnout_dot_registry_dot_v1_dot_catalog__service__pb2.ReportKeyUsesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -92,6 +110,33 @@ class CatalogService:
             '/turnout.registry.v1.CatalogService/WatchCatalog',
             turnout_dot_registry_dot_v1_dot_catalog__service__pb2.WatchCatalogRequest.SerializeToString,
             turnout_dot_registry_dot_v1_dot_catalog__service__pb2.WatchCatalogResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportKeyUses(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.registry.v1.CatalogService/ReportKeyUses',
+            turnout_dot_registry_dot_v1_dot_catalog__service__pb2.ReportKeyUsesRequest.SerializeToString,
+            turnout_dot_registry_dot_v1_dot_catalog__service__pb2.ReportKeyUsesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,6 +38,10 @@ class CatalogServiceStub:
     One message is one transaction of the registry, so a watcher never sees half of one. A heartbeat comes at least every
     250 ms; a watcher that misses several should reconnect with the last sequence it saw.
     """
+    ReportKeyUses: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.ReportKeyUsesRequest, _catalog_service_pb2.ReportKeyUsesResponse]
+    """ReportKeyUses tells when keys were last used, once a minute or so; the registry keeps the latest time of each. What is
+    lost on the way is lost: the next use is told again.
+    """
 
 @_typing.type_check_only
 class CatalogServiceAsyncStub(CatalogServiceStub):
@@ -48,6 +52,10 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     """WatchCatalog answers the whole catalog, or what changed since a sequence, and then every change as it is committed.
     One message is one transaction of the registry, so a watcher never sees half of one. A heartbeat comes at least every
     250 ms; a watcher that misses several should reconnect with the last sequence it saw.
+    """
+    ReportKeyUses: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.ReportKeyUsesRequest, _catalog_service_pb2.ReportKeyUsesResponse]  # type: ignore[assignment]
+    """ReportKeyUses tells when keys were last used, once a minute or so; the registry keeps the latest time of each. What is
+    lost on the way is lost: the next use is told again.
     """
 
 class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -62,6 +70,16 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         """WatchCatalog answers the whole catalog, or what changed since a sequence, and then every change as it is committed.
         One message is one transaction of the registry, so a watcher never sees half of one. A heartbeat comes at least every
         250 ms; a watcher that misses several should reconnect with the last sequence it saw.
+        """
+
+    @_abc_1.abstractmethod
+    def ReportKeyUses(
+        self,
+        request: _catalog_service_pb2.ReportKeyUsesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_service_pb2.ReportKeyUsesResponse, _abc.Awaitable[_catalog_service_pb2.ReportKeyUsesResponse]]:
+        """ReportKeyUses tells when keys were last used, once a minute or so; the registry keeps the latest time of each. What is
+        lost on the way is lost: the next use is told again.
         """
 
 def add_CatalogServiceServicer_to_server(servicer: CatalogServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

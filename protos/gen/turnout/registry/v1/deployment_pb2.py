@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from turnout.registry.v1 import version_pb2 as turnout_dot_registry_dot_v1_dot_version__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$turnout/registry/v1/deployment.proto\x12\x13turnout.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!turnout/registry/v1/version.proto\"\xd9\x03\n\nDeployment\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12;\n\x04kind\x18\x03 \x01(\x0e\x32#.turnout.registry.v1.DeploymentKindB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1e\n\x0c\x64isplay_name\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x1d\n\x0b\x64\x65scription\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\xa0\x1f\x12\x39\n\x08variants\x18\x06 \x03(\x0b\x32\x1c.turnout.registry.v1.VariantB\t\xbaH\x06\x92\x01\x03\x10\xc8\x01\x12\x15\n\x04salt\x18\x07 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12+\n\x07\x61liases\x18\x08 \x03(\x0b\x32\x1a.turnout.registry.v1.Alias\x12\x10\n\x08revision\x18\t \x01(\t\x12\x10\n\x08warnings\x18\n \x03(\t\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x63reator\x18\r \x01(\t\x12\x0c\n\x04\x65tag\x18\x0e \x01(\t\x12\x10\n\x08\x61rchived\x18\x0f \x01(\x08\"Y\n\x05\x41lias\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12/\n\x0bupdate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xf1\x02\n\x07Variant\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x03\x12\x0c\n\x04slug\x18\x04 \x01(\t\x12\x1e\n\x0c\x64isplay_name\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x17\n\x05notes\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x90N\x12\x13\n\x06\x61\x63tive\x18\x07 \x01(\x08H\x01\x88\x01\x01\x12,\n\x06weight\x18\x08 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00Y@)\x00\x00\x00\x00\x00\x00\x00\x00H\x02\x88\x01\x01\x12<\n\ncompletion\x18\t \x01(\x0b\x32&.turnout.registry.v1.CompletionVariantH\x00\x12\x44\n\x0erecommendation\x18\n \x01(\x0b\x32*.turnout.registry.v1.RecommendationVariantH\x00\x12\x0c\n\x04\x65tag\x18\x0b \x01(\tB\t\n\x07servingB\t\n\x07_activeB\t\n\x07_weight\"\xd8\x02\n\x11\x43ompletionVariant\x12\x19\n\x07version\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xac\x02\x12\x31\n\x0bnew_version\x18\x02 \x01(\x0b\x32\x1c.turnout.registry.v1.Version\x12\x1e\n\x0bmax_retries\x18\x03 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\n(\x00\x12\x45\n\x0f\x61ttempt_timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\x0b\"\x03\x08\x90\x1c\x32\x04\x10\xc0\x84=:\x8d\x01\xbaH\x89\x01\x1a\x86\x01\n*completion_variant.version_xor_new_version\x12)give version or new_version, and not both\x1a-(this.version == \'\') == has(this.new_version)\"v\n\x15RecommendationVariant\x12\x19\n\x05model\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\x12\x42\n\runknown_users\x18\x02 \x01(\x0e\x32!.turnout.registry.v1.UnknownUsersB\x08\xbaH\x05\x82\x01\x02\x10\x01*u\n\x0e\x44\x65ploymentKind\x12\x1f\n\x1b\x44\x45PLOYMENT_KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x44\x45PLOYMENT_KIND_COMPLETION\x10\x01\x12\"\n\x1e\x44\x45PLOYMENT_KIND_RECOMMENDATION\x10\x02*b\n\x0cUnknownUsers\x12\x1d\n\x19UNKNOWN_USERS_UNSPECIFIED\x10\x00\x12\x19\n\x15UNKNOWN_USERS_POPULAR\x10\x01\x12\x18\n\x14UNKNOWN_USERS_REFUSE\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$turnout/registry/v1/deployment.proto\x12\x13turnout.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!turnout/registry/v1/version.proto\"\x97\x04\n\nDeployment\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12;\n\x04kind\x18\x03 \x01(\x0e\x32#.turnout.registry.v1.DeploymentKindB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1e\n\x0c\x64isplay_name\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x1d\n\x0b\x64\x65scription\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\xa0\x1f\x12\x39\n\x08variants\x18\x06 \x03(\x0b\x32\x1c.turnout.registry.v1.VariantB\t\xbaH\x06\x92\x01\x03\x10\xc8\x01\x12\x15\n\x04salt\x18\x07 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12+\n\x07\x61liases\x18\x08 \x03(\x0b\x32\x1a.turnout.registry.v1.Alias\x12\x10\n\x08revision\x18\t \x01(\t\x12\x10\n\x08warnings\x18\n \x03(\t\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x63reator\x18\r \x01(\t\x12\x0c\n\x04\x65tag\x18\x0e \x01(\t\x12\x10\n\x08\x61rchived\x18\x0f \x01(\x08\x12\x16\n\tprotected\x18\x10 \x01(\x08H\x00\x88\x01\x01\x12\x16\n\x0e\x63hange_request\x18\x11 \x01(\tB\x0c\n\n_protected\"]\n\x08\x43ontract\x12(\n\x15variables_schema_json\x18\x01 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@\x12\'\n\x14response_format_json\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@\"\x8a\x01\n\x05\x41lias\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12/\n\x0bupdate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x08\x63ontract\x18\x04 \x01(\x0b\x32\x1d.turnout.registry.v1.Contract\"\x9b\x03\n\x07Variant\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x03\x12\x0c\n\x04slug\x18\x04 \x01(\t\x12\x1e\n\x0c\x64isplay_name\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x17\n\x05notes\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x90N\x12\x13\n\x06\x61\x63tive\x18\x07 \x01(\x08H\x01\x88\x01\x01\x12,\n\x06weight\x18\x08 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00Y@)\x00\x00\x00\x00\x00\x00\x00\x00H\x02\x88\x01\x01\x12<\n\ncompletion\x18\t \x01(\x0b\x32&.turnout.registry.v1.CompletionVariantH\x00\x12\x44\n\x0erecommendation\x18\n \x01(\x0b\x32*.turnout.registry.v1.RecommendationVariantH\x00\x12\x0c\n\x04\x65tag\x18\x0b \x01(\t\x12\x16\n\x0e\x63hange_request\x18\x0c \x01(\t\x12\x10\n\x08warnings\x18\r \x03(\tB\t\n\x07servingB\t\n\x07_activeB\t\n\x07_weight\"\xf2\x02\n\x11\x43ompletionVariant\x12\x19\n\x07version\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xac\x02\x12\x31\n\x0bnew_version\x18\x02 \x01(\x0b\x32\x1c.turnout.registry.v1.Version\x12\x18\n\x06prompt\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\xac\x02\x12\x1e\n\x0bmax_retries\x18\x03 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\n(\x00\x12\x45\n\x0f\x61ttempt_timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\x0b\"\x03\x08\x90\x1c\x32\x04\x10\xc0\x84=:\x8d\x01\xbaH\x89\x01\x1a\x86\x01\n*completion_variant.version_xor_new_version\x12)give version or new_version, and not both\x1a-(this.version == \'\') == has(this.new_version)\"v\n\x15RecommendationVariant\x12\x19\n\x05model\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\x12\x42\n\runknown_users\x18\x02 \x01(\x0e\x32!.turnout.registry.v1.UnknownUsersB\x08\xbaH\x05\x82\x01\x02\x10\x01*u\n\x0e\x44\x65ploymentKind\x12\x1f\n\x1b\x44\x45PLOYMENT_KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x44\x45PLOYMENT_KIND_COMPLETION\x10\x01\x12\"\n\x1e\x44\x45PLOYMENT_KIND_RECOMMENDATION\x10\x02*b\n\x0cUnknownUsers\x12\x1d\n\x19UNKNOWN_USERS_UNSPECIFIED\x10\x00\x12\x19\n\x15UNKNOWN_USERS_POPULAR\x10\x01\x12\x18\n\x14UNKNOWN_USERS_REFUSE\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,6 +45,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DEPLOYMENT'].fields_by_name['variants']._serialized_options = b'\272H\006\222\001\003\020\310\001'
   _globals['_DEPLOYMENT'].fields_by_name['salt']._loaded_options = None
   _globals['_DEPLOYMENT'].fields_by_name['salt']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_CONTRACT'].fields_by_name['variables_schema_json']._loaded_options = None
+  _globals['_CONTRACT'].fields_by_name['variables_schema_json']._serialized_options = b'\272H\006r\004(\200\200@'
+  _globals['_CONTRACT'].fields_by_name['response_format_json']._loaded_options = None
+  _globals['_CONTRACT'].fields_by_name['response_format_json']._serialized_options = b'\272H\006r\004(\200\200@'
   _globals['_VARIANT'].fields_by_name['display_name']._loaded_options = None
   _globals['_VARIANT'].fields_by_name['display_name']._serialized_options = b'\272H\005r\003\030\310\001'
   _globals['_VARIANT'].fields_by_name['notes']._loaded_options = None
@@ -53,6 +57,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VARIANT'].fields_by_name['weight']._serialized_options = b'\272H\024\022\022\031\000\000\000\000\000\000Y@)\000\000\000\000\000\000\000\000'
   _globals['_COMPLETIONVARIANT'].fields_by_name['version']._loaded_options = None
   _globals['_COMPLETIONVARIANT'].fields_by_name['version']._serialized_options = b'\272H\005r\003\030\254\002'
+  _globals['_COMPLETIONVARIANT'].fields_by_name['prompt']._loaded_options = None
+  _globals['_COMPLETIONVARIANT'].fields_by_name['prompt']._serialized_options = b'\272H\005r\003\030\254\002'
   _globals['_COMPLETIONVARIANT'].fields_by_name['max_retries']._loaded_options = None
   _globals['_COMPLETIONVARIANT'].fields_by_name['max_retries']._serialized_options = b'\272H\006\032\004\030\n(\000'
   _globals['_COMPLETIONVARIANT'].fields_by_name['attempt_timeout']._loaded_options = None
@@ -63,18 +69,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECOMMENDATIONVARIANT'].fields_by_name['model']._serialized_options = b'\272H\007r\005\020\001\030\254\002'
   _globals['_RECOMMENDATIONVARIANT'].fields_by_name['unknown_users']._loaded_options = None
   _globals['_RECOMMENDATIONVARIANT'].fields_by_name['unknown_users']._serialized_options = b'\272H\005\202\001\002\020\001'
-  _globals['_DEPLOYMENTKIND']._serialized_start=1596
-  _globals['_DEPLOYMENTKIND']._serialized_end=1713
-  _globals['_UNKNOWNUSERS']._serialized_start=1715
-  _globals['_UNKNOWNUSERS']._serialized_end=1813
+  _globals['_DEPLOYMENTKIND']._serialized_start=1871
+  _globals['_DEPLOYMENTKIND']._serialized_end=1988
+  _globals['_UNKNOWNUSERS']._serialized_start=1990
+  _globals['_UNKNOWNUSERS']._serialized_end=2088
   _globals['_DEPLOYMENT']._serialized_start=191
-  _globals['_DEPLOYMENT']._serialized_end=664
-  _globals['_ALIAS']._serialized_start=666
-  _globals['_ALIAS']._serialized_end=755
-  _globals['_VARIANT']._serialized_start=758
-  _globals['_VARIANT']._serialized_end=1127
-  _globals['_COMPLETIONVARIANT']._serialized_start=1130
-  _globals['_COMPLETIONVARIANT']._serialized_end=1474
-  _globals['_RECOMMENDATIONVARIANT']._serialized_start=1476
-  _globals['_RECOMMENDATIONVARIANT']._serialized_end=1594
+  _globals['_DEPLOYMENT']._serialized_end=726
+  _globals['_CONTRACT']._serialized_start=728
+  _globals['_CONTRACT']._serialized_end=821
+  _globals['_ALIAS']._serialized_start=824
+  _globals['_ALIAS']._serialized_end=962
+  _globals['_VARIANT']._serialized_start=965
+  _globals['_VARIANT']._serialized_end=1376
+  _globals['_COMPLETIONVARIANT']._serialized_start=1379
+  _globals['_COMPLETIONVARIANT']._serialized_end=1749
+  _globals['_RECOMMENDATIONVARIANT']._serialized_start=1751
+  _globals['_RECOMMENDATIONVARIANT']._serialized_end=1869
 # @@protoc_insertion_point(module_scope)

@@ -91,6 +91,8 @@ class Deployment(_message.Message):
     CREATOR_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     ARCHIVED_FIELD_NUMBER: _builtins.int
+    PROTECTED_FIELD_NUMBER: _builtins.int
+    CHANGE_REQUEST_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is the resource name `projects/{project}/deployments/{slug}`. Output only."""
     uid: _builtins.str
@@ -111,6 +113,14 @@ class Deployment(_message.Message):
     """etag changes with every change. Output only."""
     archived: _builtins.bool
     """archived says that it is out of service. Output only."""
+    protected: _builtins.bool
+    """protected says that only keys with `deployments:approve` change what its callers meet; a change by any other key
+    becomes a change request. Default false. Only such a key ends the protection.
+    """
+    change_request: _builtins.str
+    """change_request is the name of the change request that a write became, which changed nothing yet:
+    `projects/{project}/deployments/{deployment}/changeRequests/{uid}`. Empty if the write was done. Output only.
+    """
     @_builtins.property
     def variants(self) -> _containers.RepeatedCompositeFieldContainer[Global___Variant]:
         """variants are those of the revision that the alias `live` points to, in order. At most 200. None at all is legal:
@@ -151,14 +161,44 @@ class Deployment(_message.Message):
         creator: _builtins.str = ...,
         etag: _builtins.str = ...,
         archived: _builtins.bool = ...,
+        protected: _builtins.bool | None = ...,
+        change_request: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_protected", b"_protected", "create_time", b"create_time", "protected", b"protected", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "archived", b"archived", "create_time", b"create_time", "creator", b"creator", "description", b"description", "display_name", b"display_name", "etag", b"etag", "kind", b"kind", "name", b"name", "revision", b"revision", "salt", b"salt", "uid", b"uid", "update_time", b"update_time", "variants", b"variants", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_protected", b"_protected", "aliases", b"aliases", "archived", b"archived", "change_request", b"change_request", "create_time", b"create_time", "creator", b"creator", "description", b"description", "display_name", b"display_name", "etag", b"etag", "kind", b"kind", "name", b"name", "protected", b"protected", "revision", b"revision", "salt", b"salt", "uid", b"uid", "update_time", b"update_time", "variants", b"variants", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__protected: _TypeAlias = _typing.Literal["protected"]  # noqa: Y015
+    _WhichOneofArgType__protected: _TypeAlias = _typing.Literal["_protected", b"_protected"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__protected) -> _WhichOneofReturnType__protected | None: ...
+
+Global___Deployment: _TypeAlias = Deployment  # noqa: Y015
+
+@_typing.final
+class Contract(_message.Message):
+    """Contract is what callers rely on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VARIABLES_SCHEMA_JSON_FIELD_NUMBER: _builtins.int
+    RESPONSE_FORMAT_JSON_FIELD_NUMBER: _builtins.int
+    variables_schema_json: _builtins.str
+    """variables_schema_json is the JSON Schema of the variables. Empty means that there are none."""
+    response_format_json: _builtins.str
+    """response_format_json is the response format as the OpenAI API takes it. Empty means text."""
+    def __init__(
+        self,
+        *,
+        variables_schema_json: _builtins.str = ...,
+        response_format_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["response_format_json", b"response_format_json", "variables_schema_json", b"variables_schema_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Deployment: _TypeAlias = Deployment  # noqa: Y015
+Global___Contract: _TypeAlias = Contract  # noqa: Y015
 
 @_typing.final
 class Alias(_message.Message):
@@ -169,6 +209,7 @@ class Alias(_message.Message):
     ALIAS_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    CONTRACT_FIELD_NUMBER: _builtins.int
     alias: _builtins.str
     """alias is its name within the deployment."""
     revision: _builtins.str
@@ -177,16 +218,23 @@ class Alias(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """update_time is when it last moved."""
 
+    @_builtins.property
+    def contract(self) -> Global___Contract:
+        """contract is what its callers rely on, set by the first revision with variants that it pointed to; of completion
+        deployments. Absent until then. It moves only to revisions with an equal one.
+        """
+
     def __init__(
         self,
         *,
         alias: _builtins.str = ...,
         revision: _builtins.str = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        contract: Global___Contract | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "revision", b"revision", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "contract", b"contract", "revision", b"revision", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -209,6 +257,8 @@ class Variant(_message.Message):
     COMPLETION_FIELD_NUMBER: _builtins.int
     RECOMMENDATION_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    CHANGE_REQUEST_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is the resource name `projects/{project}/deployments/{deployment}/variants/{slug}`. Output only."""
     uid: _builtins.str
@@ -230,6 +280,8 @@ class Variant(_message.Message):
     """
     etag: _builtins.str
     """etag is the deployment's. Output only."""
+    change_request: _builtins.str
+    """change_request is the name of the change request that a write became, as in Deployment. Output only."""
     @_builtins.property
     def completion(self) -> Global___CompletionVariant:
         """completion runs an LLM; in deployments of that kind."""
@@ -237,6 +289,12 @@ class Variant(_message.Message):
     @_builtins.property
     def recommendation(self) -> Global___RecommendationVariant:
         """recommendation asks a trained model; in deployments of that kind."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """warnings are what may surprise: what callers may notice of a change, or that a model could not be checked. Of answers
+        to writes only. Output only.
+        """
 
     def __init__(
         self,
@@ -252,10 +310,12 @@ class Variant(_message.Message):
         completion: Global___CompletionVariant | None = ...,
         recommendation: Global___RecommendationVariant | None = ...,
         etag: _builtins.str = ...,
+        change_request: _builtins.str = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_active", b"_active", "_weight", b"_weight", "active", b"active", "completion", b"completion", "recommendation", b"recommendation", "serving", b"serving", "weight", b"weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_active", b"_active", "_weight", b"_weight", "active", b"active", "completion", b"completion", "display_name", b"display_name", "etag", b"etag", "name", b"name", "notes", b"notes", "number", b"number", "recommendation", b"recommendation", "serving", b"serving", "slug", b"slug", "uid", b"uid", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_active", b"_active", "_weight", b"_weight", "active", b"active", "change_request", b"change_request", "completion", b"completion", "display_name", b"display_name", "etag", b"etag", "name", b"name", "notes", b"notes", "number", b"number", "recommendation", b"recommendation", "serving", b"serving", "slug", b"slug", "uid", b"uid", "warnings", b"warnings", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__active: _TypeAlias = _typing.Literal["active"]  # noqa: Y015
     _WhichOneofArgType__active: _TypeAlias = _typing.Literal["_active", b"_active"]  # noqa: Y015
@@ -280,10 +340,17 @@ class CompletionVariant(_message.Message):
 
     VERSION_FIELD_NUMBER: _builtins.int
     NEW_VERSION_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
     MAX_RETRIES_FIELD_NUMBER: _builtins.int
     ATTEMPT_TIMEOUT_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """version is the uid (or resource name) of a version of the same project. Empty as input when `new_version` is given."""
+    prompt: _builtins.str
+    """prompt is `{prompt}@{number}`, or `{prompt}` for its latest state: its messages and declared variables become those of
+    `new_version`, which must have none itself; beside `version` it must be what that version was made from. Once written it
+    stays as it was: editing the prompt changes nothing here. As output it says what the version was made from, number
+    included. Empty means no prompt.
+    """
     max_retries: _builtins.int
     """max_retries is how often a failed attempt is repeated, 0 to 10. Default 0. Client errors are never repeated."""
     @_builtins.property
@@ -299,12 +366,13 @@ class CompletionVariant(_message.Message):
         *,
         version: _builtins.str = ...,
         new_version: _version_pb2.Version | None = ...,
+        prompt: _builtins.str = ...,
         max_retries: _builtins.int = ...,
         attempt_timeout: _duration_pb2.Duration | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_timeout", b"attempt_timeout", "new_version", b"new_version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_timeout", b"attempt_timeout", "max_retries", b"max_retries", "new_version", b"new_version", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_timeout", b"attempt_timeout", "max_retries", b"max_retries", "new_version", b"new_version", "prompt", b"prompt", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

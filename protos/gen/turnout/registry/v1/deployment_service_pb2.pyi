@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from turnout.registry.v1 import deployment_pb2 as _deployment_pb2
 from turnout.registry.v1 import revision_pb2 as _revision_pb2
 import builtins as _builtins
@@ -21,6 +22,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Compatibility:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CompatibilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Compatibility.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    COMPATIBILITY_UNSPECIFIED: _Compatibility.ValueType  # 0
+    """COMPATIBILITY_UNSPECIFIED is never answered."""
+    COMPATIBILITY_EQUAL: _Compatibility.ValueType  # 1
+    """COMPATIBILITY_EQUAL means that callers notice nothing."""
+    COMPATIBILITY_COMPATIBLE: _Compatibility.ValueType  # 2
+    """COMPATIBILITY_COMPATIBLE means that an alias may move, with warnings."""
+    COMPATIBILITY_DIFFERENT: _Compatibility.ValueType  # 3
+    """COMPATIBILITY_DIFFERENT means that callers would break."""
+
+class Compatibility(_Compatibility, metaclass=_CompatibilityEnumTypeWrapper):
+    """Compatibility says whether callers can rely on both sides alike."""
+
+COMPATIBILITY_UNSPECIFIED: Compatibility.ValueType  # 0
+"""COMPATIBILITY_UNSPECIFIED is never answered."""
+COMPATIBILITY_EQUAL: Compatibility.ValueType  # 1
+"""COMPATIBILITY_EQUAL means that callers notice nothing."""
+COMPATIBILITY_COMPATIBLE: Compatibility.ValueType  # 2
+"""COMPATIBILITY_COMPATIBLE means that an alias may move, with warnings."""
+COMPATIBILITY_DIFFERENT: Compatibility.ValueType  # 3
+"""COMPATIBILITY_DIFFERENT means that callers would break."""
+Global___Compatibility: _TypeAlias = Compatibility  # noqa: Y015
+
 @_typing.final
 class CreateDeploymentRequest(_message.Message):
     """CreateDeploymentRequest describes the new name."""
@@ -32,6 +61,7 @@ class CreateDeploymentRequest(_message.Message):
     DEPLOYMENT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    SKIP_MODEL_CHECK_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """parent is `projects/{project}`. Required."""
     deployment_id: _builtins.str
@@ -42,6 +72,8 @@ class CreateDeploymentRequest(_message.Message):
     """request_id makes a repeat safe, as in CreateProject. Empty means no protection."""
     validate_only: _builtins.bool
     """validate_only checks everything and writes nothing. Default false."""
+    skip_model_check: _builtins.bool
+    """skip_model_check takes models that the provider's list does not have. Default false."""
     @_builtins.property
     def deployment(self) -> _deployment_pb2.Deployment:
         """deployment holds the rest. Required."""
@@ -54,10 +86,11 @@ class CreateDeploymentRequest(_message.Message):
         deployment: _deployment_pb2.Deployment | None = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        skip_model_check: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "deployment_id", b"deployment_id", "parent", b"parent", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "deployment_id", b"deployment_id", "parent", b"parent", "request_id", b"request_id", "skip_model_check", b"skip_model_check", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -95,6 +128,8 @@ class ListDeploymentsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     SHOW_ARCHIVED_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """parent is `projects/{project}`. Required."""
     page_size: _builtins.int
@@ -103,6 +138,15 @@ class ListDeploymentsRequest(_message.Message):
     """page_token continues after an earlier page. Empty means from the start."""
     show_archived: _builtins.bool
     """show_archived answers archived deployments too. Default false."""
+    filter: _builtins.str
+    """filter is words that must all occur, in any order, in the name, the texts, or what the variants that aliases point to
+    run: slug, display name, description, providers, models, prompts. A word may be a part of one, or nearly one. Empty
+    means all.
+    """
+    order_by: _builtins.str
+    """order_by is one of `name`, `provider`, `model`, `create_time`, `update_time`, with ` desc` behind it for the other
+    direction. Provider and model are those of the first active variant of `live`. Empty means `create_time`.
+    """
     def __init__(
         self,
         *,
@@ -110,10 +154,12 @@ class ListDeploymentsRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         show_archived: _builtins.bool = ...,
+        filter: _builtins.str = ...,
+        order_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "show_archived", b"show_archived"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "show_archived", b"show_archived"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -131,7 +177,7 @@ class ListDeploymentsResponse(_message.Message):
     """next_page_token continues after this page. Empty means that it was the last."""
     @_builtins.property
     def deployments(self) -> _containers.RepeatedCompositeFieldContainer[_deployment_pb2.Deployment]:
-        """deployments are those of this page, oldest first."""
+        """deployments are those of this page, in the order asked for."""
 
     def __init__(
         self,
@@ -160,6 +206,8 @@ class UpdateVariantRequest(_message.Message):
     DRAFT_FIELD_NUMBER: _builtins.int
     BUMP_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
+    RETAIN_CONTRACT_FIELD_NUMBER: _builtins.int
+    SKIP_MODEL_CHECK_FIELD_NUMBER: _builtins.int
     alias: _builtins.str
     """alias is the one that moves. Empty means `live`."""
     validate_only: _builtins.bool
@@ -170,6 +218,12 @@ class UpdateVariantRequest(_message.Message):
     """bump says which part of the number grows. Unspecified lets the change tell."""
     description: _builtins.str
     """description says what for, for the history. Empty by default."""
+    retain_contract: _builtins.bool
+    """retain_contract lets variables go that callers may still send: they stay in the alias's contract. Default false: a
+    change that removes the last user of a variable is refused.
+    """
+    skip_model_check: _builtins.bool
+    """skip_model_check takes models that the provider's list does not have. Default false."""
     @_builtins.property
     def variant(self) -> _deployment_pb2.Variant:
         """variant holds the new values. Its name says which it is: `projects/{project}/deployments/{deployment}/variants/{variant}`,
@@ -192,10 +246,12 @@ class UpdateVariantRequest(_message.Message):
         draft: _builtins.bool = ...,
         bump: _revision_pb2.Bump.ValueType = ...,
         description: _builtins.str = ...,
+        retain_contract: _builtins.bool = ...,
+        skip_model_check: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["update_mask", b"update_mask", "variant", b"variant"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "bump", b"bump", "description", b"description", "draft", b"draft", "update_mask", b"update_mask", "validate_only", b"validate_only", "variant", b"variant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "bump", b"bump", "description", b"description", "draft", b"draft", "retain_contract", b"retain_contract", "skip_model_check", b"skip_model_check", "update_mask", b"update_mask", "validate_only", b"validate_only", "variant", b"variant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -216,6 +272,8 @@ class CreateVariantRequest(_message.Message):
     BUMP_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    RETAIN_CONTRACT_FIELD_NUMBER: _builtins.int
+    SKIP_MODEL_CHECK_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """parent is `projects/{project}/deployments/{slug or uid}`. Required."""
     etag: _builtins.str
@@ -232,6 +290,12 @@ class CreateVariantRequest(_message.Message):
     """description says what for, for the history. Empty by default."""
     request_id: _builtins.str
     """request_id makes a repeat safe, as in CreateProject. Empty means no protection."""
+    retain_contract: _builtins.bool
+    """retain_contract lets variables go that callers may still send: they stay in the alias's contract. Default false: a
+    change that removes the last user of a variable is refused.
+    """
+    skip_model_check: _builtins.bool
+    """skip_model_check takes models that the provider's list does not have. Default false."""
     @_builtins.property
     def variant(self) -> _deployment_pb2.Variant:
         """variant holds what it is; its output-only fields are ignored. Required."""
@@ -248,10 +312,12 @@ class CreateVariantRequest(_message.Message):
         bump: _revision_pb2.Bump.ValueType = ...,
         description: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        retain_contract: _builtins.bool = ...,
+        skip_model_check: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["variant", b"variant"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "bump", b"bump", "description", b"description", "draft", b"draft", "etag", b"etag", "parent", b"parent", "request_id", b"request_id", "validate_only", b"validate_only", "variant", b"variant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "bump", b"bump", "description", b"description", "draft", b"draft", "etag", b"etag", "parent", b"parent", "request_id", b"request_id", "retain_contract", b"retain_contract", "skip_model_check", b"skip_model_check", "validate_only", b"validate_only", "variant", b"variant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -270,6 +336,7 @@ class DeleteVariantRequest(_message.Message):
     DRAFT_FIELD_NUMBER: _builtins.int
     BUMP_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
+    RETAIN_CONTRACT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is `projects/{project}/deployments/{deployment}/variants/{slug, uid or number}`. Required."""
     etag: _builtins.str
@@ -284,6 +351,10 @@ class DeleteVariantRequest(_message.Message):
     """bump says which part of the number grows. Unspecified lets the change tell."""
     description: _builtins.str
     """description says what for, for the history. Empty by default."""
+    retain_contract: _builtins.bool
+    """retain_contract lets variables go that callers may still send: they stay in the alias's contract. Default false: a
+    change that removes the last user of a variable is refused.
+    """
     def __init__(
         self,
         *,
@@ -294,10 +365,11 @@ class DeleteVariantRequest(_message.Message):
         draft: _builtins.bool = ...,
         bump: _revision_pb2.Bump.ValueType = ...,
         description: _builtins.str = ...,
+        retain_contract: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "bump", b"bump", "description", b"description", "draft", b"draft", "etag", b"etag", "name", b"name", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "bump", b"bump", "description", b"description", "draft", b"draft", "etag", b"etag", "name", b"name", "retain_contract", b"retain_contract", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -323,8 +395,8 @@ class UpdateDeploymentRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """update_mask names what to change, of `display_name`, `description` and `salt`. Absent means every one of them that has
-        a value.
+        """update_mask names what to change, of `display_name`, `description`, `salt` and `protected`. Absent means every one of them
+        that has a value.
         """
 
     def __init__(
@@ -540,6 +612,8 @@ class SetAliasRequest(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    RETAIN_CONTRACT_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is `projects/{project}/deployments/{slug or uid}`. Required."""
     alias: _builtins.str
@@ -550,6 +624,12 @@ class SetAliasRequest(_message.Message):
     """etag must be the deployment's, unless it is empty."""
     validate_only: _builtins.bool
     """validate_only checks everything, answers what would be, and writes nothing. Default false."""
+    retain_contract: _builtins.bool
+    """retain_contract lets variables go that callers may still send: they stay in the alias's contract. Default false: a
+    change that removes the last user of a variable is refused.
+    """
+    description: _builtins.str
+    """description says what for, for whoever is to approve it. Empty by default."""
     def __init__(
         self,
         *,
@@ -558,10 +638,12 @@ class SetAliasRequest(_message.Message):
         revision: _builtins.str = ...,
         etag: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        retain_contract: _builtins.bool = ...,
+        description: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "etag", b"etag", "name", b"name", "revision", b"revision", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "description", b"description", "etag", b"etag", "name", b"name", "retain_contract", b"retain_contract", "revision", b"revision", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -611,6 +693,7 @@ class RollbackDeploymentRequest(_message.Message):
     DRAFT_FIELD_NUMBER: _builtins.int
     BUMP_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
+    RETAIN_CONTRACT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is `projects/{project}/deployments/{slug or uid}`. Required."""
     revision: _builtins.str
@@ -627,6 +710,10 @@ class RollbackDeploymentRequest(_message.Message):
     """bump says which part of the number grows. Unspecified lets the change tell."""
     description: _builtins.str
     """description says what for, for the history. Empty by default."""
+    retain_contract: _builtins.bool
+    """retain_contract lets variables go that callers may still send: they stay in the alias's contract. Default false: a
+    change that removes the last user of a variable is refused.
+    """
     def __init__(
         self,
         *,
@@ -638,11 +725,226 @@ class RollbackDeploymentRequest(_message.Message):
         draft: _builtins.bool = ...,
         bump: _revision_pb2.Bump.ValueType = ...,
         description: _builtins.str = ...,
+        retain_contract: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "bump", b"bump", "description", b"description", "draft", b"draft", "etag", b"etag", "name", b"name", "revision", b"revision", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "bump", b"bump", "description", b"description", "draft", b"draft", "etag", b"etag", "name", b"name", "retain_contract", b"retain_contract", "revision", b"revision", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RollbackDeploymentRequest: _TypeAlias = RollbackDeploymentRequest  # noqa: Y015
+
+@_typing.final
+class CheckCompatibilityRequest(_message.Message):
+    """CheckCompatibilityRequest names two sides: either a deployment with a revision, or two contracts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ALIAS_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is `projects/{project}/deployments/{slug or uid}`; of two contracts, `projects/{project}`. Required."""
+    alias: _builtins.str
+    """alias is the one whose contract is held against. Empty means `live`."""
+    revision: _builtins.str
+    """revision is the number, the uid or an alias of the revision that would follow. Empty for two contracts."""
+    @_builtins.property
+    def before(self) -> _deployment_pb2.Contract:
+        """before is what callers rely on. Of two contracts."""
+
+    @_builtins.property
+    def after(self) -> _deployment_pb2.Contract:
+        """after is what would follow. Of two contracts."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        alias: _builtins.str = ...,
+        revision: _builtins.str = ...,
+        before: _deployment_pb2.Contract | None = ...,
+        after: _deployment_pb2.Contract | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "alias", b"alias", "before", b"before", "name", b"name", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckCompatibilityRequest: _TypeAlias = CheckCompatibilityRequest  # noqa: Y015
+
+@_typing.final
+class ContractDifference(_message.Message):
+    """ContractDifference is one place in which two contracts differ."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    SENTENCE_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """path says where: `variables.trips[].city`, `response_format.schema.answer`; `[]` is every element, `.*` every other
+    member.
+    """
+    reason: _builtins.str
+    """reason is an UPPER_SNAKE word for what is different, such as `PROPERTY_REMOVED` or `TYPE_CHANGED`."""
+    before: _builtins.str
+    """before is the earlier side in words, such as `string`."""
+    after: _builtins.str
+    """after is the later side in words."""
+    sentence: _builtins.str
+    """sentence says the same in a sentence."""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        before: _builtins.str = ...,
+        after: _builtins.str = ...,
+        sentence: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "path", b"path", "reason", b"reason", "sentence", b"sentence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContractDifference: _TypeAlias = ContractDifference  # noqa: Y015
+
+@_typing.final
+class CheckCompatibilityResponse(_message.Message):
+    """CheckCompatibilityResponse says what differs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMPATIBILITY_FIELD_NUMBER: _builtins.int
+    DIFFERENCES_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    compatibility: Global___Compatibility.ValueType
+    """compatibility is what it comes to."""
+    @_builtins.property
+    def differences(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContractDifference]:
+        """differences break callers, by path."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContractDifference]:
+        """warnings may surprise callers, by path."""
+
+    def __init__(
+        self,
+        *,
+        compatibility: Global___Compatibility.ValueType = ...,
+        differences: _abc.Iterable[Global___ContractDifference] | None = ...,
+        warnings: _abc.Iterable[Global___ContractDifference] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compatibility", b"compatibility", "differences", b"differences", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckCompatibilityResponse: _TypeAlias = CheckCompatibilityResponse  # noqa: Y015
+
+@_typing.final
+class GetCodeSnippetsRequest(_message.Message):
+    """GetCodeSnippetsRequest names what to call."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ALIAS_FIELD_NUMBER: _builtins.int
+    HTTP_URL_FIELD_NUMBER: _builtins.int
+    GRPC_ADDRESS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is `projects/{project}/deployments/{slug or uid}`, or that of one of its variants. Required."""
+    alias: _builtins.str
+    """alias is the one to call. Empty means `live`."""
+    http_url: _builtins.str
+    """http_url is where the gateway listens. Empty means what the operator set (`TURNOUT_REGISTRY_HTTP_URL`)."""
+    grpc_address: _builtins.str
+    """grpc_address is `host:port` of the executor or inference service. Empty means what the operator set
+    (`TURNOUT_REGISTRY_GRPC_ADDRESS`).
+    """
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        alias: _builtins.str = ...,
+        http_url: _builtins.str = ...,
+        grpc_address: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "grpc_address", b"grpc_address", "http_url", b"http_url", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCodeSnippetsRequest: _TypeAlias = GetCodeSnippetsRequest  # noqa: Y015
+
+@_typing.final
+class CodeSnippet(_message.Message):
+    """CodeSnippet is one program."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SNIPPET_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    snippet: _builtins.str
+    """snippet says for what: `python-openai`, `node-openai`, `python-grpc` or `curl`."""
+    title: _builtins.str
+    """title is for people, such as `Python, OpenAI SDK`."""
+    language: _builtins.str
+    """language names its syntax for highlighting: `python`, `javascript` or `bash`."""
+    code: _builtins.str
+    """code is the program. It reads the key from the environment variable TURNOUT_API_KEY."""
+    def __init__(
+        self,
+        *,
+        snippet: _builtins.str = ...,
+        title: _builtins.str = ...,
+        language: _builtins.str = ...,
+        code: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "language", b"language", "snippet", b"snippet", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CodeSnippet: _TypeAlias = CodeSnippet  # noqa: Y015
+
+@_typing.final
+class GetCodeSnippetsResponse(_message.Message):
+    """GetCodeSnippetsResponse is the programs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SNIPPETS_FIELD_NUMBER: _builtins.int
+    ROUTING_KEY_FIELD_NUMBER: _builtins.int
+    routing_key: _builtins.str
+    """routing_key is the caller in them whom the variant serves. Empty if the name is a deployment's."""
+    @_builtins.property
+    def snippets(self) -> _containers.RepeatedCompositeFieldContainer[Global___CodeSnippet]:
+        """snippets are all there are for such a deployment."""
+
+    def __init__(
+        self,
+        *,
+        snippets: _abc.Iterable[Global___CodeSnippet] | None = ...,
+        routing_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["routing_key", b"routing_key", "snippets", b"snippets"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCodeSnippetsResponse: _TypeAlias = GetCodeSnippetsResponse  # noqa: Y015

@@ -92,6 +92,16 @@ class DeploymentServiceStub:
                 request_serializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.GetRevisionRequest.SerializeToString,
                 response_deserializer=turnout_dot_registry_dot_v1_dot_revision__pb2.Revision.FromString,
                 _registered_method=True)
+        self.CheckCompatibility = channel.unary_unary(
+                '/turnout.registry.v1.DeploymentService/CheckCompatibility',
+                request_serializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.CheckCompatibilityRequest.SerializeToString,
+                response_deserializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.CheckCompatibilityResponse.FromString,
+                _registered_method=True)
+        self.GetCodeSnippets = channel.unary_unary(
+                '/turnout.registry.v1.DeploymentService/GetCodeSnippets',
+                request_serializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.GetCodeSnippetsRequest.SerializeToString,
+                response_deserializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.GetCodeSnippetsResponse.FromString,
+                _registered_method=True)
         self.CompareRevisions = channel.unary_unary(
                 '/turnout.registry.v1.DeploymentService/CompareRevisions',
                 request_serializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.CompareRevisionsRequest.SerializeToString,
@@ -157,7 +167,8 @@ class DeploymentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListDeployments(self, request, context):
-        """ListDeployments answers a project's deployments, oldest first.
+        """ListDeployments answers a project's deployments, oldest first unless another order is asked for.
+        Fails with INVALID_ARGUMENT `ORDER_BY_INVALID`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -199,6 +210,22 @@ class DeploymentServiceServicer:
 
     def GetRevision(self, request, context):
         """GetRevision answers one revision. Fails with NOT_FOUND `REVISION_NOT_FOUND`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckCompatibility(self, request, context):
+        """CheckCompatibility answers whether an alias may move to a revision, or whether one contract may follow another: every
+        path that differs, with both sides. It changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCodeSnippets(self, request, context):
+        """GetCodeSnippets answers programs that call a deployment, ready to run: filled with its variables, and for one variant
+        with a caller whom that variant serves.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -291,6 +318,16 @@ def add_DeploymentServiceServicer_to_server(servicer, server):
                     servicer.GetRevision,
                     request_deserializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.GetRevisionRequest.FromString,
                     response_serializer=turnout_dot_registry_dot_v1_dot_revision__pb2.Revision.SerializeToString,
+            ),
+            'CheckCompatibility': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckCompatibility,
+                    request_deserializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.CheckCompatibilityRequest.FromString,
+                    response_serializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.CheckCompatibilityResponse.SerializeToString,
+            ),
+            'GetCodeSnippets': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCodeSnippets,
+                    request_deserializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.GetCodeSnippetsRequest.FromString,
+                    response_serializer=turnout_dot_registry_dot_v1_dot_deployment__service__pb2.GetCodeSnippetsResponse.SerializeToString,
             ),
             'CompareRevisions': grpc.unary_unary_rpc_method_handler(
                     servicer.CompareRevisions,
@@ -611,6 +648,60 @@ class DeploymentService:
             '/turnout.registry.v1.DeploymentService/GetRevision',
             turnout_dot_registry_dot_v1_dot_deployment__service__pb2.GetRevisionRequest.SerializeToString,
             turnout_dot_registry_dot_v1_dot_revision__pb2.Revision.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckCompatibility(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.registry.v1.DeploymentService/CheckCompatibility',
+            turnout_dot_registry_dot_v1_dot_deployment__service__pb2.CheckCompatibilityRequest.SerializeToString,
+            turnout_dot_registry_dot_v1_dot_deployment__service__pb2.CheckCompatibilityResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCodeSnippets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.registry.v1.DeploymentService/GetCodeSnippets',
+            turnout_dot_registry_dot_v1_dot_deployment__service__pb2.GetCodeSnippetsRequest.SerializeToString,
+            turnout_dot_registry_dot_v1_dot_deployment__service__pb2.GetCodeSnippetsResponse.FromString,
             options,
             channel_credentials,
             insecure,

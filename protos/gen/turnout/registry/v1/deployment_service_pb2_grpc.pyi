@@ -52,7 +52,9 @@ class DeploymentServiceStub:
     UnarchiveDeployment: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.UnarchiveDeploymentRequest, _deployment_pb2.Deployment]
     """UnarchiveDeployment brings an archived deployment back."""
     ListDeployments: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.ListDeploymentsRequest, _deployment_service_pb2.ListDeploymentsResponse]
-    """ListDeployments answers a project's deployments, oldest first."""
+    """ListDeployments answers a project's deployments, oldest first unless another order is asked for.
+    Fails with INVALID_ARGUMENT `ORDER_BY_INVALID`.
+    """
     CreateVariant: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.CreateVariantRequest, _deployment_pb2.Variant]
     """CreateVariant adds one way to serve: a new revision, to which the alias moves.
     Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND` or `ALIAS_NOT_FOUND`; INVALID_ARGUMENT `VERSION_NOT_FOUND`,
@@ -72,6 +74,14 @@ class DeploymentServiceStub:
     """ListRevisions answers a deployment's revisions, newest first."""
     GetRevision: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.GetRevisionRequest, _revision_pb2.Revision]
     """GetRevision answers one revision. Fails with NOT_FOUND `REVISION_NOT_FOUND`."""
+    CheckCompatibility: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.CheckCompatibilityRequest, _deployment_service_pb2.CheckCompatibilityResponse]
+    """CheckCompatibility answers whether an alias may move to a revision, or whether one contract may follow another: every
+    path that differs, with both sides. It changes nothing.
+    """
+    GetCodeSnippets: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.GetCodeSnippetsRequest, _deployment_service_pb2.GetCodeSnippetsResponse]
+    """GetCodeSnippets answers programs that call a deployment, ready to run: filled with its variables, and for one variant
+    with a caller whom that variant serves.
+    """
     CompareRevisions: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.CompareRevisionsRequest, _deployment_service_pb2.CompareRevisionsResponse]
     """CompareRevisions answers in what two revisions of a deployment differ."""
     SetAlias: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.SetAliasRequest, _deployment_pb2.Deployment]
@@ -107,7 +117,9 @@ class DeploymentServiceAsyncStub(DeploymentServiceStub):
     UnarchiveDeployment: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.UnarchiveDeploymentRequest, _deployment_pb2.Deployment]  # type: ignore[assignment]
     """UnarchiveDeployment brings an archived deployment back."""
     ListDeployments: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.ListDeploymentsRequest, _deployment_service_pb2.ListDeploymentsResponse]  # type: ignore[assignment]
-    """ListDeployments answers a project's deployments, oldest first."""
+    """ListDeployments answers a project's deployments, oldest first unless another order is asked for.
+    Fails with INVALID_ARGUMENT `ORDER_BY_INVALID`.
+    """
     CreateVariant: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.CreateVariantRequest, _deployment_pb2.Variant]  # type: ignore[assignment]
     """CreateVariant adds one way to serve: a new revision, to which the alias moves.
     Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND` or `ALIAS_NOT_FOUND`; INVALID_ARGUMENT `VERSION_NOT_FOUND`,
@@ -127,6 +139,14 @@ class DeploymentServiceAsyncStub(DeploymentServiceStub):
     """ListRevisions answers a deployment's revisions, newest first."""
     GetRevision: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.GetRevisionRequest, _revision_pb2.Revision]  # type: ignore[assignment]
     """GetRevision answers one revision. Fails with NOT_FOUND `REVISION_NOT_FOUND`."""
+    CheckCompatibility: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.CheckCompatibilityRequest, _deployment_service_pb2.CheckCompatibilityResponse]  # type: ignore[assignment]
+    """CheckCompatibility answers whether an alias may move to a revision, or whether one contract may follow another: every
+    path that differs, with both sides. It changes nothing.
+    """
+    GetCodeSnippets: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.GetCodeSnippetsRequest, _deployment_service_pb2.GetCodeSnippetsResponse]  # type: ignore[assignment]
+    """GetCodeSnippets answers programs that call a deployment, ready to run: filled with its variables, and for one variant
+    with a caller whom that variant serves.
+    """
     CompareRevisions: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.CompareRevisionsRequest, _deployment_service_pb2.CompareRevisionsResponse]  # type: ignore[assignment]
     """CompareRevisions answers in what two revisions of a deployment differ."""
     SetAlias: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.SetAliasRequest, _deployment_pb2.Deployment]  # type: ignore[assignment]
@@ -195,7 +215,9 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _deployment_service_pb2.ListDeploymentsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_deployment_service_pb2.ListDeploymentsResponse, _abc.Awaitable[_deployment_service_pb2.ListDeploymentsResponse]]:
-        """ListDeployments answers a project's deployments, oldest first."""
+        """ListDeployments answers a project's deployments, oldest first unless another order is asked for.
+        Fails with INVALID_ARGUMENT `ORDER_BY_INVALID`.
+        """
 
     @_abc_1.abstractmethod
     def CreateVariant(
@@ -245,6 +267,26 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_revision_pb2.Revision, _abc.Awaitable[_revision_pb2.Revision]]:
         """GetRevision answers one revision. Fails with NOT_FOUND `REVISION_NOT_FOUND`."""
+
+    @_abc_1.abstractmethod
+    def CheckCompatibility(
+        self,
+        request: _deployment_service_pb2.CheckCompatibilityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_deployment_service_pb2.CheckCompatibilityResponse, _abc.Awaitable[_deployment_service_pb2.CheckCompatibilityResponse]]:
+        """CheckCompatibility answers whether an alias may move to a revision, or whether one contract may follow another: every
+        path that differs, with both sides. It changes nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def GetCodeSnippets(
+        self,
+        request: _deployment_service_pb2.GetCodeSnippetsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_deployment_service_pb2.GetCodeSnippetsResponse, _abc.Awaitable[_deployment_service_pb2.GetCodeSnippetsResponse]]:
+        """GetCodeSnippets answers programs that call a deployment, ready to run: filled with its variables, and for one variant
+        with a caller whom that variant serves.
+        """
 
     @_abc_1.abstractmethod
     def CompareRevisions(

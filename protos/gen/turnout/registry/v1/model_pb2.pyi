@@ -40,6 +40,7 @@ class Model(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     CREATOR_FIELD_NUMBER: _builtins.int
+    ARCHIVED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is the resource name `projects/{project}/models/{uid}`. Output only."""
     uid: _builtins.str
@@ -68,6 +69,8 @@ class Model(_message.Message):
     """size_bytes is the size of the artifact."""
     creator: _builtins.str
     """creator is the key on whose behalf it was registered, such as `projects/shop/apiKeys/…`. Output only."""
+    archived: _builtins.bool
+    """archived says that no new variant may use it. Output only."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """create_time is when it was registered. Output only."""
@@ -90,10 +93,11 @@ class Model(_message.Message):
         size_bytes: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         creator: _builtins.str = ...,
+        archived: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "create_time", b"create_time", "creator", b"creator", "description", b"description", "digest", b"digest", "display_name", b"display_name", "interaction_count", b"interaction_count", "item_count", b"item_count", "metrics_json", b"metrics_json", "name", b"name", "number", b"number", "parameters_json", b"parameters_json", "size_bytes", b"size_bytes", "uid", b"uid", "user_count", b"user_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "archived", b"archived", "create_time", b"create_time", "creator", b"creator", "description", b"description", "digest", b"digest", "display_name", b"display_name", "interaction_count", b"interaction_count", "item_count", b"item_count", "metrics_json", b"metrics_json", "name", b"name", "number", b"number", "parameters_json", b"parameters_json", "size_bytes", b"size_bytes", "uid", b"uid", "user_count", b"user_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -28,7 +28,7 @@ from turnout.options.v1 import options_pb2 as turnout_dot_options_dot_v1_dot_opt
 from turnout.registry.v1 import model_pb2 as turnout_dot_registry_dot_v1_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'turnout/registry/v1/model_service.proto\x12\x13turnout.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a turnout/options/v1/options.proto\x1a\x1fturnout/registry/v1/model.proto\"\x86\x01\n\x14RegisterModelRequest\x12\x1a\n\x06parent\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x31\n\x05model\x18\x02 \x01(\x0b\x32\x1a.turnout.registry.v1.ModelB\x06\xbaH\x03\xc8\x01\x01\x12\x1f\n\x0con_behalf_of\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"+\n\x0fGetModelRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\"i\n\x11ListModelsRequest\x12\x1a\n\x06parent\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"Y\n\x12ListModelsResponse\x12*\n\x06models\x18\x01 \x03(\x0b\x32\x1a.turnout.registry.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xa2\x03\n\x0cModelService\x12m\n\rRegisterModel\x12).turnout.registry.v1.RegisterModelRequest\x1a\x1a.turnout.registry.v1.Model\"\x15\xca\xdb\x18\x11\n\x0fmodels:register\x12\x87\x01\n\x08GetModel\x12$.turnout.registry.v1.GetModelRequest\x1a\x1a.turnout.registry.v1.Model\"9\xca\xdb\x18\x0f\n\rregistry:read\x82\xd3\xe4\x93\x02 \x12\x1e/v1/{name=projects/*/models/*}\x12\x98\x01\n\nListModels\x12&.turnout.registry.v1.ListModelsRequest\x1a\'.turnout.registry.v1.ListModelsResponse\"9\xca\xdb\x18\x0f\n\rregistry:read\x82\xd3\xe4\x93\x02 \x12\x1e/v1/{parent=projects/*}/modelsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'turnout/registry/v1/model_service.proto\x12\x13turnout.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a turnout/options/v1/options.proto\x1a\x1fturnout/registry/v1/model.proto\"\x86\x01\n\x14RegisterModelRequest\x12\x1a\n\x06parent\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x31\n\x05model\x18\x02 \x01(\x0b\x32\x1a.turnout.registry.v1.ModelB\x06\xbaH\x03\xc8\x01\x01\x12\x1f\n\x0con_behalf_of\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"+\n\x0fGetModelRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\"\x80\x01\n\x11ListModelsRequest\x12\x1a\n\x06parent\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x15\n\rshow_archived\x18\x04 \x01(\x08\"Y\n\x12ListModelsResponse\x12*\n\x06models\x18\x01 \x03(\x0b\x32\x1a.turnout.registry.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"/\n\x13\x41rchiveModelRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\"1\n\x15UnarchiveModelRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\x32\xe4\x05\n\x0cModelService\x12m\n\rRegisterModel\x12).turnout.registry.v1.RegisterModelRequest\x1a\x1a.turnout.registry.v1.Model\"\x15\xca\xdb\x18\x11\n\x0fmodels:register\x12\x87\x01\n\x08GetModel\x12$.turnout.registry.v1.GetModelRequest\x1a\x1a.turnout.registry.v1.Model\"9\xca\xdb\x18\x0f\n\rregistry:read\x82\xd3\xe4\x93\x02 \x12\x1e/v1/{name=projects/*/models/*}\x12\x98\x01\n\nListModels\x12&.turnout.registry.v1.ListModelsRequest\x1a\'.turnout.registry.v1.ListModelsResponse\"9\xca\xdb\x18\x0f\n\rregistry:read\x82\xd3\xe4\x93\x02 \x12\x1e/v1/{parent=projects/*}/models\x12\x9b\x01\n\x0c\x41rchiveModel\x12(.turnout.registry.v1.ArchiveModelRequest\x1a\x1a.turnout.registry.v1.Model\"E\xca\xdb\x18\x10\n\x0eregistry:write\x82\xd3\xe4\x93\x02+\"&/v1/{name=projects/*/models/*}:archive:\x01*\x12\xa1\x01\n\x0eUnarchiveModel\x12*.turnout.registry.v1.UnarchiveModelRequest\x1a\x1a.turnout.registry.v1.Model\"G\xca\xdb\x18\x10\n\x0eregistry:write\x82\xd3\xe4\x93\x02-\"(/v1/{name=projects/*/models/*}:unarchive:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,20 +49,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTMODELSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_LISTMODELSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTMODELSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_ARCHIVEMODELREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_ARCHIVEMODELREQUEST'].fields_by_name['name']._serialized_options = b'\272H\007r\005\020\001\030\254\002'
+  _globals['_UNARCHIVEMODELREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_UNARCHIVEMODELREQUEST'].fields_by_name['name']._serialized_options = b'\272H\007r\005\020\001\030\254\002'
   _globals['_MODELSERVICE'].methods_by_name['RegisterModel']._loaded_options = None
   _globals['_MODELSERVICE'].methods_by_name['RegisterModel']._serialized_options = b'\312\333\030\021\n\017models:register'
   _globals['_MODELSERVICE'].methods_by_name['GetModel']._loaded_options = None
   _globals['_MODELSERVICE'].methods_by_name['GetModel']._serialized_options = b'\312\333\030\017\n\rregistry:read\202\323\344\223\002 \022\036/v1/{name=projects/*/models/*}'
   _globals['_MODELSERVICE'].methods_by_name['ListModels']._loaded_options = None
   _globals['_MODELSERVICE'].methods_by_name['ListModels']._serialized_options = b'\312\333\030\017\n\rregistry:read\202\323\344\223\002 \022\036/v1/{parent=projects/*}/models'
+  _globals['_MODELSERVICE'].methods_by_name['ArchiveModel']._loaded_options = None
+  _globals['_MODELSERVICE'].methods_by_name['ArchiveModel']._serialized_options = b'\312\333\030\020\n\016registry:write\202\323\344\223\002+\"&/v1/{name=projects/*/models/*}:archive:\001*'
+  _globals['_MODELSERVICE'].methods_by_name['UnarchiveModel']._loaded_options = None
+  _globals['_MODELSERVICE'].methods_by_name['UnarchiveModel']._serialized_options = b'\312\333\030\020\n\016registry:write\202\323\344\223\002-\"(/v1/{name=projects/*/models/*}:unarchive:\001*'
   _globals['_REGISTERMODELREQUEST']._serialized_start=191
   _globals['_REGISTERMODELREQUEST']._serialized_end=325
   _globals['_GETMODELREQUEST']._serialized_start=327
   _globals['_GETMODELREQUEST']._serialized_end=370
-  _globals['_LISTMODELSREQUEST']._serialized_start=372
-  _globals['_LISTMODELSREQUEST']._serialized_end=477
-  _globals['_LISTMODELSRESPONSE']._serialized_start=479
-  _globals['_LISTMODELSRESPONSE']._serialized_end=568
-  _globals['_MODELSERVICE']._serialized_start=571
-  _globals['_MODELSERVICE']._serialized_end=989
+  _globals['_LISTMODELSREQUEST']._serialized_start=373
+  _globals['_LISTMODELSREQUEST']._serialized_end=501
+  _globals['_LISTMODELSRESPONSE']._serialized_start=503
+  _globals['_LISTMODELSRESPONSE']._serialized_end=592
+  _globals['_ARCHIVEMODELREQUEST']._serialized_start=594
+  _globals['_ARCHIVEMODELREQUEST']._serialized_end=641
+  _globals['_UNARCHIVEMODELREQUEST']._serialized_start=643
+  _globals['_UNARCHIVEMODELREQUEST']._serialized_end=692
+  _globals['_MODELSERVICE']._serialized_start=695
+  _globals['_MODELSERVICE']._serialized_end=1435
 # @@protoc_insertion_point(module_scope)

@@ -51,6 +51,16 @@ class ModelServiceStub:
                 request_serializer=turnout_dot_registry_dot_v1_dot_model__service__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=turnout_dot_registry_dot_v1_dot_model__service__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.ArchiveModel = channel.unary_unary(
+                '/turnout.registry.v1.ModelService/ArchiveModel',
+                request_serializer=turnout_dot_registry_dot_v1_dot_model__service__pb2.ArchiveModelRequest.SerializeToString,
+                response_deserializer=turnout_dot_registry_dot_v1_dot_model__pb2.Model.FromString,
+                _registered_method=True)
+        self.UnarchiveModel = channel.unary_unary(
+                '/turnout.registry.v1.ModelService/UnarchiveModel',
+                request_serializer=turnout_dot_registry_dot_v1_dot_model__service__pb2.UnarchiveModelRequest.SerializeToString,
+                response_deserializer=turnout_dot_registry_dot_v1_dot_model__pb2.Model.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer:
@@ -80,6 +90,21 @@ class ModelServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ArchiveModel(self, request, context):
+        """ArchiveModel takes a trained model out of use: no new variant may name it. Fails with FAILED_PRECONDITION `MODEL_IN_USE`, naming
+        the deployments, if a revision uses it to which an alias points. Archiving it again changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnarchiveModel(self, request, context):
+        """UnarchiveModel brings it back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -97,6 +122,16 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.ListModels,
                     request_deserializer=turnout_dot_registry_dot_v1_dot_model__service__pb2.ListModelsRequest.FromString,
                     response_serializer=turnout_dot_registry_dot_v1_dot_model__service__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'ArchiveModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.ArchiveModel,
+                    request_deserializer=turnout_dot_registry_dot_v1_dot_model__service__pb2.ArchiveModelRequest.FromString,
+                    response_serializer=turnout_dot_registry_dot_v1_dot_model__pb2.Model.SerializeToString,
+            ),
+            'UnarchiveModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnarchiveModel,
+                    request_deserializer=turnout_dot_registry_dot_v1_dot_model__service__pb2.UnarchiveModelRequest.FromString,
+                    response_serializer=turnout_dot_registry_dot_v1_dot_model__pb2.Model.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -181,6 +216,60 @@ class ModelService:
             '/turnout.registry.v1.ModelService/ListModels',
             turnout_dot_registry_dot_v1_dot_model__service__pb2.ListModelsRequest.SerializeToString,
             turnout_dot_registry_dot_v1_dot_model__service__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ArchiveModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.registry.v1.ModelService/ArchiveModel',
+            turnout_dot_registry_dot_v1_dot_model__service__pb2.ArchiveModelRequest.SerializeToString,
+            turnout_dot_registry_dot_v1_dot_model__pb2.Model.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnarchiveModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.registry.v1.ModelService/UnarchiveModel',
+            turnout_dot_registry_dot_v1_dot_model__service__pb2.UnarchiveModelRequest.SerializeToString,
+            turnout_dot_registry_dot_v1_dot_model__pb2.Model.FromString,
             options,
             channel_credentials,
             insecure,

@@ -30,6 +30,10 @@ class _ProviderKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Provider
     """PROVIDER_KIND_OPENAI is OpenAI itself."""
     PROVIDER_KIND_OPENAI_COMPATIBLE: _ProviderKind.ValueType  # 2
     """PROVIDER_KIND_OPENAI_COMPATIBLE is any server that offers `POST {base_url}/chat/completions`."""
+    PROVIDER_KIND_ANTHROPIC: _ProviderKind.ValueType  # 3
+    """PROVIDER_KIND_ANTHROPIC is Anthropic's Messages API."""
+    PROVIDER_KIND_OLLAMA: _ProviderKind.ValueType  # 4
+    """PROVIDER_KIND_OLLAMA is Ollama's own API."""
 
 class ProviderKind(_ProviderKind, metaclass=_ProviderKindEnumTypeWrapper):
     """ProviderKind says which wire contract a provider speaks."""
@@ -40,6 +44,10 @@ PROVIDER_KIND_OPENAI: ProviderKind.ValueType  # 1
 """PROVIDER_KIND_OPENAI is OpenAI itself."""
 PROVIDER_KIND_OPENAI_COMPATIBLE: ProviderKind.ValueType  # 2
 """PROVIDER_KIND_OPENAI_COMPATIBLE is any server that offers `POST {base_url}/chat/completions`."""
+PROVIDER_KIND_ANTHROPIC: ProviderKind.ValueType  # 3
+"""PROVIDER_KIND_ANTHROPIC is Anthropic's Messages API."""
+PROVIDER_KIND_OLLAMA: ProviderKind.ValueType  # 4
+"""PROVIDER_KIND_OLLAMA is Ollama's own API."""
 Global___ProviderKind: _TypeAlias = ProviderKind  # noqa: Y015
 
 @_typing.final
@@ -58,6 +66,7 @@ class Provider(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    ARCHIVED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is the resource name `projects/{project}/providers/{slug}`. Output only."""
     uid: _builtins.str
@@ -78,6 +87,8 @@ class Provider(_message.Message):
     """has_credential says whether one is stored. Output only."""
     etag: _builtins.str
     """etag changes with every change. Output only."""
+    archived: _builtins.bool
+    """archived says that no new version may use it. Output only."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """create_time is when it was created. Output only."""
@@ -99,11 +110,48 @@ class Provider(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        archived: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_url", b"base_url", "create_time", b"create_time", "credential", b"credential", "display_name", b"display_name", "etag", b"etag", "has_credential", b"has_credential", "kind", b"kind", "name", b"name", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived", "base_url", b"base_url", "create_time", b"create_time", "credential", b"credential", "display_name", b"display_name", "etag", b"etag", "has_credential", b"has_credential", "kind", b"kind", "name", b"name", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Provider: _TypeAlias = Provider  # noqa: Y015
+
+@_typing.final
+class ProviderModel(_message.Message):
+    """ProviderModel is a model that a provider offers now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    CONTEXT_WINDOW_TOKENS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """model is the provider's name for it: what a version says."""
+    display_name: _builtins.str
+    """display_name is the provider's text for people. Empty if it has none."""
+    context_window_tokens: _builtins.int
+    """context_window_tokens is how much it can read, in tokens, if the provider says so. 0 if it does not."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """create_time is when the provider says that it was made. Absent if it does not."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        context_window_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_window_tokens", b"context_window_tokens", "create_time", b"create_time", "display_name", b"display_name", "model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProviderModel: _TypeAlias = ProviderModel  # noqa: Y015

@@ -25,11 +25,12 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from turnout.options.v1 import options_pb2 as turnout_dot_options_dot_v1_dot_options__pb2
 from turnout.registry.v1 import provider_pb2 as turnout_dot_registry_dot_v1_dot_provider__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*turnout/registry/v1/provider_service.proto\x12\x13turnout.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a turnout/options/v1/options.proto\x1a\"turnout/registry/v1/provider.proto\"\xe1\x01\n\x15\x43reateProviderRequest\x12\x1a\n\x06parent\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12;\n\x0bprovider_id\x18\x02 \x01(\tB&\xbaH#r!\x18?2\x1d^[a-z0-9_-]*[a-z][a-z0-9_-]*$\x12\x37\n\x08provider\x18\x03 \x01(\x0b\x32\x1d.turnout.registry.v1.ProviderB\x06\xbaH\x03\xc8\x01\x01\x12\x1f\n\nrequest_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\".\n\x12GetProviderRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\"l\n\x14ListProvidersRequest\x12\x1a\n\x06parent\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"b\n\x15ListProvidersResponse\x12\x30\n\tproviders\x18\x01 \x03(\x0b\x32\x1d.turnout.registry.v1.Provider\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x98\x01\n\x15UpdateProviderRequest\x12\x37\n\x08provider\x18\x01 \x01(\x0b\x32\x1d.turnout.registry.v1.ProviderB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\x32\xa5\x05\n\x0fProviderService\x12\xa4\x01\n\x0e\x43reateProvider\x12*.turnout.registry.v1.CreateProviderRequest\x1a\x1d.turnout.registry.v1.Provider\"G\xca\xdb\x18\x10\n\x0eregistry:write\x82\xd3\xe4\x93\x02-\"!/v1/{parent=projects/*}/providers:\x08provider\x12\x93\x01\n\x0bGetProvider\x12\'.turnout.registry.v1.GetProviderRequest\x1a\x1d.turnout.registry.v1.Provider\"<\xca\xdb\x18\x0f\n\rregistry:read\x82\xd3\xe4\x93\x02#\x12!/v1/{name=projects/*/providers/*}\x12\xa4\x01\n\rListProviders\x12).turnout.registry.v1.ListProvidersRequest\x1a*.turnout.registry.v1.ListProvidersResponse\"<\xca\xdb\x18\x0f\n\rregistry:read\x82\xd3\xe4\x93\x02#\x12!/v1/{parent=projects/*}/providers\x12\xad\x01\n\x0eUpdateProvider\x12*.turnout.registry.v1.UpdateProviderRequest\x1a\x1d.turnout.registry.v1.Provider\"P\xca\xdb\x18\x10\n\x0eregistry:write\x82\xd3\xe4\x93\x02\x36\x32*/v1/{provider.name=projects/*/providers/*}:\x08providerb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*turnout/registry/v1/provider_service.proto\x12\x13turnout.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a turnout/options/v1/options.proto\x1a\"turnout/registry/v1/provider.proto\"\xe1\x01\n\x15\x43reateProviderRequest\x12\x1a\n\x06parent\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12;\n\x0bprovider_id\x18\x02 \x01(\tB&\xbaH#r!\x18?2\x1d^[a-z0-9_-]*[a-z][a-z0-9_-]*$\x12\x37\n\x08provider\x18\x03 \x01(\x0b\x32\x1d.turnout.registry.v1.ProviderB\x06\xbaH\x03\xc8\x01\x01\x12\x1f\n\nrequest_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\".\n\x12GetProviderRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\"\x83\x01\n\x14ListProvidersRequest\x12\x1a\n\x06parent\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x15\n\rshow_archived\x18\x04 \x01(\x08\"b\n\x15ListProvidersResponse\x12\x30\n\tproviders\x18\x01 \x03(\x0b\x32\x1d.turnout.registry.v1.Provider\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x98\x01\n\x15UpdateProviderRequest\x12\x37\n\x08provider\x18\x01 \x01(\x0b\x32\x1d.turnout.registry.v1.ProviderB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"I\n\x16\x41rchiveProviderRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\x12\x15\n\x04\x65tag\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\"K\n\x18UnarchiveProviderRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\x12\x15\n\x04\x65tag\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\"F\n\x19ListProviderModelsRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\x12\x0f\n\x07refresh\x18\x02 \x01(\x08\"\x83\x01\n\x1aListProviderModelsResponse\x12\x32\n\x06models\x18\x01 \x03(\x0b\x32\".turnout.registry.v1.ProviderModel\x12\x31\n\rretrieve_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"0\n\x14\x43heckProviderRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\"n\n\x15\x43heckProviderResponse\x12\n\n\x02ok\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x10\n\x08sentence\x18\x03 \x01(\t\x12\x12\n\nlatency_us\x18\x04 \x01(\x03\x12\x13\n\x0bmodel_count\x18\x05 \x01(\x05\"7\n\x18RotateCredentialsRequest\x12\x1b\n\nbatch_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\"[\n\x19RotateCredentialsResponse\x12\x15\n\rrotated_count\x18\x01 \x01(\x05\x12\x17\n\x0fremaining_count\x18\x02 \x01(\x03\x12\x0e\n\x06key_id\x18\x03 \x01(\t2\xfc\x0b\n\x0fProviderService\x12\xa4\x01\n\x0e\x43reateProvider\x12*.turnout.registry.v1.CreateProviderRequest\x1a\x1d.turnout.registry.v1.Provider\"G\xca\xdb\x18\x10\n\x0eregistry:write\x82\xd3\xe4\x93\x02-\"!/v1/{parent=projects/*}/providers:\x08provider\x12\x93\x01\n\x0bGetProvider\x12\'.turnout.registry.v1.GetProviderRequest\x1a\x1d.turnout.registry.v1.Provider\"<\xca\xdb\x18\x0f\n\rregistry:read\x82\xd3\xe4\x93\x02#\x12!/v1/{name=projects/*/providers/*}\x12\xa4\x01\n\rListProviders\x12).turnout.registry.v1.ListProvidersRequest\x1a*.turnout.registry.v1.ListProvidersResponse\"<\xca\xdb\x18\x0f\n\rregistry:read\x82\xd3\xe4\x93\x02#\x12!/v1/{parent=projects/*}/providers\x12\xad\x01\n\x0eUpdateProvider\x12*.turnout.registry.v1.UpdateProviderRequest\x1a\x1d.turnout.registry.v1.Provider\"P\xca\xdb\x18\x10\n\x0eregistry:write\x82\xd3\xe4\x93\x02\x36\x32*/v1/{provider.name=projects/*/providers/*}:\x08provider\x12\xa7\x01\n\x0f\x41rchiveProvider\x12+.turnout.registry.v1.ArchiveProviderRequest\x1a\x1d.turnout.registry.v1.Provider\"H\xca\xdb\x18\x10\n\x0eregistry:write\x82\xd3\xe4\x93\x02.\")/v1/{name=projects/*/providers/*}:archive:\x01*\x12\xad\x01\n\x11UnarchiveProvider\x12-.turnout.registry.v1.UnarchiveProviderRequest\x1a\x1d.turnout.registry.v1.Provider\"J\xca\xdb\x18\x10\n\x0eregistry:write\x82\xd3\xe4\x93\x02\x30\"+/v1/{name=projects/*/providers/*}:unarchive:\x01*\x12\xbe\x01\n\x12ListProviderModels\x12..turnout.registry.v1.ListProviderModelsRequest\x1a/.turnout.registry.v1.ListProviderModelsResponse\"G\xca\xdb\x18\x0f\n\rregistry:read\x82\xd3\xe4\x93\x02.\x12,/v1/{name=projects/*/providers/*}:listModels\x12\xae\x01\n\rCheckProvider\x12).turnout.registry.v1.CheckProviderRequest\x1a*.turnout.registry.v1.CheckProviderResponse\"F\xca\xdb\x18\x10\n\x0eregistry:write\x82\xd3\xe4\x93\x02,\"\'/v1/{name=projects/*/providers/*}:check:\x01*\x12\x88\x01\n\x11RotateCredentials\x12-.turnout.registry.v1.RotateCredentialsRequest\x1a..turnout.registry.v1.RotateCredentialsResponse\"\x14\xca\xdb\x18\x10\n\x0eplatform:adminb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,6 +55,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTPROVIDERSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
   _globals['_UPDATEPROVIDERREQUEST'].fields_by_name['provider']._loaded_options = None
   _globals['_UPDATEPROVIDERREQUEST'].fields_by_name['provider']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_ARCHIVEPROVIDERREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_ARCHIVEPROVIDERREQUEST'].fields_by_name['name']._serialized_options = b'\272H\007r\005\020\001\030\254\002'
+  _globals['_ARCHIVEPROVIDERREQUEST'].fields_by_name['etag']._loaded_options = None
+  _globals['_ARCHIVEPROVIDERREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_UNARCHIVEPROVIDERREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_UNARCHIVEPROVIDERREQUEST'].fields_by_name['name']._serialized_options = b'\272H\007r\005\020\001\030\254\002'
+  _globals['_UNARCHIVEPROVIDERREQUEST'].fields_by_name['etag']._loaded_options = None
+  _globals['_UNARCHIVEPROVIDERREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_LISTPROVIDERMODELSREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_LISTPROVIDERMODELSREQUEST'].fields_by_name['name']._serialized_options = b'\272H\007r\005\020\001\030\254\002'
+  _globals['_CHECKPROVIDERREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_CHECKPROVIDERREQUEST'].fields_by_name['name']._serialized_options = b'\272H\007r\005\020\001\030\254\002'
+  _globals['_ROTATECREDENTIALSREQUEST'].fields_by_name['batch_size']._loaded_options = None
+  _globals['_ROTATECREDENTIALSREQUEST'].fields_by_name['batch_size']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_PROVIDERSERVICE'].methods_by_name['CreateProvider']._loaded_options = None
   _globals['_PROVIDERSERVICE'].methods_by_name['CreateProvider']._serialized_options = b'\312\333\030\020\n\016registry:write\202\323\344\223\002-\"!/v1/{parent=projects/*}/providers:\010provider'
   _globals['_PROVIDERSERVICE'].methods_by_name['GetProvider']._loaded_options = None
@@ -62,16 +77,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROVIDERSERVICE'].methods_by_name['ListProviders']._serialized_options = b'\312\333\030\017\n\rregistry:read\202\323\344\223\002#\022!/v1/{parent=projects/*}/providers'
   _globals['_PROVIDERSERVICE'].methods_by_name['UpdateProvider']._loaded_options = None
   _globals['_PROVIDERSERVICE'].methods_by_name['UpdateProvider']._serialized_options = b'\312\333\030\020\n\016registry:write\202\323\344\223\00262*/v1/{provider.name=projects/*/providers/*}:\010provider'
-  _globals['_CREATEPROVIDERREQUEST']._serialized_start=231
-  _globals['_CREATEPROVIDERREQUEST']._serialized_end=456
-  _globals['_GETPROVIDERREQUEST']._serialized_start=458
-  _globals['_GETPROVIDERREQUEST']._serialized_end=504
-  _globals['_LISTPROVIDERSREQUEST']._serialized_start=506
-  _globals['_LISTPROVIDERSREQUEST']._serialized_end=614
-  _globals['_LISTPROVIDERSRESPONSE']._serialized_start=616
-  _globals['_LISTPROVIDERSRESPONSE']._serialized_end=714
-  _globals['_UPDATEPROVIDERREQUEST']._serialized_start=717
-  _globals['_UPDATEPROVIDERREQUEST']._serialized_end=869
-  _globals['_PROVIDERSERVICE']._serialized_start=872
-  _globals['_PROVIDERSERVICE']._serialized_end=1549
+  _globals['_PROVIDERSERVICE'].methods_by_name['ArchiveProvider']._loaded_options = None
+  _globals['_PROVIDERSERVICE'].methods_by_name['ArchiveProvider']._serialized_options = b'\312\333\030\020\n\016registry:write\202\323\344\223\002.\")/v1/{name=projects/*/providers/*}:archive:\001*'
+  _globals['_PROVIDERSERVICE'].methods_by_name['UnarchiveProvider']._loaded_options = None
+  _globals['_PROVIDERSERVICE'].methods_by_name['UnarchiveProvider']._serialized_options = b'\312\333\030\020\n\016registry:write\202\323\344\223\0020\"+/v1/{name=projects/*/providers/*}:unarchive:\001*'
+  _globals['_PROVIDERSERVICE'].methods_by_name['ListProviderModels']._loaded_options = None
+  _globals['_PROVIDERSERVICE'].methods_by_name['ListProviderModels']._serialized_options = b'\312\333\030\017\n\rregistry:read\202\323\344\223\002.\022,/v1/{name=projects/*/providers/*}:listModels'
+  _globals['_PROVIDERSERVICE'].methods_by_name['CheckProvider']._loaded_options = None
+  _globals['_PROVIDERSERVICE'].methods_by_name['CheckProvider']._serialized_options = b'\312\333\030\020\n\016registry:write\202\323\344\223\002,\"\'/v1/{name=projects/*/providers/*}:check:\001*'
+  _globals['_PROVIDERSERVICE'].methods_by_name['RotateCredentials']._loaded_options = None
+  _globals['_PROVIDERSERVICE'].methods_by_name['RotateCredentials']._serialized_options = b'\312\333\030\020\n\016platform:admin'
+  _globals['_CREATEPROVIDERREQUEST']._serialized_start=264
+  _globals['_CREATEPROVIDERREQUEST']._serialized_end=489
+  _globals['_GETPROVIDERREQUEST']._serialized_start=491
+  _globals['_GETPROVIDERREQUEST']._serialized_end=537
+  _globals['_LISTPROVIDERSREQUEST']._serialized_start=540
+  _globals['_LISTPROVIDERSREQUEST']._serialized_end=671
+  _globals['_LISTPROVIDERSRESPONSE']._serialized_start=673
+  _globals['_LISTPROVIDERSRESPONSE']._serialized_end=771
+  _globals['_UPDATEPROVIDERREQUEST']._serialized_start=774
+  _globals['_UPDATEPROVIDERREQUEST']._serialized_end=926
+  _globals['_ARCHIVEPROVIDERREQUEST']._serialized_start=928
+  _globals['_ARCHIVEPROVIDERREQUEST']._serialized_end=1001
+  _globals['_UNARCHIVEPROVIDERREQUEST']._serialized_start=1003
+  _globals['_UNARCHIVEPROVIDERREQUEST']._serialized_end=1078
+  _globals['_LISTPROVIDERMODELSREQUEST']._serialized_start=1080
+  _globals['_LISTPROVIDERMODELSREQUEST']._serialized_end=1150
+  _globals['_LISTPROVIDERMODELSRESPONSE']._serialized_start=1153
+  _globals['_LISTPROVIDERMODELSRESPONSE']._serialized_end=1284
+  _globals['_CHECKPROVIDERREQUEST']._serialized_start=1286
+  _globals['_CHECKPROVIDERREQUEST']._serialized_end=1334
+  _globals['_CHECKPROVIDERRESPONSE']._serialized_start=1336
+  _globals['_CHECKPROVIDERRESPONSE']._serialized_end=1446
+  _globals['_ROTATECREDENTIALSREQUEST']._serialized_start=1448
+  _globals['_ROTATECREDENTIALSREQUEST']._serialized_end=1503
+  _globals['_ROTATECREDENTIALSRESPONSE']._serialized_start=1505
+  _globals['_ROTATECREDENTIALSRESPONSE']._serialized_end=1596
+  _globals['_PROVIDERSERVICE']._serialized_start=1599
+  _globals['_PROVIDERSERVICE']._serialized_end=3131
 # @@protoc_insertion_point(module_scope)

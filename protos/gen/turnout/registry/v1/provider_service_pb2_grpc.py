@@ -56,6 +56,31 @@ class ProviderServiceStub:
                 request_serializer=turnout_dot_registry_dot_v1_dot_provider__service__pb2.UpdateProviderRequest.SerializeToString,
                 response_deserializer=turnout_dot_registry_dot_v1_dot_provider__pb2.Provider.FromString,
                 _registered_method=True)
+        self.ArchiveProvider = channel.unary_unary(
+                '/turnout.registry.v1.ProviderService/ArchiveProvider',
+                request_serializer=turnout_dot_registry_dot_v1_dot_provider__service__pb2.ArchiveProviderRequest.SerializeToString,
+                response_deserializer=turnout_dot_registry_dot_v1_dot_provider__pb2.Provider.FromString,
+                _registered_method=True)
+        self.UnarchiveProvider = channel.unary_unary(
+                '/turnout.registry.v1.ProviderService/UnarchiveProvider',
+                request_serializer=turnout_dot_registry_dot_v1_dot_provider__service__pb2.UnarchiveProviderRequest.SerializeToString,
+                response_deserializer=turnout_dot_registry_dot_v1_dot_provider__pb2.Provider.FromString,
+                _registered_method=True)
+        self.ListProviderModels = channel.unary_unary(
+                '/turnout.registry.v1.ProviderService/ListProviderModels',
+                request_serializer=turnout_dot_registry_dot_v1_dot_provider__service__pb2.ListProviderModelsRequest.SerializeToString,
+                response_deserializer=turnout_dot_registry_dot_v1_dot_provider__service__pb2.ListProviderModelsResponse.FromString,
+                _registered_method=True)
+        self.CheckProvider = channel.unary_unary(
+                '/turnout.registry.v1.ProviderService/CheckProvider',
+                request_serializer=turnout_dot_registry_dot_v1_dot_provider__service__pb2.CheckProviderRequest.SerializeToString,
+                response_deserializer=turnout_dot_registry_dot_v1_dot_provider__service__pb2.CheckProviderResponse.FromString,
+                _registered_method=True)
+        self.RotateCredentials = channel.unary_unary(
+                '/turnout.registry.v1.ProviderService/RotateCredentials',
+                request_serializer=turnout_dot_registry_dot_v1_dot_provider__service__pb2.RotateCredentialsRequest.SerializeToString,
+                response_deserializer=turnout_dot_registry_dot_v1_dot_provider__service__pb2.RotateCredentialsResponse.FromString,
+                _registered_method=True)
 
 
 class ProviderServiceServicer:
@@ -91,6 +116,46 @@ class ProviderServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ArchiveProvider(self, request, context):
+        """ArchiveProvider takes a provider out of use: no new version may name it. Fails with FAILED_PRECONDITION `PROVIDER_IN_USE`, naming
+        the deployments, if a revision uses it to which an alias points. Archiving it again changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnarchiveProvider(self, request, context):
+        """UnarchiveProvider brings it back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListProviderModels(self, request, context):
+        """ListProviderModels answers the models that a provider offers now, by name, as it says itself. Read at most once a minute
+        unless a fresh list is asked for. Fails with FAILED_PRECONDITION `PROVIDER_CHECK_FAILED`, saying why it could not be
+        read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckProvider(self, request, context):
+        """CheckProvider asks a provider for its models with the stored credential, and says how it went: whether it can be
+        reached, and takes the credential. No model is run, so it costs nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateCredentials(self, request, context):
+        """RotateCredentials encrypts stored credentials under the first key of `TURNOUT_KEY_ENCRYPTION_KEYS`, some at a time, of
+        every project; calls go on meanwhile. Repeat it until nothing remains; then the former key may be removed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ProviderServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -113,6 +178,31 @@ def add_ProviderServiceServicer_to_server(servicer, server):
                     servicer.UpdateProvider,
                     request_deserializer=turnout_dot_registry_dot_v1_dot_provider__service__pb2.UpdateProviderRequest.FromString,
                     response_serializer=turnout_dot_registry_dot_v1_dot_provider__pb2.Provider.SerializeToString,
+            ),
+            'ArchiveProvider': grpc.unary_unary_rpc_method_handler(
+                    servicer.ArchiveProvider,
+                    request_deserializer=turnout_dot_registry_dot_v1_dot_provider__service__pb2.ArchiveProviderRequest.FromString,
+                    response_serializer=turnout_dot_registry_dot_v1_dot_provider__pb2.Provider.SerializeToString,
+            ),
+            'UnarchiveProvider': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnarchiveProvider,
+                    request_deserializer=turnout_dot_registry_dot_v1_dot_provider__service__pb2.UnarchiveProviderRequest.FromString,
+                    response_serializer=turnout_dot_registry_dot_v1_dot_provider__pb2.Provider.SerializeToString,
+            ),
+            'ListProviderModels': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListProviderModels,
+                    request_deserializer=turnout_dot_registry_dot_v1_dot_provider__service__pb2.ListProviderModelsRequest.FromString,
+                    response_serializer=turnout_dot_registry_dot_v1_dot_provider__service__pb2.ListProviderModelsResponse.SerializeToString,
+            ),
+            'CheckProvider': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckProvider,
+                    request_deserializer=turnout_dot_registry_dot_v1_dot_provider__service__pb2.CheckProviderRequest.FromString,
+                    response_serializer=turnout_dot_registry_dot_v1_dot_provider__service__pb2.CheckProviderResponse.SerializeToString,
+            ),
+            'RotateCredentials': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateCredentials,
+                    request_deserializer=turnout_dot_registry_dot_v1_dot_provider__service__pb2.RotateCredentialsRequest.FromString,
+                    response_serializer=turnout_dot_registry_dot_v1_dot_provider__service__pb2.RotateCredentialsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -224,6 +314,141 @@ class ProviderService:
             '/turnout.registry.v1.ProviderService/UpdateProvider',
             turnout_dot_registry_dot_v1_dot_provider__service__pb2.UpdateProviderRequest.SerializeToString,
             turnout_dot_registry_dot_v1_dot_provider__pb2.Provider.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ArchiveProvider(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.registry.v1.ProviderService/ArchiveProvider',
+            turnout_dot_registry_dot_v1_dot_provider__service__pb2.ArchiveProviderRequest.SerializeToString,
+            turnout_dot_registry_dot_v1_dot_provider__pb2.Provider.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnarchiveProvider(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.registry.v1.ProviderService/UnarchiveProvider',
+            turnout_dot_registry_dot_v1_dot_provider__service__pb2.UnarchiveProviderRequest.SerializeToString,
+            turnout_dot_registry_dot_v1_dot_provider__pb2.Provider.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListProviderModels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.registry.v1.ProviderService/ListProviderModels',
+            turnout_dot_registry_dot_v1_dot_provider__service__pb2.ListProviderModelsRequest.SerializeToString,
+            turnout_dot_registry_dot_v1_dot_provider__service__pb2.ListProviderModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckProvider(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.registry.v1.ProviderService/CheckProvider',
+            turnout_dot_registry_dot_v1_dot_provider__service__pb2.CheckProviderRequest.SerializeToString,
+            turnout_dot_registry_dot_v1_dot_provider__service__pb2.CheckProviderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateCredentials(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.registry.v1.ProviderService/RotateCredentials',
+            turnout_dot_registry_dot_v1_dot_provider__service__pb2.RotateCredentialsRequest.SerializeToString,
+            turnout_dot_registry_dot_v1_dot_provider__service__pb2.RotateCredentialsResponse.FromString,
             options,
             channel_credentials,
             insecure,

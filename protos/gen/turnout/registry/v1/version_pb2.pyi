@@ -37,6 +37,8 @@ class Version(_message.Message):
     RESPONSE_FORMAT_JSON_FIELD_NUMBER: _builtins.int
     VARIABLES_SCHEMA_JSON_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is the resource name `projects/{project}/versions/{uid}`. Output only."""
     uid: _builtins.str
@@ -67,6 +69,18 @@ class Version(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """create_time is when this content was first put. Output only."""
 
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """expire_time is when it is deleted unless it is put, run or used by a revision before. Absent while a revision uses it.
+        Output only.
+        """
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """warnings are what may surprise, such as that the provider's list of models could not be read. Of PutVersion's answer
+        only. Output only.
+        """
+
     def __init__(
         self,
         *,
@@ -81,10 +95,12 @@ class Version(_message.Message):
         response_format_json: _builtins.str = ...,
         variables_schema_json: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "parameters", b"parameters"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "parameters", b"parameters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "messages", b"messages", "model", b"model", "name", b"name", "parameters", b"parameters", "provider", b"provider", "response_format_json", b"response_format_json", "tool_choice_json", b"tool_choice_json", "tools_json", b"tools_json", "uid", b"uid", "variables_schema_json", b"variables_schema_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "messages", b"messages", "model", b"model", "name", b"name", "parameters", b"parameters", "provider", b"provider", "response_format_json", b"response_format_json", "tool_choice_json", b"tool_choice_json", "tools_json", b"tools_json", "uid", b"uid", "variables_schema_json", b"variables_schema_json", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -28,7 +28,7 @@ from turnout.options.v1 import options_pb2 as turnout_dot_options_dot_v1_dot_opt
 from turnout.registry.v1 import version_pb2 as turnout_dot_registry_dot_v1_dot_version__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)turnout/registry/v1/version_service.proto\x12\x13turnout.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a turnout/options/v1/options.proto\x1a!turnout/registry/v1/version.proto\"}\n\x11PutVersionRequest\x12\x1a\n\x06parent\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x35\n\x07version\x18\x02 \x01(\x0b\x32\x1c.turnout.registry.v1.VersionB\x06\xbaH\x03\xc8\x01\x01\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"-\n\x11GetVersionRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\"k\n\x13ListVersionsRequest\x12\x1a\n\x06parent\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"_\n\x14ListVersionsResponse\x12.\n\x08versions\x18\x01 \x03(\x0b\x32\x1c.turnout.registry.v1.Version\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xe1\x03\n\x0eVersionService\x12\x99\x01\n\nPutVersion\x12&.turnout.registry.v1.PutVersionRequest\x1a\x1c.turnout.registry.v1.Version\"E\xca\xdb\x18\x10\n\x0eregistry:write\x82\xd3\xe4\x93\x02+\" /v1/{parent=projects/*}/versions:\x07version\x12\x8f\x01\n\nGetVersion\x12&.turnout.registry.v1.GetVersionRequest\x1a\x1c.turnout.registry.v1.Version\";\xca\xdb\x18\x0f\n\rregistry:read\x82\xd3\xe4\x93\x02\"\x12 /v1/{name=projects/*/versions/*}\x12\xa0\x01\n\x0cListVersions\x12(.turnout.registry.v1.ListVersionsRequest\x1a).turnout.registry.v1.ListVersionsResponse\";\xca\xdb\x18\x0f\n\rregistry:read\x82\xd3\xe4\x93\x02\"\x12 /v1/{parent=projects/*}/versionsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)turnout/registry/v1/version_service.proto\x12\x13turnout.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a turnout/options/v1/options.proto\x1a!turnout/registry/v1/version.proto\"\x97\x01\n\x11PutVersionRequest\x12\x1a\n\x06parent\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x35\n\x07version\x18\x02 \x01(\x0b\x32\x1c.turnout.registry.v1.VersionB\x06\xbaH\x03\xc8\x01\x01\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\x12\x18\n\x10skip_model_check\x18\x04 \x01(\x08\"-\n\x11GetVersionRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xac\x02\"k\n\x13ListVersionsRequest\x12\x1a\n\x06parent\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"_\n\x14ListVersionsResponse\x12.\n\x08versions\x18\x01 \x03(\x0b\x32\x1c.turnout.registry.v1.Version\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xe1\x03\n\x0eVersionService\x12\x99\x01\n\nPutVersion\x12&.turnout.registry.v1.PutVersionRequest\x1a\x1c.turnout.registry.v1.Version\"E\xca\xdb\x18\x10\n\x0eregistry:write\x82\xd3\xe4\x93\x02+\" /v1/{parent=projects/*}/versions:\x07version\x12\x8f\x01\n\nGetVersion\x12&.turnout.registry.v1.GetVersionRequest\x1a\x1c.turnout.registry.v1.Version\";\xca\xdb\x18\x0f\n\rregistry:read\x82\xd3\xe4\x93\x02\"\x12 /v1/{name=projects/*/versions/*}\x12\xa0\x01\n\x0cListVersions\x12(.turnout.registry.v1.ListVersionsRequest\x1a).turnout.registry.v1.ListVersionsResponse\";\xca\xdb\x18\x0f\n\rregistry:read\x82\xd3\xe4\x93\x02\"\x12 /v1/{parent=projects/*}/versionsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,14 +53,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VERSIONSERVICE'].methods_by_name['GetVersion']._serialized_options = b'\312\333\030\017\n\rregistry:read\202\323\344\223\002\"\022 /v1/{name=projects/*/versions/*}'
   _globals['_VERSIONSERVICE'].methods_by_name['ListVersions']._loaded_options = None
   _globals['_VERSIONSERVICE'].methods_by_name['ListVersions']._serialized_options = b'\312\333\030\017\n\rregistry:read\202\323\344\223\002\"\022 /v1/{parent=projects/*}/versions'
-  _globals['_PUTVERSIONREQUEST']._serialized_start=194
-  _globals['_PUTVERSIONREQUEST']._serialized_end=319
-  _globals['_GETVERSIONREQUEST']._serialized_start=321
-  _globals['_GETVERSIONREQUEST']._serialized_end=366
-  _globals['_LISTVERSIONSREQUEST']._serialized_start=368
-  _globals['_LISTVERSIONSREQUEST']._serialized_end=475
-  _globals['_LISTVERSIONSRESPONSE']._serialized_start=477
-  _globals['_LISTVERSIONSRESPONSE']._serialized_end=572
-  _globals['_VERSIONSERVICE']._serialized_start=575
-  _globals['_VERSIONSERVICE']._serialized_end=1056
+  _globals['_PUTVERSIONREQUEST']._serialized_start=195
+  _globals['_PUTVERSIONREQUEST']._serialized_end=346
+  _globals['_GETVERSIONREQUEST']._serialized_start=348
+  _globals['_GETVERSIONREQUEST']._serialized_end=393
+  _globals['_LISTVERSIONSREQUEST']._serialized_start=395
+  _globals['_LISTVERSIONSREQUEST']._serialized_end=502
+  _globals['_LISTVERSIONSRESPONSE']._serialized_start=504
+  _globals['_LISTVERSIONSRESPONSE']._serialized_end=599
+  _globals['_VERSIONSERVICE']._serialized_start=602
+  _globals['_VERSIONSERVICE']._serialized_end=1083
 # @@protoc_insertion_point(module_scope)

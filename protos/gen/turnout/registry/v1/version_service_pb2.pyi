@@ -28,10 +28,13 @@ class PutVersionRequest(_message.Message):
     PARENT_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    SKIP_MODEL_CHECK_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """parent is `projects/{project}`. Required."""
     validate_only: _builtins.bool
     """validate_only checks everything, answers the id, and writes nothing. Default false."""
+    skip_model_check: _builtins.bool
+    """skip_model_check takes a model that the provider's list does not have. Default false."""
     @_builtins.property
     def version(self) -> _version_pb2.Version:
         """version is the configuration; its output-only fields are ignored. Required."""
@@ -42,10 +45,11 @@ class PutVersionRequest(_message.Message):
         parent: _builtins.str = ...,
         version: _version_pb2.Version | None = ...,
         validate_only: _builtins.bool = ...,
+        skip_model_check: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["parent", b"parent", "validate_only", b"validate_only", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["parent", b"parent", "skip_model_check", b"skip_model_check", "validate_only", b"validate_only", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

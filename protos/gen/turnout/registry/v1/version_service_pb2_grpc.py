@@ -59,6 +59,8 @@ class VersionServiceServicer:
 
     def PutVersion(self, request, context):
         """PutVersion stores a configuration under the hash of its content. Putting it again changes nothing and answers the same.
+        Fails with INVALID_ARGUMENT `MODEL_UNKNOWN` if the provider's list does not have the model, naming those nearest to it.
+        What no revision uses, and nobody has run or put for 30 days, is deleted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -35,7 +35,10 @@ class VersionServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> VersionServiceAsyncStub: ...
     PutVersion: _grpc.UnaryUnaryMultiCallable[_version_service_pb2.PutVersionRequest, _version_pb2.Version]
-    """PutVersion stores a configuration under the hash of its content. Putting it again changes nothing and answers the same."""
+    """PutVersion stores a configuration under the hash of its content. Putting it again changes nothing and answers the same.
+    Fails with INVALID_ARGUMENT `MODEL_UNKNOWN` if the provider's list does not have the model, naming those nearest to it.
+    What no revision uses, and nobody has run or put for 30 days, is deleted.
+    """
     GetVersion: _grpc.UnaryUnaryMultiCallable[_version_service_pb2.GetVersionRequest, _version_pb2.Version]
     """GetVersion answers one version."""
     ListVersions: _grpc.UnaryUnaryMultiCallable[_version_service_pb2.ListVersionsRequest, _version_service_pb2.ListVersionsResponse]
@@ -47,7 +50,10 @@ class VersionServiceAsyncStub(VersionServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     PutVersion: _aio.UnaryUnaryMultiCallable[_version_service_pb2.PutVersionRequest, _version_pb2.Version]  # type: ignore[assignment]
-    """PutVersion stores a configuration under the hash of its content. Putting it again changes nothing and answers the same."""
+    """PutVersion stores a configuration under the hash of its content. Putting it again changes nothing and answers the same.
+    Fails with INVALID_ARGUMENT `MODEL_UNKNOWN` if the provider's list does not have the model, naming those nearest to it.
+    What no revision uses, and nobody has run or put for 30 days, is deleted.
+    """
     GetVersion: _aio.UnaryUnaryMultiCallable[_version_service_pb2.GetVersionRequest, _version_pb2.Version]  # type: ignore[assignment]
     """GetVersion answers one version."""
     ListVersions: _aio.UnaryUnaryMultiCallable[_version_service_pb2.ListVersionsRequest, _version_service_pb2.ListVersionsResponse]  # type: ignore[assignment]
@@ -62,7 +68,10 @@ class VersionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _version_service_pb2.PutVersionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_version_pb2.Version, _abc.Awaitable[_version_pb2.Version]]:
-        """PutVersion stores a configuration under the hash of its content. Putting it again changes nothing and answers the same."""
+        """PutVersion stores a configuration under the hash of its content. Putting it again changes nothing and answers the same.
+        Fails with INVALID_ARGUMENT `MODEL_UNKNOWN` if the provider's list does not have the model, naming those nearest to it.
+        What no revision uses, and nobody has run or put for 30 days, is deleted.
+        """
 
     @_abc_1.abstractmethod
     def GetVersion(

@@ -1,0 +1,114 @@
+"""Use cases of change requests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from kit.paging import Page, page, page_request
+from services.registry import domain
+from services.registry.application.access import ListRequest, Written, caller_name, find_project
+from services.registry.application.changes import Change, Changes, find, find_for_change
+from services.registry.domain import Caller, ChangeRequest, ChangeRequestState, Deployment, Difference, missing
+from services.registry.ports import Reading, Store
+
+_ALL: Final = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeRequests:
+    """The changes of protected deployments that wait for approval."""
+
+    store: Store
+    changes: Changes
+
+    async def get_change_request(
+        self, caller: Caller, name: tuple[str, str, str]
+    ) -> tuple[ChangeRequest, tuple[Difference, ...]]:
+        """One, with what it would change.
+
+        :param name: segments of project, deployment and change request
+        :raises NotFound: `CHANGE_REQUEST_NOT_FOUND`
+        """
+        async with self.store.reading() as tx:
+            deployment = await find(tx, caller, name[0], name[1])
+            request = await _find(tx, deployment, name[2])
+            return request, await self._differences(tx, deployment, request)
+
+    async def list_change_requests(
+        self,
+        caller: Caller,
+        project_segment: str,
+        deployment: str,
+        state: ChangeRequestState | None,
+        asked: ListRequest,
+    ) -> Page[ChangeRequest]:
+        """A deployment's, or with `-` a project's, newest first."""
+        async with self.store.reading() as tx:
+            project = await find_project(tx, caller, project_segment)
+            uid = "" if deployment == _ALL else (await find(tx, caller, project_segment, deployment)).uid
+            subject = f"change requests of {uid or project.uid} {state or 'all'}"
+            request = page_request(asked.size, asked.token, subject=subject, shape=(int, str))
+            found = await tx.change_requests(project, request, deployment=uid, state=state, now=self.changes.now())
+            return page(list(found), request, subject=subject, cursor=lambda each: (each.created_in, each.uid))
+
+    async def approve_change_request(
+        self, caller: Caller, name: tuple[str, str, str], note: str
+    ) -> Written[tuple[ChangeRequest, tuple[Difference, ...]]]:
+        """Point the alias to the revision.
+
+        :raises NotFound: `CHANGE_REQUEST_NOT_FOUND`
+        :raises Denied: `APPROVAL_BY_AUTHOR`
+        :raises Precondition: `CHANGE_REQUEST_DECIDED`, `CHANGE_REQUEST_EXPIRED`, `CONTRACT_BROKEN`,
+            `DEPLOYMENT_ARCHIVED`
+        :raises Conflict: `BASE_MOVED`
+        """
+        async with self.store.writing() as tx:
+            deployment = await find_for_change(tx, caller, name[0], name[1], etag="")
+            request = await _find(tx, deployment, name[2])
+            decider = caller_name(caller, deployment.project)
+            decided = request.decided(ChangeRequestState.APPROVED, decider, note, self.changes.now())
+            request.check_base(deployment)
+            differences = await self._differences(tx, deployment, request)
+            await tx.replace_change_request(decided)
+            revision = await tx.revision(deployment, request.revision)
+            if revision is None:
+                raise missing("revision", f"{deployment.name}/revisions/{request.revision_number}")
+            change = Change(alias=request.alias, retains_contract=request.retains_contract)
+            revised = await self.changes.point(tx, deployment, revision, change, caller)
+        return revised.written((decided, differences), change)
+
+    async def decline_change_request(
+        self, caller: Caller, name: tuple[str, str, str], state: ChangeRequestState, note: str
+    ) -> Written[tuple[ChangeRequest, tuple[Difference, ...]]]:
+        """Turn it down, or withdraw one's own.
+
+        :param state: REJECTED or CANCELLED
+        :raises NotFound: `CHANGE_REQUEST_NOT_FOUND`
+        :raises Denied: `NOT_THE_AUTHOR`
+        :raises Precondition: `CHANGE_REQUEST_DECIDED`, `CHANGE_REQUEST_EXPIRED`
+        """
+        async with self.store.writing() as tx:
+            deployment = await find(tx, caller, name[0], name[1])
+            request = await _find(tx, deployment, name[2])
+            decider = caller_name(caller, deployment.project)
+            decided = request.decided(state, decider, note, self.changes.now())
+            await tx.replace_change_request(decided)
+            await tx.announce([])
+            differences = await self._differences(tx, deployment, request)
+        return Written((decided, differences), tx.sequence)
+
+    async def _differences(self, tx: Reading, deployment: Deployment, request: ChangeRequest) -> tuple[Difference, ...]:
+        sides = [await tx.revision(deployment, uid) for uid in (request.base, request.revision) if uid]
+        before, after = (None, *sides)[-2:]
+        if before is None or after is None:
+            return ()
+        things = [await tx.things(deployment.project, side) for side in (before, after)]
+        return domain.differences(before, things[0], after, things[1])
+
+
+async def _find(tx: Reading, deployment: Deployment, uid: str) -> ChangeRequest:
+    found = await tx.change_request(deployment, uid)
+    if found is None:
+        raise missing("change request", f"{deployment.name}/changeRequests/{uid}")
+    return found

@@ -1,0 +1,60 @@
+"""Use cases of code snippets."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from completions.contract import example_of
+from kit.errors import Precondition
+from services.registry import domain
+from services.registry.application.changes import find
+from services.registry.application.variants import find_variant
+from services.registry.domain import Addresses, Caller, Snippet
+from services.registry.ports import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Snippets:
+    """Programs that call deployments."""
+
+    store: Store
+    addresses: Addresses
+
+    async def code_snippets(
+        self, caller: Caller, name: tuple[str, str, str], alias: str, addresses: Addresses
+    ) -> tuple[tuple[Snippet, ...], str]:
+        """The programs, and the caller in them.
+
+        :param name: segments of project, deployment and variant; the last is empty for whichever variant it is
+        :param addresses: where to call; what is empty there is the operator's
+        :raises NotFound: `DEPLOYMENT_NOT_FOUND`, `ALIAS_NOT_FOUND`, `VARIANT_NOT_FOUND`
+        :raises Precondition: `VARIANT_NOT_REACHABLE` if the variant serves nobody, or too few to find one
+        """
+        async with self.store.reading() as tx:
+            found = await find(tx, caller, name[0], name[1])
+            revision = found.pointed_to(alias)
+            pointer = found.alias(alias)
+            contract = None if pointer is None else pointer.contract
+            if contract is None:
+                contract = domain.revision_contract(revision, await tx.things(found.project, revision))
+        routing_key = ""
+        if name[2]:
+            variant = find_variant(found, revision, name[2])
+            # Some 100 ms for a variant that hardly serves.
+            reached = await asyncio.to_thread(domain.caller_of, revision, variant)
+            if reached is None:
+                raise Precondition(
+                    f"{found.name}/variants/{variant.slug} serves nobody, or hardly anybody: activate it and raise its "
+                    "weight",
+                    reason="VARIANT_NOT_REACHABLE",
+                    resource=f"{found.name}/variants/{variant.slug}",
+                )
+            routing_key = reached
+        target = found.slug if alias == domain.LIVE else f"{found.slug}:{alias}"
+        variables = {} if contract is None else example_of(contract)
+        where = Addresses(
+            (addresses.http_url or self.addresses.http_url).rstrip("/"),
+            addresses.grpc_address or self.addresses.grpc_address,
+        )
+        return domain.snippets(found.kind, target, variables, routing_key, where), routing_key

@@ -1,0 +1,160 @@
+"""What the registry asks its store."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol, TypeAlias
+
+from kit.paging import Cursor, PageRequest
+from services.registry.domain import (
+    ApiKey,
+    ChangeRequest,
+    ChangeRequestState,
+    Deployment,
+    DeploymentSearch,
+    Model,
+    Project,
+    Prompt,
+    Provider,
+    Revision,
+    Use,
+    Version,
+)
+
+VersionKey: TypeAlias = tuple[str, str]
+"""The uids of a project and a version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """How a caller wants a write done."""
+
+    request_id: str = ""
+    """Makes a repeat safe; empty for no protection."""
+    fingerprint: bytes = b""
+    """A hash of the rest of the request but for its secrets: a repeat must be the same request."""
+    is_dry: bool = False
+    """Check everything, write nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """A write that was done before under the same request id."""
+
+    fingerprint: bytes
+    resource: str
+    """The uid of what it made."""
+
+
+class Reading(Protocol):
+    """A view of everything as of one moment. Lists are in the order of creation, with one element more than asked for
+    if there are more."""
+
+    async def project(self, segment: str) -> Project | None:
+        """By slug, uid or number."""
+        ...
+
+    async def projects(self, page: PageRequest, *, only: str) -> Sequence[Project]:
+        """All, or the one with the uid `only`."""
+        ...
+
+    async def provider(self, project: Project, segment: str) -> Provider | None:
+        """By slug or uid."""
+        ...
+
+    async def providers(
+        self, project: Project, page: PageRequest, *, with_archived: bool = False
+    ) -> Sequence[Provider]: ...
+
+    async def count_sealed_otherwise(self, heading: bytes) -> int:
+        """How many providers there are, of every project, whose envelope does not begin with `heading`."""
+        ...
+
+    async def uses(self, project: Project, thing: Provider | Model | Prompt, limit: int) -> Sequence[Use]:
+        """Aliases of deployments in service whose revision uses it, at most `limit`, by deployment and alias."""
+        ...
+
+    async def version(self, project: Project, uid: str) -> Version | None: ...
+
+    async def versions(self, project: Project, page: PageRequest) -> Sequence[Version]: ...
+
+    async def known_versions(self, keys: Collection[VersionKey]) -> set[VersionKey]:
+        """Which of them are stored."""
+        ...
+
+    async def has_unused_versions(self, before: datetime) -> bool:
+        """Whether there is a version that no revision has and that was not seen since."""
+        ...
+
+    async def deployment(self, project: Project, segment: str) -> Deployment | None:
+        """By slug or uid."""
+        ...
+
+    async def deployments(
+        self, project: Project, page: PageRequest, search: DeploymentSearch
+    ) -> Sequence[tuple[Deployment, Cursor]]:
+        """In the order that is asked for, with their sort keys."""
+        ...
+
+    async def revision(self, deployment: Deployment, segment: str) -> Revision | None:
+        """By number, uid or alias."""
+        ...
+
+    async def revisions(self, deployment: Deployment, page: PageRequest) -> Sequence[Revision]:
+        """Newest first, by number: cursors are (major, minor)."""
+        ...
+
+    async def things(self, project: Project, revision: Revision) -> Sequence[Version | Model]:
+        """What its variants use, each once."""
+        ...
+
+    async def prompt(self, project: Project, segment: str, number: int | None = None) -> Prompt | None:
+        """By slug or uid, as of a number; None for the latest."""
+        ...
+
+    async def prompts(
+        self, project: Project, page: PageRequest, *, with_archived: bool, max_bytes: int
+    ) -> tuple[Sequence[Prompt], bool]:
+        """As of their latest numbers, only so many that they take at most about `max_bytes`, but one at least.
+
+        :return: with whether there are more
+        """
+        ...
+
+    async def prompt_numbers(
+        self, prompt: Prompt, page: PageRequest, *, max_bytes: int
+    ) -> tuple[Sequence[Prompt], bool]:
+        """The prompt as of each number, newest first: cursors are (number,). Bounded as :meth:`prompts`."""
+        ...
+
+    async def model(self, project: Project, segment: str) -> Model | None:
+        """By uid or number."""
+        ...
+
+    async def model_of(self, project: Project, digest: str) -> Model | None:
+        """By the digest of its artifact."""
+        ...
+
+    async def models(self, project: Project, page: PageRequest, *, with_archived: bool = False) -> Sequence[Model]: ...
+
+    async def change_request(self, deployment: Deployment, uid: str) -> ChangeRequest | None: ...
+
+    async def change_requests(
+        self, project: Project, page: PageRequest, *, deployment: str, state: ChangeRequestState | None, now: datetime
+    ) -> Sequence[ChangeRequest]:
+        """Newest first.
+
+        :param deployment: its uid; empty for those of the whole project
+        :param state: as of `now`; None for all
+        """
+        ...
+
+    async def api_key(self, project: Project | None, uid: str) -> ApiKey | None: ...
+
+    async def any_api_key(self, uid: str) -> ApiKey | None:
+        """By id, whatever project it belongs to."""
+        ...
+
+    async def api_keys(self, project: Project | None, page: PageRequest) -> Sequence[ApiKey]: ...

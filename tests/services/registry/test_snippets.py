@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import ast
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from catalog import plan, targets
+from catalog.plan import KeyKind
+from kit.errors import Precondition
+from services.registry.domain import Addresses, DeploymentKind, snippets
+from turnout.registry.v1 import deployment_pb2
+from turnout.registry.v1 import deployment_service_pb2 as pb
+
+ODD = {"quote": "'\"`$(x)\\ \u2028\n${y}", "Zoë": [True, None, 1.5, {"a b": "</script>"}]}
+ADDRESSES = Addresses("http://127.0.0.1:1", "127.0.0.1:2")
+
+
+def code(name: str, variables: Any = ODD) -> str:
+    found = snippets(DeploymentKind.COMPLETION, "helper:beta", variables, "user-7", ADDRESSES)
+    return next(each.code for each in found if each.snippet == name)
+
+
+@pytest.mark.parametrize("name", ["python-openai", "python-grpc"])
+def test_python_is_python_with_the_variables_in_it(name: str) -> None:
+    dictionaries = [node for node in ast.walk(ast.parse(code(name))) if isinstance(node, ast.Dict)]
+    assert ODD in [ast.literal_eval(node) for node in dictionaries if "client" not in ast.dump(node)]
+
+
+def test_javascript_is_javascript_with_the_variables_in_it(tmp_path: Path) -> None:
+    node = Path(sys.executable).with_name("node")
+    (tmp_path / "call.mjs").write_text(code("node-openai"))
+    subprocess.run([node, "--check", "call.mjs"], cwd=tmp_path, check=True)
+    [line] = [line for line in code("node-openai").splitlines() if line.startswith("  input: ")]
+    script = f"console.log(JSON.stringify({line.removeprefix('  input: ').removesuffix(',')}))"
+    done = subprocess.run([node, "-e", script], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == ODD
+
+
+@pytest.mark.skipif(shutil.which("sh") is None, reason="there is no shell here")
+def test_the_shell_passes_the_variables_on(tmp_path: Path) -> None:
+    (tmp_path / "curl").write_text('#!/bin/sh\nfor each in "$@"; do printf "%s" "$each" > "$OUT"; done\n')
+    (tmp_path / "curl").chmod(0o755)
+    out = tmp_path / "out"
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "OUT": str(out), "TURNOUT_API_KEY": "tk_x"}
+    subprocess.run(["sh", "-c", code("curl")], env=environment, check=True)
+    body = json.loads(out.read_text())
+    assert (body["input"], body["user"], body["model"]) == (ODD, "user-7", "turnout/deployment/helper:beta")
+    assert shlex.split(code("curl"))[0] == "curl"
+
+
+def test_nothing_that_is_not_needed_stands_in_them() -> None:
+    for each in snippets(DeploymentKind.COMPLETION, "helper", {}, "", ADDRESSES):
+        assert not any(word in each.code for word in ("input", "variables_json", "user=", '"user":', "routing_key"))
+
+
+async def test_the_caller_in_them_is_served_by_the_variant(registry: Any, shop: Any, deployment_request: Any) -> None:
+    request = deployment_request(shop.project, "helper", tuple(f"{n} {{{{ name }}}}" for n in range(6)))
+    for index, variant in enumerate(request.deployment.variants):
+        variant.weight = 100 if index == 0 else 0.5
+    made = await shop.call("CreateDeployment", request)
+    await registry.catalog.reach(shop.sequence)
+    view = registry.catalog.usable_view()
+    target = targets.resolve(view, made.name, tenant="")
+    for variant in made.variants:
+        found = await shop.call("GetCodeSnippets", pb.GetCodeSnippetsRequest(name=variant.name))
+        assert plan.decide(target, KeyKind.ROUTING_KEY, found.routing_key).variant.uid == variant.uid
+        assert all(found.routing_key in each.code for each in found.snippets)
+        assert [each.snippet for each in found.snippets] == ["python-openai", "node-openai", "python-grpc", "curl"]
+        assert '"name": "name"' in found.snippets[0].code
+
+
+async def test_a_deployment_is_called_by_nobody_in_particular_where_the_operator_says(
+    shop: Any, deployment_request: Any
+) -> None:
+    made = await shop.call("CreateDeployment", deployment_request(shop.project, "helper"))
+    found = await shop.call("GetCodeSnippets", pb.GetCodeSnippetsRequest(name=made.name))
+    assert found.routing_key == ""
+    assert "http://127.0.0.1:8080/v1" in found.snippets[0].code
+    elsewhere = pb.GetCodeSnippetsRequest(name=made.name, http_url="https://llm.example.org/", grpc_address="g:1")
+    found = await shop.call("GetCodeSnippets", elsewhere)
+    assert "https://llm.example.org/v1/chat" in found.snippets[3].code
+    assert '"g:1"' in found.snippets[2].code
+
+
+async def test_a_variant_that_serves_nobody_has_no_caller(shop: Any, deployment_request: Any) -> None:
+    made = await shop.call("CreateDeployment", deployment_request(shop.project, "helper", ("A", "B")))
+    failure = await shop.fails("GetCodeSnippets", pb.GetCodeSnippetsRequest(name=made.variants[1].name))
+    assert (type(failure), failure.reason) == (Precondition, "VARIANT_NOT_REACHABLE")
+
+
+async def test_recommendations_are_asked_by_grpc(registry: Any, shop: Any, model_request: Any) -> None:
+    model = await registry.service.call("RegisterModel", model_request(shop))
+    request = pb.CreateDeploymentRequest(parent=f"projects/{shop.project}", deployment_id="top")
+    request.deployment.kind = deployment_pb2.DEPLOYMENT_KIND_RECOMMENDATION
+    request.deployment.variants.add().recommendation.model = model.uid
+    made = await shop.call("CreateDeployment", request)
+
+    [found] = (await shop.call("GetCodeSnippets", pb.GetCodeSnippetsRequest(name=made.name))).snippets
+
+    assert found.snippet == "python-grpc"
+    assert 'deployment="top"' in found.code
+    ast.parse(found.code)

@@ -1,0 +1,69 @@
+"""What GetCodeSnippets answers is run, as whoever copies it would."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stack.services import Installation
+from tests.system.clients import Clients, eventually
+from turnout.registry.v1 import deployment_service_pb2 as pb
+
+PROGRAMS = Path(sys.executable).parent
+pytestmark = [pytest.mark.slow, pytest.mark.parametrize("installation", ["all"], indirect=True)]
+
+
+async def _run(name: str, code: str, key: str, folder: Path) -> str:
+    environment = os.environ | {"TURNOUT_API_KEY": key, "PATH": f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}"}
+    command = {"python": [sys.executable, "-c", code], "node": ["node", "call.mjs"], "curl": ["sh", "-c", code]}
+    if name.startswith("node"):
+        (folder / "call.mjs").write_text(code)
+        npm = ["npm", "install", "--no-audit", "--no-fund", "--silent", "openai@6"]
+        installed = await asyncio.to_thread(
+            subprocess.run, npm, cwd=folder, env=environment, capture_output=True, text=True, timeout=100, check=False
+        )
+        if installed.returncode:
+            subprocess.run([PROGRAMS / "node", "--check", "call.mjs"], cwd=folder, check=True)
+            pytest.skip(f"only parsed, not called, because npm cannot get the SDK: {installed.stderr[-300:]}")
+    done = await asyncio.to_thread(
+        subprocess.run,
+        command[name.split("-")[0]],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", ["python-openai", "node-openai", "python-grpc", "curl"])
+async def test_a_variants_snippet_reaches_that_variant(
+    installation: Installation, shop: Clients, instant_llm: str, tmp_path: Path, name: str
+) -> None:
+    if name == "curl" and shutil.which("curl") is None:
+        pytest.skip("there is no curl here")
+    await shop.create_provider("instant", instant_llm)
+    made = await shop.create_deployment("helper", "instant", prompts=["A {{ city }}", "B {{ city }} {{ days }}"])
+    variant = made.variants[1]
+    request = pb.GetCodeSnippetsRequest(
+        name=variant.name, http_url=f"http://{installation.http_address}", grpc_address=installation.address("executor")
+    )
+    found = await shop.read(shop.deployments.GetCodeSnippets, request)
+    [code] = [each.code for each in found.snippets if each.snippet == name]
+
+    assert "The capital of France is Paris." in await _run(name, code, shop.key, tmp_path)
+
+    async def logged() -> None:
+        logs = await shop.all_logs("helper")
+        assert [log.request.served_variant for log in logs] == [variant.uid]
+
+    await eventually(logged)
