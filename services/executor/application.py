@@ -16,6 +16,7 @@ from kit import ids
 from kit.errors import AppError, Deadline, Invalid, Precondition
 from kit.secrets import Secret
 from services.executor import domain, inputs
+from services.executor.contracts import Contracts
 from services.executor.domain import (
     Attempt,
     Delta,
@@ -39,6 +40,7 @@ class Executor:
     """Runs completions."""
 
     catalog: Views
+    contracts: Contracts
     prepared: PreparedVersions
     providers: Mapping[ProviderKind, Provider]
     credentials: Credentials
@@ -114,6 +116,7 @@ class Executor:
         if target.deployment.kind is not DeploymentKind.COMPLETION:
             raise domain.kind_mismatch(target)
         variables = inputs.check(call)
+        self.contracts.check(target, variables)
         key_kind, key = plan.choose_key(
             request_id=run.request_id,
             routing_key=call.routing_key,

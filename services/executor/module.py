@@ -21,10 +21,13 @@ from kit.secrets import Keyring
 from services.executor import convert
 from services.executor.application import Executor
 from services.executor.config import ExecutorConfig
+from services.executor.contracts import Contracts
 from services.executor.credentials import OpenedCredentials
+from services.executor.ports import Provider
 from services.executor.prepared import PreparedVersions
 from services.executor.prices import GenaiPrices
 from services.executor.providers.openai import OpenAi
+from services.executor.providers.unsupported import Unsupported
 from services.executor.recorder import OutboxRecorder
 from services.executor.servicer import ExecutionServicer
 from turnout.executor.v1 import execution_service_pb2_grpc as rpc
@@ -53,9 +56,11 @@ async def module(runtime: Runtime) -> AsyncIterator[None]:
             max_response_bytes=settings.max_response_bytes,
             max_stream_bytes=settings.max_stream_bytes,
         )
-        providers = dict.fromkeys(ProviderKind, openai)
+        providers: dict[ProviderKind, Provider] = dict.fromkeys(ProviderKind, Unsupported())
+        providers |= dict.fromkeys((ProviderKind.OPENAI, ProviderKind.OPENAI_COMPATIBLE), openai)
         executor = Executor(
             catalog=catalog,
+            contracts=Contracts(settings.prepared_versions),
             prepared=PreparedVersions(_PackedVersions(), providers, settings.prepared_versions),
             providers=providers,
             credentials=OpenedCredentials(keyring),

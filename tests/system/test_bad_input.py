@@ -100,6 +100,27 @@ async def test_missing_variables_are_named(shop: Clients, instant_llm: str) -> N
     assert {violation.field for violation in error.violations} == {"variables.country", "variables.language"}
 
 
+async def test_whether_a_call_is_in_order_does_not_depend_on_the_variant_it_gets(
+    shop: Clients, instant_llm: str
+) -> None:
+    await shop.create_provider("instant", instant_llm)
+    await shop.create_deployment("agent", "instant", prompts=["In {{ country }}.", "For {{ name }}."])
+
+    for number in range(20):
+        caller = {"routing_key": f"user-{number}"}
+        for given, missing in (('{"country": "x"}', "variables.name"), ('{"name": "x"}', "variables.country")):
+            code, error = await _failure(shop.run("agent", variables_json=given, **caller))
+            assert (code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MISSING_VARIABLES")
+            assert [violation.field for violation in error.violations] == [missing]
+    served = {
+        (
+            await shop.run("agent", variables_json='{"country": "x", "name": "y"}', routing_key=f"user-{number}")
+        ).decision.variant
+        for number in range(20)
+    }
+    assert len(served) == 2
+
+
 async def test_a_provider_that_is_down_is_told_with_every_attempt(shop: Clients) -> None:
     await shop.create_provider("down", "http://127.0.0.1:9/v1")
     await shop.create_deployment("agent", "down", max_retries=2)
