@@ -6,7 +6,24 @@ from typing import Annotated
 
 import typer
 
-from cli import deployments, keys, logs, models, output, projects, providers, recommend, run, stats, train, up
+from cli import (
+    changes,
+    credentials,
+    deployments,
+    keys,
+    logs,
+    models,
+    output,
+    projects,
+    prompts,
+    providers,
+    recommend,
+    run,
+    stats,
+    train,
+    up,
+)
+from cli.apply import command as apply
 from cli.client import from_surroundings
 from cli.demo import command as demo
 
@@ -41,8 +58,12 @@ app.command("recommend")(recommend.recommend)
 app.command("stats")(stats.stats)
 app.command("logs")(logs.logs)
 app.command("train")(train.train)
+app.command("apply")(apply.apply)
 app.add_typer(projects.app, name="projects")
 app.add_typer(providers.app, name="providers")
+app.add_typer(prompts.app, name="prompts")
 app.add_typer(deployments.app, name="deployments")
+app.add_typer(changes.app, name="changes")
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
+app.add_typer(credentials.app, name="credentials")

@@ -6,14 +6,18 @@ from typing import Annotated
 
 import typer
 
-from cli import output, pages
+from cli import output, pages, proposals
+from cli.changes import waiting
 from cli.client import Client, failures_for_people
 from turnout.registry.v1 import deployment_pb2, revision_pb2
 from turnout.registry.v1 import deployment_service_pb2 as pb
 from turnout.registry.v1.deployment_service_pb2_grpc import DeploymentServiceStub
 
-Deployment = Annotated[str, typer.Argument(help="Its name or uid.")]
-Alias = Annotated[str, typer.Option(help="The alias that moves.")]
+Deployment = Annotated[str, typer.Argument(help="Its name or uid.", autocompletion=proposals.deployments)]
+Alias = Annotated[str, typer.Option(help="The alias that moves.", autocompletion=proposals.aliases)]
+RetainContract = Annotated[
+    bool, typer.Option("--retain-contract", help="Let variables go that callers may still send.")
+]
 
 
 def history(context: typer.Context, deployment: Deployment, limit: pages.Limit = 100) -> None:
@@ -74,22 +78,28 @@ def rollback(
     revision: Annotated[str, typer.Argument(help="The number of the revision to repeat.")],
     alias: Alias = "live",
     description: Annotated[str, typer.Option(help="What for.")] = "",
+    retain_contract: RetainContract = False,
 ) -> None:
     """Make a new revision equal to an earlier one; variants come back with those whom they served."""
     client: Client = context.obj
     with failures_for_people():
         request = pb.RollbackDeploymentRequest(
-            name=_name(client, deployment), revision=revision, alias=alias, description=description
+            name=_name(client, deployment),
+            revision=revision,
+            alias=alias,
+            description=description,
+            retain_contract=retain_contract,
         )
-        _tell(client, _stub(client).RollbackDeployment(request))
+        tell(client, _stub(client).RollbackDeployment(request))
 
 
 def alias(
     context: typer.Context,
     deployment: Deployment,
-    name: Annotated[str, typer.Argument(help="The alias, such as staging.")],
+    name: Annotated[str, typer.Argument(help="The alias, such as staging.", autocompletion=proposals.aliases)],
     revision: Annotated[str, typer.Argument(help="A revision's number, or another alias. Empty with --delete.")] = "",
     delete: Annotated[bool, typer.Option("--delete", help="Remove the alias.")] = False,
+    retain_contract: RetainContract = False,
 ) -> None:
     """Point an alias to a revision, or remove it. This publishes a draft, too."""
     client: Client = context.obj
@@ -98,9 +108,10 @@ def alias(
     with failures_for_people():
         stub, full = _stub(client), _name(client, deployment)
         if delete:
-            _tell(client, stub.DeleteAlias(pb.DeleteAliasRequest(name=full, alias=name)))
+            tell(client, stub.DeleteAlias(pb.DeleteAliasRequest(name=full, alias=name)))
         else:
-            _tell(client, stub.SetAlias(pb.SetAliasRequest(name=full, alias=name, revision=revision)))
+            request = pb.SetAliasRequest(name=full, alias=name, revision=revision, retain_contract=retain_contract)
+            tell(client, stub.SetAlias(request))
 
 
 def archive(
@@ -113,9 +124,9 @@ def archive(
     with failures_for_people():
         stub, full = _stub(client), _name(client, deployment)
         if undo:
-            _tell(client, stub.UnarchiveDeployment(pb.UnarchiveDeploymentRequest(name=full)))
+            tell(client, stub.UnarchiveDeployment(pb.UnarchiveDeploymentRequest(name=full)))
         else:
-            _tell(client, stub.ArchiveDeployment(pb.ArchiveDeploymentRequest(name=full)))
+            tell(client, stub.ArchiveDeployment(pb.ArchiveDeploymentRequest(name=full)))
 
 
 def _stub(client: Client) -> DeploymentServiceStub:
@@ -126,9 +137,15 @@ def _name(client: Client, deployment: str) -> str:
     return f"{client.parent}/deployments/{deployment}"
 
 
-def _tell(client: Client, changed: deployment_pb2.Deployment) -> None:
+def tell(client: Client, changed: deployment_pb2.Deployment) -> None:
+    """What a write to a deployment came to."""
     if client.as_json:
         output.as_json(changed)
         return
+    output.warnings(changed.warnings)
+    if changed.change_request:
+        waiting(changed.name, changed.change_request)
+        return
     pointers = ", ".join(f"{each.alias} → {each.revision}" for each in changed.aliases)
-    output.say(f"{changed.name}: {'archived' if changed.archived else pointers}")
+    marks = ", protected" if changed.protected else ""
+    output.say(f"{changed.name}: {'archived' if changed.archived else pointers}{marks}")

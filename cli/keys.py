@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from datetime import UTC, datetime
+from typing import Annotated, Final, TypeAlias
 
 import typer
 
@@ -12,6 +13,16 @@ from cli.client import Client, failures_for_people
 from turnout.registry.v1 import api_key_pb2 as pb
 from turnout.registry.v1 import api_key_service_pb2 as service_pb
 from turnout.registry.v1.api_key_service_pb2_grpc import ApiKeyServiceStub
+
+_SCOPES: Final = f"What it may do; repeat for several. {', '.join(sorted(PROJECT_SCOPES))}"
+
+Until: TypeAlias = Annotated[
+    datetime | None,
+    typer.Option(
+        help="When it stops working, such as 2027-01-31 or 2027-01-31T18:00:00+01:00; in UTC unless it says so.",
+        formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"],
+    ),
+]
 
 app = typer.Typer(help="Who may call.", no_args_is_help=True)
 
@@ -32,8 +43,8 @@ def list_keys(context: typer.Context, limit: pages.Limit = 100) -> None:
         output.as_json(found)
         return
     output.table(
-        ["key", "display name", "scopes", "state"],
-        [(key.uid, key.display_name, ", ".join(key.scopes), _state(key)) for key in found],
+        ["key", "display name", "scopes", "last used", "state"],
+        [(key.uid, key.display_name, ", ".join(key.scopes), _last_use(key), _state(key)) for key in found],
     )
 
 
@@ -41,17 +52,16 @@ def list_keys(context: typer.Context, limit: pages.Limit = 100) -> None:
 def create(
     context: typer.Context,
     display_name: Annotated[str, typer.Argument(help="Whose key it is, such as the program's name.")],
-    scope: Annotated[
-        list[str], typer.Option(help=f"What it may do; repeat for several. {', '.join(sorted(PROJECT_SCOPES))}")
-    ] = ["deployments:run"],  # noqa: B006  # typer reads it, nobody changes it
+    scope: Annotated[list[str], typer.Option(help=_SCOPES)] = ["deployments:run"],  # noqa: B006  # typer reads it, nobody changes it
+    until: Until = None,
 ) -> None:
     """Make a key and show it, this once."""
     client: Client = context.obj
+    wanted = pb.ApiKey(display_name=display_name, scopes=scope)
+    _set_end(wanted, until)
     with failures_for_people():
         key = ApiKeyServiceStub(client.channel("registry")).CreateApiKey(
-            service_pb.CreateApiKeyRequest(
-                parent=client.parent, api_key=pb.ApiKey(display_name=display_name, scopes=scope)
-            )
+            service_pb.CreateApiKeyRequest(parent=client.parent, api_key=wanted)
         )
     if client.as_json:
         output.as_json(key)
@@ -59,6 +69,39 @@ def create(
     # The key alone on standard output, so that it can be piped; the rest is for the person.
     output.errors.print(f"created {key.name}; this is shown once:", markup=False, highlight=False, soft_wrap=True)
     print(key.key)
+
+
+@app.command()
+def update(
+    context: typer.Context,
+    key_id: Annotated[str, typer.Argument(help="The 12 characters of its id.")],
+    display_name: Annotated[str, typer.Option(help="Whose key it is.")] = "",
+    scope: Annotated[list[str] | None, typer.Option(help=f"{_SCOPES} Replaces what it had.")] = None,
+    until: Until = None,
+    forever: Annotated[bool, typer.Option("--forever", help="It does not stop working by itself.")] = False,
+) -> None:
+    """Change what a key is called, what it may do, or until when. The key itself stays.
+
+    Example: turnout keys update 4f9k2m7q0x3z --scope deployments:run --scope predict --until 2027-01-31
+    """
+    client: Client = context.obj
+    if until is not None and forever:
+        raise typer.BadParameter("give --until or --forever, not both", param_hint="--forever")
+    request = service_pb.UpdateApiKeyRequest()
+    request.api_key.name = f"{client.parent}/apiKeys/{key_id}"
+    request.api_key.display_name = display_name
+    request.api_key.scopes.extend(scope or ())
+    _set_end(request.api_key, until)
+    given = {"display_name": display_name, "scopes": scope, "expire_time": until is not None or forever}
+    request.update_mask.paths.extend(path for path, value in given.items() if value)
+    if not request.update_mask.paths:
+        raise typer.BadParameter("say what to change: --display-name, --scope, --until or --forever")
+    with failures_for_people():
+        key = ApiKeyServiceStub(client.channel("registry")).UpdateApiKey(request)
+    if client.as_json:
+        output.as_json(key)
+        return
+    output.say(f"updated {key.name} ({key.display_name}): {', '.join(key.scopes)}; {_state(key)}")
 
 
 @app.command()
@@ -73,6 +116,15 @@ def revoke(context: typer.Context, key_id: Annotated[str, typer.Argument(help="T
         output.as_json(key)
         return
     output.say(f"revoked {key.name}; every connected service refuses it within a second")
+
+
+def _set_end(key: pb.ApiKey, until: datetime | None) -> None:
+    if until is not None:
+        key.expire_time.FromDatetime(until if until.tzinfo else until.replace(tzinfo=UTC))
+
+
+def _last_use(key: pb.ApiKey) -> str:
+    return key.last_use_time.ToDatetime().strftime("%Y-%m-%d %H:%M") if key.HasField("last_use_time") else "never"
 
 
 def _state(key: pb.ApiKey) -> str:

@@ -24,6 +24,8 @@ from turnout.registry.v1.model_service_pb2_grpc import ModelServiceStub
 if TYPE_CHECKING:
     from recommenders.manifest import Manifest
 
+Model = Annotated[str, typer.Argument(help="Its number or uid.")]
+
 app = typer.Typer(help="Trained recommenders.", no_args_is_help=True)
 
 CHUNK_BYTES: Final = 1 << 20
@@ -32,14 +34,19 @@ _SLOWEST_BYTES_PER_SECOND: Final = 1 << 20
 
 
 @app.command("list")
-def list_models(context: typer.Context, limit: pages.Limit = 100) -> None:
+def list_models(
+    context: typer.Context,
+    limit: pages.Limit = 100,
+    archived: Annotated[bool, typer.Option("--archived", help="Archived ones too.")] = False,
+) -> None:
     """Show a project's trained models, oldest first."""
     client: Client = context.obj
     with failures_for_people():
         stub = ModelServiceStub(client.channel("registry"))
 
         def page(token: str) -> tuple[list[pb.Model], str]:
-            answer = stub.ListModels(service_pb.ListModelsRequest(parent=client.parent, page_token=token))
+            request = service_pb.ListModelsRequest(parent=client.parent, page_token=token, show_archived=archived)
+            answer = stub.ListModels(request)
             return list(answer.models), answer.next_page_token
 
         found = pages.walk(page, limit)
@@ -52,7 +59,7 @@ def list_models(context: typer.Context, limit: pages.Limit = 100) -> None:
             (
                 model.number,
                 model.uid,
-                model.display_name,
+                model.display_name + (" (archived)" if model.archived else ""),
                 model.algorithm,
                 f"{model.user_count:,}",
                 f"{model.item_count:,}",
@@ -67,7 +74,7 @@ def list_models(context: typer.Context, limit: pages.Limit = 100) -> None:
 
 
 @app.command()
-def show(context: typer.Context, model: Annotated[str, typer.Argument(help="Its number or uid.")]) -> None:
+def show(context: typer.Context, model: Model) -> None:
     """Show one model: what it was trained with, and what was measured."""
     client: Client = context.obj
     with failures_for_people():
@@ -93,6 +100,31 @@ def show(context: typer.Context, model: Annotated[str, typer.Argument(help="Its 
             *((f"metric {name}", f"{value:g}") for name, value in _object(found.metrics_json).items()),
         ]
     )
+
+
+@app.command()
+def archive(context: typer.Context, model: Model) -> None:
+    """Take a model out of use: nothing new can name it. Refused while an alias needs it, naming where."""
+    client: Client = context.obj
+    with failures_for_people():
+        request = service_pb.ArchiveModelRequest(name=f"{client.parent}/models/{model}")
+        _tell_archived(client, ModelServiceStub(client.channel("registry")).ArchiveModel(request))
+
+
+@app.command()
+def unarchive(context: typer.Context, model: Model) -> None:
+    """Bring an archived model back."""
+    client: Client = context.obj
+    with failures_for_people():
+        request = service_pb.UnarchiveModelRequest(name=f"{client.parent}/models/{model}")
+        _tell_archived(client, ModelServiceStub(client.channel("registry")).UnarchiveModel(request))
+
+
+def _tell_archived(client: Client, changed: pb.Model) -> None:
+    if client.as_json:
+        output.as_json(changed)
+        return
+    output.say(f"model {changed.number} is {'archived' if changed.archived else 'in use again'}")
 
 
 @app.command("upload")

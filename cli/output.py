@@ -50,6 +50,12 @@ def say(sentence: str) -> None:
     screen.print(Text(sentence), soft_wrap=True)
 
 
+def warnings(sentences: Iterable[str]) -> None:
+    """What may surprise, on standard error: answers stay as they are for pipes."""
+    for sentence in sentences:
+        errors.print(Text(f"warning: {sentence}", style="yellow"), soft_wrap=True)
+
+
 def facts(pairs: Iterable[tuple[str, object]]) -> None:
     """Names and values, one pair a line, however long: keys and addresses are copied from here."""
     shown = list(pairs)

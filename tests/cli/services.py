@@ -83,6 +83,22 @@ class Models(artifact_rpc.ArtifactServiceServicer, model_rpc.ModelServiceService
         context.abort(grpc.StatusCode.NOT_FOUND, f"no model {segment}")
         raise AssertionError("abort raises")
 
+    def ArchiveModel(
+        self, request: model_service_pb2.ArchiveModelRequest, context: grpc.ServicerContext
+    ) -> model_pb2.Model:
+        return self._archived(request.name, archived=True)
+
+    def UnarchiveModel(
+        self, request: model_service_pb2.UnarchiveModelRequest, context: grpc.ServicerContext
+    ) -> model_pb2.Model:
+        return self._archived(request.name, archived=False)
+
+    def _archived(self, name: str, *, archived: bool) -> model_pb2.Model:
+        segment = name.rsplit("/", 1)[-1]
+        model = next(each for each in self.models if segment in (each.uid, str(each.number)))
+        model.archived = archived
+        return model
+
     def ListModels(
         self, request: model_service_pb2.ListModelsRequest, context: grpc.ServicerContext
     ) -> model_service_pb2.ListModelsResponse:

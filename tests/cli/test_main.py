@@ -22,7 +22,7 @@ from cli.app import app
 COMMAND = [sys.executable, "-m", "cli.main"]
 NOWHERE = ("--address", "127.0.0.1:1", "--project", "shop")
 COMMANDS = ["up", "demo", "run", "recommend", "stats", "logs", "train"]
-GROUPS = ["projects", "providers", "deployments", "models", "keys"]
+GROUPS = ["projects", "providers", "deployments", "models", "keys", "credentials"]
 
 
 def leaves(command: object, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:

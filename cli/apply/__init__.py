@@ -1,0 +1,1 @@
+"""`turnout apply`: prompts, providers and deployments as files say."""

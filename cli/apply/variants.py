@@ -1,0 +1,271 @@
+"""The variants of one deployment: which of a file is which of the server, and what is different in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from cli.apply import contents
+from cli.apply.differences import ABSENT, Difference, differences
+from cli.apply.documents import Document
+from cli.apply.plan import Options, Outcome, Server, Step, found, missing, said_of, wrong
+from cli.apply.sources import PlannedPrompt
+from turnout.registry.v1 import deployment_pb2 as pb
+from turnout.registry.v1 import deployment_service_pb2 as service_pb
+from turnout.registry.v1 import model_service_pb2, prompt_pb2, prompt_service_pb2, version_pb2, version_service_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class VariantPlan:
+    """One variant's."""
+
+    key: tuple[str, str]
+    """What is done with which."""
+    differences: list[Difference] = field(default_factory=list)
+    step: Step | None = None
+    note: str = ""
+
+
+@dataclass(slots=True)
+class VariantPlanner:
+    """Plans the variants of one deployment."""
+
+    server: Server
+    options: Options
+    prompts: Mapping[str, PlannedPrompt]
+    new_providers: frozenset[str]
+    document: Document
+    depends: bool = False
+    """Something that was looked at is not written yet."""
+
+    @property
+    def _declared(self) -> dict[str, dict[str, Any]] | None:
+        return self.document.fields.get("variants")  # type: ignore[return-value]  # by its shape
+
+    def new(self, key: str, fields: dict[str, Any]) -> pb.Variant:
+        """As a deployment gets it."""
+        with self._at(key):
+            label = self._prompt(key, fields)[0]
+            if "recommendation" in fields:
+                self._model(key, fields)
+            if fields.get("provider") in self.new_providers:
+                self.depends = True
+            return contents.variant(fields, name=key, prompt=label)
+
+    def as_declared(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """As people see one that is new: what the file says."""
+        timeout = contents.trying(contents.completion(fields, prompt="")) if "attempt_timeout" in fields else {}
+        return {**fields, **timeout}
+
+    def plan(self, has: Sequence[pb.Variant]) -> list[VariantPlan]:
+        """From these to those of the file: new ones first, then the changed, then those that go."""
+        if self._declared is None:
+            return []
+        pairs = self._pairs(has)
+        new, changed, gone = [], [], []
+        for key, fields in self._declared.items():
+            if key in pairs:
+                changed.append(self._change(key, fields, pairs[key]))
+            else:
+                new.append(self._create(key, fields))
+        matched = {variant.uid for variant in pairs.values()}
+        gone = [self._gone(variant) for variant in has if variant.uid not in matched]
+        return [*new, *changed, *gone]
+
+    def _pairs(self, has: Sequence[pb.Variant]) -> dict[str, pb.Variant]:
+        """By slug; else by display name, since the server may have had to choose another slug for a new variant."""
+        declared = self._declared or {}
+        pairs = {variant.slug: variant for variant in has if variant.slug in declared}
+        taken = {variant.uid for variant in pairs.values()}
+        for key, fields in declared.items():
+            if key in pairs:
+                continue
+            names = (key, fields.get("display_name") or key)
+            same = [each for each in has if each.uid not in taken and each.display_name in names]
+            if len(same) > 1:
+                slugs = ", ".join(each.slug for each in same)
+                raise wrong(
+                    self.document, f"variants.{key}", f"may be {slugs}: use the slug", reason="VARIANT_AMBIGUOUS"
+                )
+            if same:
+                pairs[key] = same[0]
+                taken.add(same[0].uid)
+        return pairs
+
+    def _create(self, key: str, fields: dict[str, Any]) -> VariantPlan:
+        wanted = self.new(key, fields)
+
+        def create(etag: str, is_dry: bool) -> Outcome:
+            request = service_pb.CreateVariantRequest(
+                parent=self._name,
+                variant=wanted,
+                etag=etag,
+                validate_only=is_dry,
+                description=self.options.description,
+                retain_contract=self.options.retains_contract,
+                skip_model_check=self.options.skips_model_check,
+            )
+            made = self.server.deployments.CreateVariant(request)
+            note = "" if made.slug == key or is_dry else f"its slug is {made.slug}"
+            return _outcome(made, note)
+
+        shown = list(differences(ABSENT, self.as_declared(fields), f"variants.{key}"))
+        return VariantPlan(("create", key), shown, Step(f"variant {key}", create))
+
+    def _change(self, key: str, fields: dict[str, Any], former: pb.Variant) -> VariantPlan:
+        wanted = pb.Variant(name=former.name)
+        paths: list[Literal["display_name", "notes", "active", "weight", "completion", "recommendation"]] = []
+        shown: list[Difference] = []
+        for path, default in (("display_name", former.slug), ("notes", ""), ("active", True), ("weight", 0)):
+            value = fields.get(path, getattr(former, path))
+            value = default if value == "" else value
+            if value != getattr(former, path):
+                setattr(wanted, path, value)
+                paths.append(path)  # type: ignore[arg-type]  # it is one of them
+                before = getattr(former, path)
+                before, value = (
+                    contents.plain_number(float(each)) if path == "weight" else each for each in (before, value)
+                )
+                shown.append(Difference(f"variants.{key}.{path}", before, value))
+        with self._at(key):
+            serving = self._recommendation if "recommendation" in fields else self._completion
+            served = serving(key, fields, former, wanted)
+        if served:
+            paths.append("recommendation" if "recommendation" in fields else "completion")
+            shown += served
+        if not paths:
+            return VariantPlan(("change", former.uid))
+
+        def update(etag: str, is_dry: bool) -> Outcome:
+            given = pb.Variant()
+            given.CopyFrom(wanted)
+            given.etag = etag
+            request = service_pb.UpdateVariantRequest(
+                variant=given,
+                update_mask=FieldMask(paths=paths),
+                validate_only=is_dry,
+                description=self.options.description,
+                retain_contract=self.options.retains_contract,
+                skip_model_check=self.options.skips_model_check,
+            )
+            return _outcome(self.server.deployments.UpdateVariant(request))
+
+        return VariantPlan(("change", former.uid), shown, Step(f"variant {key}", update))
+
+    def _gone(self, variant: pb.Variant) -> VariantPlan:
+        key = ("delete", variant.uid)
+        if not self.options.prunes:
+            note = f"variant {variant.slug} is not in the file and stays as it is; --prune takes it away"
+            return VariantPlan(key, note=note)
+
+        def delete(etag: str, is_dry: bool) -> Outcome:
+            request = service_pb.DeleteVariantRequest(
+                name=variant.name,
+                etag=etag,
+                validate_only=is_dry,
+                description=self.options.description,
+                retain_contract=self.options.retains_contract,
+            )
+            changed = self.server.deployments.DeleteVariant(request)
+            return Outcome(changed.etag, tuple(changed.warnings), changed.change_request)
+
+        shown = Difference(f"variants.{variant.slug}", variant.display_name, ABSENT)
+        return VariantPlan(key, [shown], Step(f"variant {variant.slug}", delete))
+
+    def _recommendation(
+        self, key: str, fields: dict[str, Any], former: pb.Variant, wanted: pb.Variant
+    ) -> list[Difference]:
+        model = self._model(key, fields)
+        wanted.recommendation.CopyFrom(contents.recommendation(fields))
+        sides = []
+        for served, uid in ((former.recommendation, former.recommendation.model), (wanted.recommendation, model)):
+            popular = served.unknown_users != pb.UNKNOWN_USERS_REFUSE
+            sides.append({"model": uid, "unknown_users": "popular" if popular else "refuse"})
+        return list(differences(sides[0], sides[1], f"variants.{key}.recommendation"))
+
+    def _completion(self, key: str, fields: dict[str, Any], former: pb.Variant, wanted: pb.Variant) -> list[Difference]:
+        label, prompt = self._prompt(key, fields)
+        wanted.completion.CopyFrom(contents.completion(fields, prompt=label))
+        has = former.completion
+        path = f"variants.{key}"
+        shown = list(differences(contents.trying(has), contents.trying(wanted.completion), path))
+        content = self._content(key, fields, wanted.completion, prompt)
+        if content.uid == has.version:
+            # What a version is made from stays known, also where a file says it in full.
+            if label and label != has.prompt:
+                shown.insert(0, Difference(f"{path}.prompt", has.prompt or ABSENT, label))
+            return shown
+        served = self._version(has.version)
+        before = contents.version_document(served, prompt=has.prompt) if served is not None else {}
+        after = contents.version_document(content, prompt=label)
+        return [*differences(before, after, path), *shown]
+
+    def _content(
+        self, key: str, fields: dict[str, Any], completion: pb.CompletionVariant, prompt: prompt_pb2.Prompt | None
+    ) -> version_pb2.Version:
+        """The version that a variant of the file amounts to, with its uid where the server could tell it."""
+        if completion.version:
+            uid = completion.version.rpartition("/")[2]
+            served = self._version(uid)
+            if served is None:
+                raise missing(self.document, f"variants.{key}.version", "names a version that there is not")
+            return served
+        content = version_pb2.Version()
+        content.CopyFrom(completion.new_version)
+        if prompt is not None:
+            content.messages.extend(prompt.messages)
+            content.variables_schema_json = prompt.variables_schema_json
+        if fields["provider"] in self.new_providers:
+            self.depends = True
+            return content
+        request = version_service_pb2.PutVersionRequest(
+            # Whether the model is still offered matters only where something changes: then it is checked.
+            parent=self.server.parent,
+            version=content,
+            validate_only=True,
+            skip_model_check=True,
+        )
+        return self.server.versions.PutVersion(request)
+
+    def _version(self, uid: str) -> version_pb2.Version | None:
+        request = version_service_pb2.GetVersionRequest(name=f"{self.server.parent}/versions/{uid}")
+        return found(lambda: self.server.versions.GetVersion(request))
+
+    def _model(self, key: str, fields: dict[str, Any]) -> str:
+        segment = fields["recommendation"]["model"].rpartition("/")[2]
+        request = model_service_pb2.GetModelRequest(name=f"{self.server.parent}/models/{segment}")
+        model = found(lambda: self.server.models.GetModel(request))
+        if model is None:
+            raise missing(self.document, f"variants.{key}.recommendation.model", f"{segment} is not a model here")
+        return model.uid
+
+    def _prompt(self, key: str, fields: dict[str, Any]) -> tuple[str, prompt_pb2.Prompt | None]:
+        """Its label, number included, and what it says; nothing if the variant has none."""
+        if "prompt" not in fields:
+            return "", None
+        name, _, number = fields["prompt"].partition("@")
+        planned = self.prompts.get(name)
+        if planned is not None:
+            latest = planned.prompt.number
+            if not number or int(number) == latest:
+                self.depends = self.depends or bool(planned.plan.steps)
+                return f"{name}@{latest}", planned.prompt
+        request = prompt_service_pb2.GetPromptRequest(name=f"{self.server.parent}/prompts/{fields['prompt']}")
+        prompt = found(lambda: self.server.prompts.GetPrompt(request))
+        if prompt is None:
+            raise missing(self.document, f"variants.{key}.prompt", f"names {fields['prompt']}, which there is not")
+        return f"{name}@{prompt.number}", prompt
+
+    @property
+    def _name(self) -> str:
+        return f"{self.server.parent}/deployments/{self.document.name}"
+
+    def _at(self, key: str) -> Any:
+        return said_of(self.document.at(f"variants.{key}"))
+
+
+def _outcome(changed: pb.Variant, note: str = "") -> Outcome:
+    return Outcome(changed.etag, tuple(changed.warnings), changed.change_request, note)
