@@ -66,9 +66,7 @@ class ChangeRequestServicer(change_request_service_pb2_grpc.ChangeRequestService
         self, request: pb.RejectChangeRequestRequest | pb.CancelChangeRequestRequest, state: ChangeRequestState
     ) -> change_request_pb2.ChangeRequest:
         refuse_nul(request)
-        written = await self._change_requests.decline_change_request(
-            caller(), _name(request.name), state, request.note
-        )
+        written = await self._change_requests.decline_change_request(caller(), _name(request.name), state, request.note)
         return self._decided(written)
 
     def _decided(
