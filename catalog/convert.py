@@ -13,7 +13,10 @@ from catalog.view import (
     Credential,
     Deployment,
     DeploymentKind,
+    Fallback,
     Model,
+    ModelFacts,
+    OutputPolicy,
     Project,
     Provider,
     ProviderKind,
@@ -44,7 +47,12 @@ UNKNOWN_USERS = {
     deployment_pb2.UNKNOWN_USERS_REFUSE: UnknownUsers.REFUSE,
 }
 
-
+OUTPUT_POLICIES = {
+    deployment_pb2.OUTPUT_POLICY_MARK: OutputPolicy.MARK,
+    deployment_pb2.OUTPUT_POLICY_RETRY: OutputPolicy.RETRY,
+    deployment_pb2.OUTPUT_POLICY_FAIL: OutputPolicy.FAIL,
+}
+_NO_FACTS: MappingProxyType[str, ModelFacts] = MappingProxyType({})
 _NO_CONTRACTS: MappingProxyType[str, Contract] = MappingProxyType({})
 DEPLOYMENT_KINDS_TO_PROTO = {kind: number for number, kind in DEPLOYMENT_KINDS.items()}
 _EVALUATIONS = {Evaluation.DEFAULT_MATCHED: decision_pb2.EVALUATION_DEFAULT_MATCHED}
@@ -100,11 +108,32 @@ def _provider(provider: pb.CatalogProvider) -> Provider | None:
     kind = PROVIDER_KINDS.get(provider.kind)
     if kind is None:
         return None
-    return Provider(provider.uid, provider.project, provider.slug, kind, provider.base_url)
+    facts = {each.model: _model_facts(each) for each in provider.model_facts}
+    return Provider(
+        provider.uid,
+        provider.project,
+        provider.slug,
+        kind,
+        provider.base_url,
+        MappingProxyType(facts) if facts else _NO_FACTS,
+        provider.max_concurrent_calls,
+    )
+
+
+def _model_facts(facts: provider_pb2.ModelFacts) -> ModelFacts:
+    given = {descriptor.name: value for descriptor, value in facts.ListFields()}
+    return ModelFacts(
+        given.get("input_usd_micros_per_million"),
+        given.get("cached_input_usd_micros_per_million"),
+        given.get("output_usd_micros_per_million"),
+        facts.context_window_tokens,
+    )
 
 
 def _api_key(key: pb.CatalogApiKey) -> ApiKey:
-    return ApiKey(key.uid, key.project, key.secret_hash, frozenset(key.scopes), key.expire_time_ms)
+    return ApiKey(
+        key.uid, key.project, key.secret_hash, frozenset(key.scopes), key.expire_time_ms, key.requests_per_minute
+    )
 
 
 def _deployment(deployment: pb.CatalogDeployment) -> Deployment | None:
@@ -139,14 +168,39 @@ def _revision(revision: pb.CatalogRevision) -> Revision:
 def _serving(variant: pb.CatalogVariant) -> Serving | None:
     match variant.WhichOneof("serving"):
         case "completion":
-            completion = variant.completion
-            has_timeout = completion.HasField("attempt_timeout")
-            timeout = completion.attempt_timeout.ToTimedelta().total_seconds() if has_timeout else None
-            return Completion(completion.version, completion.max_retries, timeout)
+            return _completion(variant.completion)
         case "recommendation":
             unknown_users = UNKNOWN_USERS.get(variant.recommendation.unknown_users, UnknownUsers.POPULAR)
             return Recommendation(variant.recommendation.model, unknown_users)
     return None
+
+
+def _completion(completion: pb.CatalogCompletion) -> Completion:
+    return Completion(
+        version=completion.version,
+        max_retries=completion.max_retries,
+        attempt_timeout_seconds=_seconds(completion, "attempt_timeout"),
+        fallbacks=tuple(map(_fallback, completion.fallbacks)),
+        retry_statuses=frozenset(completion.retry_statuses),
+        first_token_timeout_seconds=_seconds(completion, "first_token_timeout"),
+        idle_timeout_seconds=_seconds(completion, "idle_timeout"),
+        output_policy=OUTPUT_POLICIES.get(completion.output_policy, OutputPolicy.MARK),
+    )
+
+
+def _fallback(fallback: deployment_pb2.Fallback) -> Fallback:
+    return Fallback(
+        provider=fallback.provider,
+        model=fallback.model,
+        parameters=fallback.parameters.SerializeToString() if fallback.HasField("parameters") else None,
+        max_retries=fallback.max_retries,
+        attempt_timeout_seconds=_seconds(fallback, "attempt_timeout"),
+    )
+
+
+def _seconds(message: pb.CatalogCompletion | deployment_pb2.Fallback, name: str) -> float | None:
+    seconds: float | None = getattr(message, name).ToTimedelta().total_seconds() if message.HasField(name) else None  # type: ignore[arg-type]  # a field of either
+    return seconds
 
 
 def _variant(variant: pb.CatalogVariant, serving: Serving) -> Variant:

@@ -47,6 +47,25 @@ class Project:
     slug: str
 
 
+class OutputPolicy(StrEnum):
+    """What becomes of an answer that does not keep to its JSON schema."""
+
+    MARK = "mark"
+    RETRY = "retry"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What is known of a model of one provider, before the price table; None and 0 are the table's."""
+
+    input_usd_micros_per_million: int | None
+    """The price of a million tokens, in millionths of a US dollar."""
+    cached_input_usd_micros_per_million: int | None
+    output_usd_micros_per_million: int | None
+    context_window_tokens: int
+
+
 @dataclass(frozen=True, slots=True)
 class Provider:
     """A place that runs LLMs."""
@@ -56,6 +75,10 @@ class Provider:
     slug: str
     kind: ProviderKind
     base_url: str
+    model_facts: Mapping[str, ModelFacts] = field(default_factory=lambda: MappingProxyType({}))
+    """By the provider's name for a model."""
+    max_concurrent_calls: int = 0
+    """Of one process; 0 is the executor's setting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +99,32 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
+class Fallback:
+    """Where a completion runs when it cannot run where it should."""
+
+    provider: str
+    """uid."""
+    model: str
+    parameters: bytes | None = field(repr=False)
+    """A serialised `turnout.registry.v1.Parameters`; None: the version's own."""
+    max_retries: int
+    attempt_timeout_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """A version and how hard to try."""
 
     version: str
     max_retries: int
     attempt_timeout_seconds: float | None
+    fallbacks: tuple[Fallback, ...] = ()
+    retry_statuses: frozenset[int] = frozenset()
+    """HTTP statuses after which an attempt may be repeated; empty: the usual."""
+    first_token_timeout_seconds: float | None = None
+    """The silence before a streamed answer; None: as `attempt_timeout_seconds`. The next likewise within one."""
+    idle_timeout_seconds: float | None = None
+    output_policy: OutputPolicy = OutputPolicy.MARK
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +205,8 @@ class ApiKey:
     secret_hash: bytes = field(repr=False)
     scopes: frozenset[str]
     expire_time_ms: int
+    requests_per_minute: int = 0
+    """0 is no bound."""
 
 
 Thing: TypeAlias = Project | Provider | Credential | Version | Deployment | Model | ApiKey
@@ -179,19 +224,19 @@ class View:
     sequence: int = 0
     things: Sharded[str, Thing] = field(default_factory=Sharded)
     """By catalog key, such as `deployment/dep_…`."""
-    names: Sharded[tuple[str, str], Project | Deployment] = field(default_factory=Sharded)
-    """Deployments by (project uid, slug) and projects by ("", slug)."""
+    names: Sharded[tuple[str, str], Project | Provider | Deployment] = field(default_factory=Sharded)
+    """Deployments by (project uid, slug), providers by (project uid, "providers/slug"), and projects by ("", slug)."""
 
     def with_changes(self, sequence: int, changes: Iterable[Change]) -> View:
         """The view after a transaction."""
         things, names = self.things.edit(), self.names.edit()
         for key, thing in changes:
             before = things.pop(key)
-            if isinstance(before, (Project, Deployment)):
+            if isinstance(before, _NAMED):
                 names.pop(_name(before))
             if thing is not None:
                 things[key] = thing
-                if isinstance(thing, (Project, Deployment)):
+                if isinstance(thing, _NAMED):
                     names[_name(thing)] = thing
         return View(sequence, things.done(), names.done())
 
@@ -219,6 +264,10 @@ class View:
         """By uid."""
         return _as(Provider, self.things.get(f"provider/{uid}"))
 
+    def provider_named(self, project: str, slug: str) -> Provider | None:
+        """By project uid and slug."""
+        return _as(Provider, self.names.get((project, f"providers/{slug}")))
+
     def credential(self, provider: str) -> Credential | None:
         """By the provider's uid."""
         return _as(Credential, self.things.get(f"credential/{provider}"))
@@ -232,8 +281,14 @@ class View:
         return _as(ApiKey, self.things.get(f"api_key/{uid}"))
 
 
-def _name(thing: Project | Deployment) -> tuple[str, str]:
-    return ("", thing.slug) if isinstance(thing, Project) else (thing.project, thing.slug)
+_NAMED = (Project, Provider, Deployment)
+
+
+def _name(thing: Project | Provider | Deployment) -> tuple[str, str]:
+    if isinstance(thing, Project):
+        return "", thing.slug
+    # Slugs hold no slash, so providers and deployments never meet.
+    return thing.project, f"providers/{thing.slug}" if isinstance(thing, Provider) else thing.slug
 
 
 def _as(kind: type[T], thing: Thing | None) -> T | None:

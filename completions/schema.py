@@ -25,8 +25,8 @@ def variables_schema(messages: Sequence[Message], declared: dict[str, Json] | No
     both ways is either. What is only printed or tested has no type of its own, `{}`, and takes its declared one. Names
     that are set in the template, loop targets and `loop` are no variables, but what is read through them counts where
     it comes from; a name that is only asked for with `is defined` or given a `default` is a variable like the others.
-    Required are those without which no render succeeds: whether a call is in order must not depend on the variant that
-    it gets.
+    Required are those without which no render succeeds, members of members too: whether a call is in order must not
+    depend on the variant that it gets.
 
     The declaration wins wherever it says something: it is kept whole, members that no template reads included, and only
     gains what it lacks. Its `$ref`s within the document are followed where the templates read deeper, and kept
@@ -35,18 +35,15 @@ def variables_schema(messages: Sequence[Message], declared: dict[str, Json] | No
     :return: an object schema with its properties sorted, or None when there is no variable
     :raises Invalid: as :func:`completions.template.check`; `SCHEMA_MALFORMED` where the declaration is no schema
     """
-    root, required = _Node(), dict[str, None]()
+    root = _Node()
     for index, message in enumerate(messages):
         for path, text in template.texts_of(message, f"messages[{index}]"):
             reads, needed = template.uses_of(text, field=path)
             for read in reads:
                 root.insert(read)
-            required.update(dict.fromkeys(needed))
+            for place in needed:
+                root.require(place)
     merged = _Merge(declared or {}).object(root)
-    if required:
-        given = merged.get("required")
-        names = [name for name in given if isinstance(name, str)] if isinstance(given, list) else []
-        merged["required"] = [*names, *sorted(required.keys() - set(names))]
     return merged if any(merged.get(keyword) for keyword in _NAMING_KEYWORDS) else None
 
 
@@ -57,6 +54,8 @@ class _Node:
     members: dict[str, _Node] = field(default_factory=dict)
     element: _Node | None = None
     is_object: bool = False
+    required: set[str] = field(default_factory=set)
+    """Members without which no render succeeds."""
 
     @property
     def is_leaf(self) -> bool:
@@ -78,6 +77,15 @@ class _Node:
                 node.element = node.element or _Node()
                 node = node.element
 
+    def require(self, path: Path) -> None:
+        """:param path: names only, and read"""
+        node = self
+        for step in path:
+            if not isinstance(step, str) or step not in node.members:
+                return
+            node.required.add(step)
+            node = node.members[step]
+
     def schema(self) -> dict[str, Json]:
         """What is known without a declaration."""
         array: dict[str, Json] = {}
@@ -87,6 +95,8 @@ class _Node:
             return array
         properties: dict[str, Json] = {name: self.members[name].schema() for name in sorted(self.members)}
         an_object: dict[str, Json] = {"type": "object", "properties": properties}
+        if self.required:
+            an_object["required"] = list[Json](sorted(self.required))
         return {"anyOf": [array, an_object]} if array else an_object
 
 
@@ -142,6 +152,10 @@ class _Merge:
             if kinds is None and node.element is None:
                 merged = {"type": "object", **merged}
             merged["properties"] = self._properties(node, declared, levels)
+            if node.required:
+                given = declared.get("required")
+                names = [name for name in given if isinstance(name, str)] if isinstance(given, list) else []
+                merged["required"] = [*names, *sorted(node.required - set(names))]
         if node.element is not None and "array" in allowed:
             if kinds is None and not node.is_object:
                 merged = {"type": "array", **merged}

@@ -21,7 +21,11 @@ MAX_TEXT_BYTES = 1 << 20
 """All message text of a version together, in UTF-8."""
 MAX_MODEL_LENGTH = 256
 MAX_STOP_SEQUENCES = 16
+MAX_STOP_LENGTH = 1024
+"""Characters of one stop sequence."""
 
+_SET_BY_TURNOUT = frozenset({"model", "messages", "stream", "stream_options"})
+_TOOL_CHOICES = frozenset({"auto", "none", "required"})
 _SLUG = re.compile(r"[a-z0-9_-]{1,63}")
 _INT64 = 1 << 63
 _RANGES: tuple[tuple[str, type, int, int | None], ...] = (
@@ -52,7 +56,7 @@ class Parameters:
     reasoning_effort: str | None = None
     reasoning_budget_tokens: int | None = None
     extra: dict[str, Json] = field(default_factory=dict)
-    """Passed to the provider as it is."""
+    """Passed to the provider as it is. May not set `model`, `messages`, `stream` or `stream_options`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +152,7 @@ def join(templates: Sequence[Message], rendered: Sequence[Message], given: Seque
     :param rendered: the same, rendered with the call's variables
     :param given: the call's own messages
     """
-    if rendered and given and rendered[0].role in (Role.SYSTEM, Role.DEVELOPER):
+    if rendered and given and given[0].role is rendered[0].role in (Role.SYSTEM, Role.DEVELOPER):
         sent = _as_parts(given[0])
         if sent in (_as_parts(rendered[0]), _as_parts(templates[0])):
             given = given[1:]
@@ -242,10 +246,29 @@ def _faults(version: Version) -> Iterator[Violation]:
     ):
         faults = list(_json_faults(value, path, MAX_DEPTH))
         yield from faults
-        if not faults and len(dump(value).encode()) > MAX_BYTES:
+        if faults:
+            continue
+        if len(dump(value).encode()) > MAX_BYTES:
             yield Violation(path, f"must be at most {MAX_BYTES} bytes of JSON")
-    if version.tool_choice == "":
-        yield Violation("tool_choice", "must not be the empty string; leave it out instead")
+        elif path == "tools":
+            yield from _tool_faults(version.tools)
+        elif path == "tool_choice" and isinstance(value, str) and value not in _TOOL_CHOICES:
+            yield Violation(path, "must be auto, none, required or an object; leave it out for the provider's own")
+
+
+def _tool_faults(tools: Sequence[Json]) -> Iterator[Violation]:
+    for index, tool in enumerate(tools):
+        path = f"tools[{index}]"
+        if not isinstance(tool, dict):
+            yield Violation(path, "must be an object with a type")
+        elif not isinstance(kind := tool.get("type"), str) or not kind:
+            yield Violation(f"{path}.type", "must be a string, such as function")
+        elif kind == "function":
+            function = tool.get("function")
+            if not isinstance(function, dict):
+                yield Violation(f"{path}.function", "must be an object with a name")
+            elif not isinstance(name := function.get("name"), str) or not name:
+                yield Violation(f"{path}.function.name", "must be a string that is not empty")
 
 
 def _message_faults(messages: tuple[Message, ...]) -> Iterator[Violation]:
@@ -294,7 +317,13 @@ def _parameter_faults(parameters: Parameters) -> Iterator[Violation]:
     for index, stop in enumerate(parameters.stop):
         if not stop:
             yield Violation(f"parameters.stop[{index}]", "must not be empty")
+        elif len(stop) > MAX_STOP_LENGTH:
+            yield Violation(
+                f"parameters.stop[{index}]", f"must be at most {MAX_STOP_LENGTH} characters, is {len(stop)}"
+            )
     yield from _text_faults([(f"parameters.stop[{index}]", stop) for index, stop in enumerate(parameters.stop)])
+    for name in sorted(_SET_BY_TURNOUT & parameters.extra.keys()):
+        yield Violation(f"parameters.extra.{name}", "must be left out: it is set for every call")
     if parameters.reasoning_effort is not None:
         if not parameters.reasoning_effort:
             yield Violation("parameters.reasoning_effort", "must not be empty; leave it out instead")

@@ -3,14 +3,16 @@
 from completions.contract.comparison import compare, removed_last_user
 from completions.contract.contract import Contract
 from completions.contract.difference import Comparison, Difference, Kind, Verdict
-from completions.contract.example import example_of
+from completions.contract.example import Example, example_of
 from completions.contract.inputs import InputCheck
+from completions.contract.requirements import requiring
 from completions.contract.union import contract_of
 
 __all__ = [
     "Comparison",
     "Contract",
     "Difference",
+    "Example",
     "InputCheck",
     "Kind",
     "Verdict",
@@ -18,4 +20,5 @@ __all__ = [
     "contract_of",
     "example_of",
     "removed_last_user",
+    "requiring",
 ]

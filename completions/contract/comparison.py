@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from completions.canonical import canonical
 from completions.contract import paths, words
 from completions.contract.contract import Contract
 from completions.contract.difference import Comparison, Difference, Kind
 from completions.contract.document import ANYTHING, Document, Place, malformed, too_large
+from completions.contract.limits import in_words
 from completions.contract.matching import Matching
 from completions.contract.response_format import PATH, SCHEMA_PATH, response_format_of
 from completions.contract.shape import Alternative, Shapes
+from kit.errors import Invalid
 from kit.json import Json
 
 VARIABLES = "variables"
@@ -27,11 +30,12 @@ def compare(held: Contract, offered: Contract) -> Comparison:
     """What callers who rely on `held` would find different in `offered`.
 
     Different properties or property types are a difference. Title, description, examples, default, format, enum,
-    limits and additionalProperties are none, but a value that is no longer allowed, a field that is newly required and
-    other members of another type are warned of; in a response format also a value that is newly allowed, and a field
-    that is no longer required. `[T, "null"]`, `anyOf [T, null]` and an optional T are the same. Unions are sets, and a
-    number includes the integers. What has no type takes the other side's; where the contract has none, or neither has,
-    there is a warning. `not`, `if` and what depends on them are limits.
+    limits and additionalProperties are none, but a value that is no longer allowed, a field that is newly required,
+    other members of another type, and any change of the limits are warned of; in a response format also a value that is
+    newly allowed, and a field that is no longer required. `[T, "null"]`, `anyOf [T, null]` and an optional T are the
+    same. Unions are sets, and a number includes the integers. What has no type takes the other side's; where the
+    contract has none, or neither has, there is a warning, unless the schemas are equal. `not`, `if` and what depends on
+    them are limits.
 
     :raises Invalid: where one of the schemas cannot be judged, with its path: as
         :class:`completions.contract.document.Document`; `RESPONSE_FORMAT_MALFORMED`
@@ -53,9 +57,10 @@ def removed_last_user(held: Contract, offered: Contract) -> tuple[str, ...]:
 def compare_variables(held: Json, offered: Json) -> Comparison:
     """The variables' part of :func:`compare`; no schema at all means no variables."""
     before, after = variables_of(held), variables_of(offered)
-    return _Walk(before.shapes, after.shapes, _Words("callers do not send it", "callers may still send it")).run(
+    found = _Walk(before.shapes, after.shapes, _Words("callers do not send it", "callers may still send it")).run(
         VARIABLES, before.place, after.place
     )
+    return _unless_equal(found, held, offered)
 
 
 def compare_response_formats(held: Json, offered: Json) -> Comparison:
@@ -68,7 +73,19 @@ def compare_response_formats(held: Json, offered: Json) -> Comparison:
         return Comparison()
     one, other = Document(before.schema, SCHEMA_PATH), Document(after.schema, SCHEMA_PATH)
     wording = _Words("callers do not expect it", "callers rely on it", of_answers=True)
-    return _Walk(Shapes(one), Shapes(other), wording).run(SCHEMA_PATH, one.root, other.root)
+    found = _Walk(Shapes(one), Shapes(other), wording).run(SCHEMA_PATH, one.root, other.root)
+    return _unless_equal(found, before.schema, after.schema)
+
+
+def _unless_equal(found: Comparison, held: Json, offered: Json) -> Comparison:
+    """What was found; nothing that is worth telling where both say the same. They had to be judged first."""
+    if found.differences or not found.warnings or held != offered:
+        return found
+    try:
+        # Python holds true equal to 1.
+        return Comparison() if canonical(held) == canonical(offered) else found
+    except Invalid:
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +211,7 @@ class _Walk:
 
     def _descend(self, visit: _Visit, one: Alternative, other: Alternative) -> None:
         self._compare_constants(visit, one, other)
+        self._compare_limits(visit, one, other)
         if one.kind == "object":
             self._compare_members(visit, one, other)
         elif one.kind == "array":
@@ -228,6 +246,9 @@ class _Walk:
                 self._warn(path, Kind.REQUIRED_REMOVED, "required", "optional", "was required and is optional")
         if one.others and other.others:
             self._wait(visit, paths.values(visit.path), one.others, other.others, is_lenient=True)
+        elif self.held.at(one.others) is not None or self.offered.at(other.others) is not None:
+            was, now = words.type_of(self.held, one.others), words.type_of(self.offered, other.others)
+            self._limit_changed(paths.values(visit.path), was, now)
 
     def _compare_constants(self, visit: _Visit, one: Alternative, other: Alternative) -> None:
         before, after = one.allowed, other.allowed
@@ -243,6 +264,13 @@ class _Walk:
             return
         was, now = words.values_of(before), words.values_of(after)
         self._warn(visit.path, kind, was, now, f"{verb}: it was {was} and is {now}")
+
+    def _compare_limits(self, visit: _Visit, one: Alternative, other: Alternative) -> None:
+        if one.limits != other.limits:
+            self._limit_changed(visit.path, in_words(one.limits - other.limits), in_words(other.limits - one.limits))
+
+    def _limit_changed(self, path: str, before: str, after: str) -> None:
+        self._warn(path, Kind.LIMIT_CHANGED, before, after, f"has other limits: they were {before} and are {after}")
 
     def _type_changed(self, visit: _Visit) -> None:
         was, now = words.type_of(self.held, visit.held), words.type_of(self.offered, visit.offered)

@@ -27,6 +27,8 @@ class Kind(StrEnum):
     """Only of answers: callers may miss what they were always told."""
     MEMBERS_CHANGED = "members_changed"
     """The type of the members without a name of their own (`additionalProperties`)."""
+    LIMIT_CHANGED = "limit_changed"
+    """Bounds, lengths, patterns, conditions, or whether there may be members without a name of their own."""
 
 
 class Verdict(StrEnum):

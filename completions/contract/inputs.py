@@ -10,9 +10,10 @@ from typing import Protocol
 import jsonschema_rs
 
 from completions.contract import paths
-from completions.contract.comparison import VARIABLES, variables_of
+from completions.contract.comparison import VARIABLES, Variables, variables_of
 from completions.contract.contract import Contract
 from completions.contract.document import Document, malformed
+from completions.contract.requirements import missing
 from kit.errors import Invalid, Violation
 from kit.json import Json, dump
 
@@ -41,6 +42,7 @@ class _Validator(Protocol):
 @dataclass(frozen=True, slots=True)
 class _Compiled:
     validator: _Validator
+    variables: Variables
     known: frozenset[str] | None
     """The variables' names; None when patterns name them, so that they cannot be listed."""
     size: int
@@ -112,6 +114,13 @@ class InputCheck:
             raise _refused([Violation(VARIABLES, f"must be JSON ({error})")]) from None
         raise _refused(faults)
 
+    def missing(self, contract: Contract, variables: Mapping[str, Json]) -> list[str]:
+        """What variables that are refused lack, such as `user.name`; nothing if they are wrong in other ways only.
+
+        :raises Invalid: as :meth:`prepare`
+        """
+        return missing(self._of(contract).variables, dict(variables)) if contract.variables else []
+
     def _of(self, contract: Contract) -> _Compiled:
         digest = contract.variables_digest
         compiled = self._compiled.get(digest)
@@ -131,7 +140,7 @@ def _compile(schema: dict[str, Json]) -> _Compiled:
     variables = variables_of(schema)
     document = variables.shapes.document
     shape = variables.shapes.at(variables.place) or ()
-    names = frozenset(name for alternative in shape for name in alternative.properties)
+    names = frozenset(name for alternative in shape for name in (*alternative.properties, *alternative.required))
     try:
         validator = _class_of(schema, document)(
             schema, offline=True, validate_formats=False, pattern_options=_BACKTRACKING
@@ -140,9 +149,8 @@ def _compile(schema: dict[str, Json]) -> _Compiled:
         message = error.message if isinstance(error, jsonschema_rs.ValidationError) else str(error)
         raise malformed(VARIABLES, f"is no JSON schema: {message[:200]}") from None
     named_by_pattern = any(name.startswith("/") and name.endswith("/") for name in names)
-    return _Compiled(
-        validator, None if named_by_pattern else names, len(dump(schema)), document.weight, document.most_required
-    )
+    known = None if named_by_pattern else names
+    return _Compiled(validator, variables, known, len(dump(schema)), document.weight, document.most_required)
 
 
 def _class_of(schema: dict[str, Json], document: Document) -> type:

@@ -125,6 +125,7 @@ class Matching:
             alternative.kind,
             alternative.allowed,
             alternative.required,
+            alternative.limits,
             frozenset((name, below(place)) for name, place in alternative.properties.items()),
             below(alternative.others),
             tuple(map(below, alternative.positions)),

@@ -1,4 +1,4 @@
-"""What a schema says of a value's type: a set of alternatives, with everything else left out."""
+"""What a schema says of a value's type: a set of alternatives, each with its limits, and everything else left out."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from completions.contract import paths
 from completions.contract.document import ANYTHING, Document, Place, Schema, too_large
+from completions.contract.limits import Limits, either, limits_of
 from kit.json import Json
 
 MAX_ALTERNATIVES = 256
@@ -34,6 +35,7 @@ class Alternative:
     """Of a tuple."""
     items: Place = ANYTHING
     """The elements of an array, after the positions."""
+    limits: Limits = frozenset()
 
     def at(self, index: int) -> Place:
         """The element at a position of an array."""
@@ -70,7 +72,11 @@ class Shapes:
         unions = [_list(schema, union) for union in ("anyOf", "oneOf") if union in schema]
         shapes = [self._own(schema), *map(self._part, together)]
         shapes += [self._joined(map(self._part, branches)) for branches in unions]
-        return self._met(shapes)
+        met = self._met(shapes)
+        if met is None or shapes[0] is not None:
+            return met
+        # Limits without a type limit the type that stands elsewhere.
+        return tuple(replace(one, limits=one.limits | limits_of(schema, one.kind)) for one in met)
 
     def _part(self, schema: Json) -> Shape:
         return None if schema is True else self._of(self.document.key(schema))
@@ -102,7 +108,12 @@ class Shapes:
             others = schema.get("additionalProperties")
             required = frozenset(name for name in _list(schema, "required") if isinstance(name, str))
             return Alternative(
-                kind, allowed, properties, required, place(others) if isinstance(others, dict) else ANYTHING
+                kind,
+                allowed,
+                properties,
+                required,
+                place(others) if isinstance(others, dict) else ANYTHING,
+                limits=limits_of(schema, kind),
             )
         if kind == "array":
             items = schema.get("items", True)
@@ -110,8 +121,14 @@ class Shapes:
                 positions, rest = items, schema.get("additionalItems", True)
             else:
                 positions, rest = _list(schema, "prefixItems"), items
-            return Alternative(kind, allowed, positions=tuple(place(part) for part in positions), items=place(rest))
-        return Alternative(kind, allowed)
+            return Alternative(
+                kind,
+                allowed,
+                positions=tuple(place(part) for part in positions),
+                items=place(rest),
+                limits=limits_of(schema, kind),
+            )
+        return Alternative(kind, allowed, limits=limits_of(schema, kind))
 
     def _inferred(self, constants: list[Json]) -> tuple[Alternative, ...]:
         """The types of constants: an object has the members, an array the elements that they show."""
@@ -162,13 +179,13 @@ class Shapes:
         for one in alternatives:
             if one.kind in ("object", "array"):
                 identity = (one.kind, one.allowed, tuple(sorted(one.properties.items(), key=lambda item: item[0])))
-                structured.setdefault((identity, one.required, one.others, one.positions, one.items), one)
+                structured.setdefault((identity, one.required, one.others, one.positions, one.items, one.limits), one)
                 if len(structured) > MAX_ALTERNATIVES:
                     raise self._too_many()
             elif one.kind in scalars:
-                known = scalars[one.kind].allowed
-                both = None if known is None or one.allowed is None else known | one.allowed
-                scalars[one.kind] = Alternative(one.kind, both)
+                known = scalars[one.kind]
+                both = None if known.allowed is None or one.allowed is None else known.allowed | one.allowed
+                scalars[one.kind] = Alternative(one.kind, both, limits=either(known.limits, one.limits))
             else:
                 scalars[one.kind] = one
         return (*scalars.values(), *structured.values())
@@ -213,6 +230,7 @@ def _combined(one: Alternative, other: Alternative) -> Alternative | None:
         if {kind, other.kind} != {"integer", "number"}:
             return None
         kind = "integer"
+    limits = one.limits | other.limits
     allowed = one.allowed if other.allowed is None else other.allowed
     if one.allowed is not None and other.allowed is not None:
         allowed = one.allowed & other.allowed
@@ -221,12 +239,13 @@ def _combined(one: Alternative, other: Alternative) -> Alternative | None:
             name: one.properties.get(name, ANYTHING) | other.properties.get(name, ANYTHING)
             for name in (*one.properties, *other.properties)
         }
-        return Alternative(kind, allowed, properties, one.required | other.required, one.others | other.others)
+        required, others = one.required | other.required, one.others | other.others
+        return Alternative(kind, allowed, properties, required, others, limits=limits)
     if kind == "array":
         length = max(len(one.positions), len(other.positions))
         positions = tuple(one.at(index) | other.at(index) for index in range(length))
-        return Alternative(kind, allowed, positions=positions, items=one.items | other.items)
-    return Alternative(kind, allowed)
+        return Alternative(kind, allowed, positions=positions, items=one.items | other.items, limits=limits)
+    return Alternative(kind, allowed, limits=limits)
 
 
 def _constants(schema: Schema) -> list[Json] | None:

@@ -17,8 +17,9 @@ from dataclasses import replace
 import orjson
 
 from completions.chat import ImagePart, Message, TextPart
+from completions.template.constants import check_constants
 from completions.template.environment import Program, parse
-from completions.template.lexer import Refused, has_syntax, is_templated, literal
+from completions.template.lexer import Refused, has_syntax, is_templated, line_of, literal, place_in_words
 from completions.template.paths import Path
 from completions.template.runtime import Budget
 from completions.text import fault
@@ -42,7 +43,7 @@ def check(text: str, *, field: str) -> None:
 
     :param field: its path in the request, for the violation
     :raises Invalid: `TEMPLATE_SYNTAX`, `TEMPLATE_NOT_ALLOWED`, `TEMPLATE_TOO_LARGE` or `TEMPLATE_TOO_DEEP`, with the
-        line
+        line and the column; and as :meth:`Template.render`, where constants alone make every render fail
     """
     reads_of(text, field=field)
 
@@ -55,14 +56,16 @@ def reads_of(text: str, *, field: str) -> tuple[Path, ...]:
     return uses_of(text, field=field)[0]
 
 
-def uses_of(text: str, *, field: str) -> tuple[tuple[Path, ...], tuple[str, ...]]:
-    """Every place in the variables that the template may read; and the variables without which no render succeeds.
+def uses_of(text: str, *, field: str) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """Every place in the variables that the template may read; and those without which no render succeeds.
 
     :raises Invalid: as :func:`check`
     """
     try:
         _check_size(text)
         translation = parse(text) if has_syntax(text) else None
+        if translation is not None:
+            check_constants(translation.tree)
     except Refused as refusal:
         raise _invalid(refusal, field) from None
     return ((), ()) if translation is None else (translation.reads, translation.required)
@@ -86,7 +89,7 @@ class Template:
                 translation = parse(text)
                 self.constant = translation.constant
                 if translation.constant is None:
-                    self._program = Program(translation)
+                    self._program = Program(translation.tree)
         except Refused as refusal:
             raise _invalid(refusal, field) from None
 
@@ -115,6 +118,8 @@ class Template:
             # What is missing explains what failed after it.
             if budget.missing:
                 return ""
+            # Compiled code knows in which line a statement began, and not which part of it failed.
+            refusal.place = line_of(refusal.place)
             raise _invalid(refusal, self._field) from None
 
 
@@ -230,7 +235,8 @@ def _check_size(text: str) -> None:
 
 
 def _invalid(refusal: Refused, field: str) -> Invalid:
-    message = f"line {refusal.line}: {refusal.message}" if refusal.line else refusal.message
+    place = place_in_words(refusal.place)
+    message = f"{place}: {refusal.message}" if place else refusal.message
     return Invalid(f"{field} {message}", reason=refusal.reason, violations=(Violation(field, message),))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from jinja2 import Template, TemplateError, TemplateSyntaxError
+from jinja2 import Template, TemplateError, TemplateSyntaxError, nodes
 from jinja2 import lexer as jinja
 from jinja2.parser import Parser
 from jinja2.runtime import Context
@@ -79,7 +79,7 @@ _ENVIRONMENT = Environment()
 def parse(text: str) -> Translation:
     """The checked and rewritten syntax tree.
 
-    :raises Refused: with a reason and the line
+    :raises Refused: with a reason and the place
     """
     try:
         return translate(Parser(_ENVIRONMENT, text).parse())
@@ -96,9 +96,10 @@ class Program:
 
     __slots__ = ("_template",)
 
-    def __init__(self, translation: Translation) -> None:
+    def __init__(self, tree: nodes.Template) -> None:
+        """:param tree: translated"""
         try:
-            code = _ENVIRONMENT.compile(translation.tree, filename=_FILE_NAME)
+            code = _ENVIRONMENT.compile(tree, filename=_FILE_NAME)
         except RecursionError:
             raise Refused("TEMPLATE_TOO_DEEP", "is nested too deeply") from None
         self._template = Template.from_code(_ENVIRONMENT, code, _ENVIRONMENT.globals)
@@ -106,24 +107,24 @@ class Program:
     def run(self, variables: dict[str, Json], budget: Budget) -> str:
         """The rendered text; what is missing is noted in the budget.
 
-        :raises Refused: with a reason and, where it can be told, the line
+        :raises Refused: with a reason and, where it can be told, the place of the statement
         """
         context = new_context(_ENVIRONMENT, variables, budget)
         try:
             return "".join(_counted(self._template.root_render_func(context), budget))
         except Refused as refusal:
-            refusal.line = refusal.line or self._line_of(refusal)
+            refusal.place = refusal.place or self._place_of(refusal)
             raise
         except (TypeError, ValueError, ArithmeticError, LookupError, RecursionError, TemplateError) as error:
-            raise Refused("TEMPLATE_FAILED", f"fails: {str(error)[:_MAX_SHOWN]}", self._line_of(error)) from None
+            raise Refused("TEMPLATE_FAILED", f"fails: {str(error)[:_MAX_SHOWN]}", self._place_of(error)) from None
 
-    def _line_of(self, error: Exception) -> int:
-        line, trace = 0, error.__traceback__
+    def _place_of(self, error: Exception) -> int:
+        place, trace = 0, error.__traceback__
         while trace is not None:
             if trace.tb_frame.f_code.co_filename == _FILE_NAME:
-                line = self._template.get_corresponding_lineno(trace.tb_lineno)
+                place = self._template.get_corresponding_lineno(trace.tb_lineno)
             trace = trace.tb_next
-        return line
+        return place
 
 
 def _counted(pieces: Iterable[str], budget: Budget) -> Iterable[str]:

@@ -1,4 +1,4 @@
-"""Variables without which no render of a template succeeds, as far as its text tells."""
+"""Places in the variables without which no render of a template succeeds, as far as its text tells."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ from collections.abc import Iterable, Iterator
 
 from jinja2 import nodes
 
+from completions.template.paths import Path
+
 _SUPPLIES = frozenset({"d", "default"})
 
 
-def required(tree: nodes.Template) -> tuple[str, ...]:
+def required(tree: nodes.Template) -> tuple[Path, ...]:
     """What is used wherever the values lead: printed, tested or looped over outside of branches and loops, and neither
-    given a `default` nor only asked for with `is defined`. In the order of the text.
+    given a `default` nor only asked for with `is defined`. In the order of the text; names only, from a variable down.
+    A place implies those above it, which are not listed for that alone.
 
     :param tree: as parsed, before it is translated
     """
     return tuple(dict.fromkeys(_of(tree.body, set())))
 
 
-def _of(statements: Iterable[nodes.Node], bound: set[str]) -> Iterator[str]:
+def _of(statements: Iterable[nodes.Node], bound: set[str]) -> Iterator[Path]:
     for statement in statements:
         match statement:
             case nodes.Output():
@@ -38,11 +41,13 @@ def _of(statements: Iterable[nodes.Node], bound: set[str]) -> Iterator[str]:
                 bound |= _names(statement.target)
 
 
-def _used(node: nodes.Node, bound: set[str]) -> Iterator[str]:
+def _used(node: nodes.Node, bound: set[str]) -> Iterator[Path]:
+    path = _path(node)
+    if path is not None:
+        if path[0] not in bound:
+            yield path
+        return
     match node:
-        case nodes.Name():
-            if node.name not in bound:
-                yield node.name
         case nodes.Getattr():
             yield from _used(node.node, bound)
         case nodes.Getitem():
@@ -66,6 +71,22 @@ def _used(node: nodes.Node, bound: set[str]) -> Iterator[str]:
         case nodes.Concat():
             for each in node.nodes:
                 yield from _used(each, bound)
+
+
+def _path(node: nodes.Node) -> Path | None:
+    """Where `a.b['c']` leads; None for what is no chain of names."""
+    steps: list[str] = []
+    while True:
+        match node:
+            case nodes.Name():
+                return (node.name, *reversed(steps))
+            case nodes.Getattr():
+                steps.append(node.attr)
+            case nodes.Getitem(arg=nodes.Const(value=str() as name)):
+                steps.append(name)
+            case _:
+                return None
+        node = node.node
 
 
 def _names(target: nodes.Node) -> set[str]:

@@ -80,24 +80,29 @@ class Missing(Undefined):
     missing.
     """
 
-    __slots__ = ("_budget", "_path")
+    __slots__ = ("_budget", "_key", "_path")
     _budget: Budget | None
     _path: str | None
+    _key: Missing | None
 
     @classmethod
-    def at(cls, budget: Budget, path: str | None, hint: str) -> Missing:
-        """:param path: where in the variables it is missing; None: nowhere that a caller could mend"""
+    def at(cls, budget: Budget, path: str | None, hint: str, key: Missing | None = None) -> Missing:
+        """:param path: where in the variables it is missing; None: nowhere that a caller could mend
+        :param key: what it was looked up by, if that is missing too
+        """
         self = cls(hint)
-        self._budget, self._path = budget, path
+        self._budget, self._path, self._key = budget, path, key
         return self
 
     def __init__(self, hint: str | None = None, obj: object = missing, name: str | None = None) -> None:
         # How Jinja itself makes one: for a local name that was never set, and beyond the ends of a loop.
         super().__init__(hint or f"{name!r} is not set here", obj, name)
-        self._budget, self._path = None, None
+        self._budget, self._path, self._key = None, None, None
 
     def use(self) -> None:
         """:raises Refused: if no caller could mend it"""
+        if self._key is not None:
+            self._key.use()
         if self._budget is None or self._path is None:
             raise Refused("TEMPLATE_FAILED", str(self._undefined_hint))
         self._budget.missing[self._path] = None
@@ -228,7 +233,7 @@ def get(context: RenderContext, value: Operand, key: Operand, path: str | None) 
             return value[key]
         except IndexError:
             pass
-    elif isinstance(value, Missing) and value._path is None:
+    elif isinstance(value, Missing) and value._path is None and not isinstance(key, Missing):
         return value
     return _absent(context.budget, key, path)
 
@@ -238,7 +243,7 @@ def _absent(budget: Budget, key: Operand, path: str | None) -> Missing:
     shown = key[:_MAX_SHOWN] if isinstance(key, str) else key if isinstance(key, int) else type(key).__name__
     if path is not None and path.endswith(Step.ANY.value):
         path = path.removesuffix(Step.ANY.value) + (f".{shown}" if isinstance(shown, str) else f"[{shown}]")
-    return Missing.at(budget, path, f"there is no element {shown!r}")
+    return Missing.at(budget, path, f"there is no element {shown!r}", key if isinstance(key, Missing) else None)
 
 
 def get_loop(value: LoopContext, key: str) -> Operand:

@@ -51,14 +51,14 @@ class Translation:
     """Every place in the variables that the template may read, in the order of the text."""
     constant: str | None
     """What every render yields, when no expression or statement is in it."""
-    required: tuple[str, ...]
-    """Variables without which every render fails."""
+    required: tuple[Path, ...]
+    """Places in the variables without which every render fails."""
 
 
 def translate(tree: nodes.Template) -> Translation:
     """Check and rewrite a parsed template, in place.
 
-    :raises Refused: `TEMPLATE_NOT_ALLOWED` or `TEMPLATE_TOO_DEEP`, with the line
+    :raises Refused: `TEMPLATE_NOT_ALLOWED` or `TEMPLATE_TOO_DEEP`, with the place
     """
     translator, needed = Translator(), required(tree)
     translator.block(tree.body)
@@ -355,7 +355,9 @@ class Translator:
         return node, NOWHERE
 
     def _call(self, node: nodes.Call) -> tuple[nodes.Expr, Origin]:
-        raise not_allowed(node.lineno, "calls are not allowed; use a filter, such as `| items` for an object's members")
+        raise not_allowed(
+            node.node.lineno, "calls are not allowed; use a filter, such as `| items` for an object's members"
+        )
 
 
 _HANDLERS: dict[type[nodes.Node], _Handler] = {

@@ -1,3 +1,4 @@
+import copy
 from typing import Any
 
 import pytest
@@ -5,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from completions.chat import ImagePart, Message, Role, TextPart
+from completions.contract import Contract, InputCheck
 from completions.schema import variables_schema
 from completions.template import CompiledMessages
 from kit.errors import Invalid
@@ -15,10 +17,17 @@ ANY: dict[str, Json] = {}
 
 def of(text: str, declared: dict[str, Json] | None = None) -> dict[str, Json] | None:
     """What is read; what is required has tests of its own."""
-    schema = variables_schema([Message(Role.USER, text)], declared)
-    if schema is not None and "required" not in (declared or {}):
-        schema.pop("required", None)
+    schema: dict[str, Json] | None = unrequired(variables_schema([Message(Role.USER, text)], unrequired(declared)))
     return schema
+
+
+def unrequired(schema: Any) -> Any:
+    """Without `required`, anywhere."""
+    if isinstance(schema, list):
+        return [unrequired(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {name: unrequired(part) for name, part in schema.items() if name != "required"}
 
 
 def properties_of(text: str) -> Json:
@@ -117,7 +126,10 @@ def test_all_messages_parts_and_urls_are_read_into_one_sorted_schema() -> None:
 
     schema = variables_schema(messages, None)
 
-    assert schema == {**an_object(a={}, z=an_object(a={}, b={})), "required": ["a", "z"]}
+    assert schema == {
+        **an_object(a={}, z={**an_object(a={}, b={}), "required": ["a", "b"]}),
+        "required": ["a", "z"],
+    }
     properties: Any = schema["properties"]
     assert list(properties) == ["a", "z"]
     assert list(properties["z"]["properties"]) == ["a", "b"]
@@ -138,7 +150,7 @@ def test_declared_types_fill_the_leaves() -> None:
 
 
 def test_a_declared_leaf_is_kept_whole() -> None:
-    user: Json = {"type": "object", "required": ["id"], "properties": {"id": {"type": "string"}}, "title": "User"}
+    user: Json = {"type": "object", "minProperties": 1, "properties": {"id": {"type": "string"}}, "title": "User"}
 
     assert of("{{ user|tojson }}", an_object(user=user)) == an_object(user=user)
 
@@ -254,6 +266,57 @@ def test_what_is_declared_as_required_stays_so() -> None:
 
     assert schema is not None
     assert schema["required"] == ["z", "a"]
+
+
+def test_members_without_which_no_render_succeeds_are_required_where_they_stand() -> None:
+    text = "{{ a.b }}{{ a.c | d('') }}{{ a['d'].e }}{% for x in f.g %}{{ x.y }}{% endfor %}{{ h.i is defined }}"
+
+    schema: Any = variables_schema([Message(Role.USER, text)], None)
+
+    assert schema["required"] == ["a", "f"]
+    properties = schema["properties"]
+    assert properties["a"]["required"] == ["b", "d"]
+    assert properties["a"]["properties"]["d"]["required"] == ["e"]
+    assert properties["f"]["required"] == ["g"]
+    assert "required" not in properties["f"]["properties"]["g"]["items"]
+    assert "required" not in properties["h"]
+
+
+def test_required_members_join_those_of_the_declaration_in_its_objects_only() -> None:
+    an_a: Json = {"type": "object", "properties": {"z": {}}, "required": ["z"]}
+    declared = an_object(a={"anyOf": [an_a, {"type": "null"}]}, b={"type": "string"}, c={"$ref": "#/$defs/c"})
+    declared["$defs"] = {"c": an_object(d={"type": "integer"})}
+
+    schema: Any = variables_schema([Message(Role.USER, "{{ a.y }}{{ b.x }}{{ c.d }}")], declared)
+
+    assert schema["properties"]["a"]["anyOf"] == [
+        {"type": "object", "properties": {"y": {}, "z": {}}, "required": ["z", "y"]},
+        {"type": "null"},
+    ]
+    assert schema["properties"]["b"] == {"type": "string"}
+    assert schema["properties"]["c"] == {**an_object(d={"type": "integer"}), "required": ["d"]}
+
+
+@given(st.lists(st.sampled_from(["a", "b", "a.x", "a['y']", "b.x.z", "c.d"]), min_size=1))
+def test_data_that_keeps_to_the_schema_renders_and_other_data_does_not(paths: list[str]) -> None:
+    text = "".join(f"{{{{ {path} }}}}" for path in paths)
+    messages = [Message(Role.USER, text)]
+    schema = variables_schema(messages, None)
+    whole: Any = _example(schema)
+    contract = Contract(schema)
+
+    InputCheck().check(contract, whole)
+    for path in {path.replace("['y']", ".y") for path in paths}:
+        cut = copy.deepcopy(whole)
+        *above, last = path.split(".")
+        within = cut
+        for step in above:
+            within = within[step]
+        del within[last]
+        with pytest.raises(Invalid):
+            InputCheck().check(contract, cut)
+        with pytest.raises(Invalid):
+            CompiledMessages(messages).render(cut)
 
 
 def test_nothing_is_required_where_everything_can_be_left_out() -> None:

@@ -191,6 +191,13 @@ def _tagged(value: Json) -> object:
 def test_a_full_version_is_valid() -> None:
     validate(FULL)
     validate(Version("openai", "gpt-4o"))
+    validate(replace(FULL, parameters=replace(FULL.parameters, stop=("x" * 1024,))))
+    validate(replace(FULL, tools=[{"type": "web_search_20250305", "name": "web_search"}]))
+
+
+@pytest.mark.parametrize("choice", ["auto", "none", "required", {"type": "any"}, {"type": "tool", "name": "weather"}])
+def test_a_choice_of_tools_is_a_word_or_an_object(choice: Any) -> None:
+    validate(replace(FULL, tool_choice=choice))
 
 
 @pytest.mark.parametrize(
@@ -220,6 +227,11 @@ def test_a_full_version_is_valid() -> None:
         ({"extra": {"a": [1, {"b": math.nan}]}}, "parameters.extra.a[1].b"),
         ({"extra": {"a": 1 << 64}}, "parameters.extra.a"),
         ({"extra": {"a\0": 1}}, "parameters.extra"),
+        ({"stop": ("x", "y" * 1025)}, "parameters.stop[1]"),
+        ({"extra": {"model": "m"}}, "parameters.extra.model"),
+        ({"extra": {"messages": []}}, "parameters.extra.messages"),
+        ({"extra": {"top_a": 1, "stream": None}}, "parameters.extra.stream"),
+        ({"extra": {"stream_options": {}}}, "parameters.extra.stream_options"),
     ],
 )
 def test_a_parameter_out_of_its_range_is_refused_by_name(change: dict[str, Any], field: str) -> None:
@@ -245,8 +257,19 @@ def test_a_parameter_out_of_its_range_is_refused_by_name(change: dict[str, Any],
             {"messages": (Message(Role.ASSISTANT, tool_calls=(ToolCall("a", "b", "\0"),)),)},
             "messages[0].tool_calls[0].arguments_json",
         ),
-        ({"tools": [{"name": "\0"}]}, "tools[0].name"),
-        ({"tools": ["x" * (1 << 20)]}, "tools"),
+        ({"tools": [{"type": "web_search", "name": "\0"}]}, "tools[0].name"),
+        ({"tools": [{"type": "web_search", "name": "x" * (1 << 20)}]}, "tools"),
+        ({"tools": [{"type": "web_search"}, "web_search"]}, "tools[1]"),
+        ({"tools": [None]}, "tools[0]"),
+        ({"tools": [{"name": "weather"}]}, "tools[0].type"),
+        ({"tools": [{"type": 1}]}, "tools[0].type"),
+        ({"tools": [{"type": ""}]}, "tools[0].type"),
+        ({"tools": [{"type": "function"}]}, "tools[0].function"),
+        ({"tools": [{"type": "function", "name": "weather"}]}, "tools[0].function"),
+        ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name"),
+        ({"tools": [{"type": "function", "function": {"name": ""}}]}, "tools[0].function.name"),
+        ({"tool_choice": "any"}, "tool_choice"),
+        ({"tool_choice": "Auto"}, "tool_choice"),
         ({"tool_choice": ""}, "tool_choice"),
         ({"response_format": {"a": object()}}, "response_format.a"),
         ({"variables_schema": {"properties": {"x": "\ud800"}}}, "variables_schema.properties.x"),

@@ -59,21 +59,51 @@ PAIRS: list[tuple[str, Json, Json, Verdict, list[str]]] = [
     ("null and null", NULL, NULL, EQ, []),
     ("object and array", obj(), arr(S), NO, ["x"]),
     ("string and object", S, obj(a=S), NO, ["x"]),
-    # Annotations and limits are no difference.
+    # Annotations are no difference, and limits are worth a warning.
     ("title", S, {"type": "string", "title": "T"}, EQ, []),
     ("description", S, {"type": "string", "description": "d"}, EQ, []),
     ("examples", S, {"type": "string", "examples": ["a"]}, EQ, []),
     ("default", S, {"type": "string", "default": "a"}, EQ, []),
     ("format", S, {"type": "string", "format": "email"}, EQ, []),
-    ("limits", {"type": "integer", "minimum": 1}, {"type": "integer", "maximum": 9}, EQ, []),
-    ("length", S, {"type": "string", "minLength": 3, "pattern": "^a"}, EQ, []),
-    ("items limits", arr(S), {**arr(S), "minItems": 2, "uniqueItems": True}, EQ, []),
-    ("additionalProperties false", obj(a=S), {**obj(a=S), "additionalProperties": False}, EQ, []),
+    ("limits", {"type": "integer", "minimum": 1}, {"type": "integer", "maximum": 9}, OK, ["x"]),
+    ("limits narrowed", {"type": "integer", "maximum": 9}, {"type": "integer", "maximum": 8}, OK, ["x"]),
+    ("limits widened", {"type": "integer", "maximum": 8}, {"type": "integer", "maximum": 9}, OK, ["x"]),
+    ("limits the same", {"type": "integer", "maximum": 8}, {"type": "integer", "maximum": 8.0}, EQ, []),
+    ("limits that are none", S, {"type": "string", "minLength": 0, "minItems": 3}, EQ, []),
+    ("limits of a list", arr({"type": "string", "pattern": "a"}), arr(S), OK, ["x[]"]),
+    (
+        "limits of a nullable",
+        {"type": "integer", "minimum": 1},
+        any_of({"type": "integer", "minimum": 2}, NULL),
+        OK,
+        ["x"],
+    ),
+    ("limits of a part", S, {"allOf": [S, {"type": "string", "minLength": 1}]}, OK, ["x"]),
+    ("limits beside a part", S, {"allOf": [S], "minLength": 1}, OK, ["x"]),
+    ("limits in one branch", S, any_of(S, {"type": "string", "minLength": 1}), EQ, []),
+    (
+        "limits in all branches",
+        {"type": "string", "minLength": 1},
+        any_of({"type": "string", "pattern": "a"}, {"type": "string", "minLength": 1}),
+        OK,
+        ["x"],
+    ),
+    (
+        "limits of branches permuted",
+        any_of({"type": "string", "minLength": 1}, {"type": "string", "pattern": "a"}),
+        any_of({"type": "string", "pattern": "a"}, {"type": "string", "minLength": 1}),
+        EQ,
+        [],
+    ),
+    ("length", S, {"type": "string", "minLength": 3, "pattern": "^a"}, OK, ["x"]),
+    ("items limits", arr(S), {**arr(S), "minItems": 2, "uniqueItems": True}, OK, ["x"]),
+    ("additionalProperties false", obj(a=S), {**obj(a=S), "additionalProperties": False}, OK, ["x"]),
     ("additionalProperties true", obj(a=S), {**obj(a=S), "additionalProperties": True}, EQ, []),
-    ("additionalProperties typed", obj(a=S), {**obj(a=S), "additionalProperties": S}, EQ, []),
+    ("additionalProperties typed", obj(a=S), {**obj(a=S), "additionalProperties": S}, OK, ["x.*"]),
+    ("additionalProperties of any type", obj(a=S), {**obj(a=S), "additionalProperties": {}}, EQ, []),
     ("unknown keyword", S, {"type": "string", "x-order": 3}, EQ, []),
-    ("conditions", obj(a=S), {**obj(a=S), "if": {"required": ["a"]}, "then": {"maxProperties": 1}}, EQ, []),
-    ("not", S, {"type": "string", "not": {"const": "a"}}, EQ, []),
+    ("conditions", obj(a=S), {**obj(a=S), "if": {"required": ["a"]}, "then": {"maxProperties": 1}}, OK, ["x"]),
+    ("not", S, {"type": "string", "not": {"const": "a"}}, OK, ["x"]),
     # Required and enum are no difference, but narrowing warns.
     ("enum equal", {"type": "string", "enum": ["a", "b"]}, {"type": "string", "enum": ["b", "a"]}, EQ, []),
     ("enum new", S, {"type": "string", "enum": ["a"]}, OK, ["x"]),
@@ -132,12 +162,12 @@ PAIRS: list[tuple[str, Json, Json, Verdict, list[str]]] = [
     ("takes the contract's", S, ANY, EQ, []),
     ("takes the contract's object", obj(a=S), True, EQ, []),
     ("unknown became known", ANY, S, OK, ["x"]),
-    ("unknown stays", ANY, ANY, OK, ["x"]),
+    ("unknown stays", ANY, ANY, EQ, []),
     ("unknown by description only", {"description": "d"}, {"title": "t"}, OK, ["x"]),
     ("union with anything", any_of(S, ANY), any_of(S, I), OK, ["x"]),
     ("list without items", arr(S), {"type": "array"}, EQ, []),
     ("list without items became known", {"type": "array"}, arr(S), OK, ["x[]"]),
-    ("list without items stays", {"type": "array"}, {"type": "array"}, OK, ["x[]"]),
+    ("list without items stays", {"type": "array"}, {"type": "array"}, EQ, []),
     ("unknown below", obj(a=S, b=ANY), obj(a=ANY, b=ANY), OK, ["x.b"]),
     # Objects.
     ("property added", obj(a=S), obj(a=S, b=S), NO, ["x.b"]),
@@ -171,7 +201,8 @@ PAIRS: list[tuple[str, Json, Json, Verdict, list[str]]] = [
     ("tuple longer", {"prefixItems": [S], "items": False}, {"prefixItems": [S, S], "items": False}, NO, ["x[1]"]),
     ("tuple and list", {"prefixItems": [S, S], "items": S}, arr(S), EQ, []),
     # Booleans.
-    ("true and true", True, True, OK, ["x"]),
+    ("true and true", True, True, EQ, []),
+    ("true and one", {"default": True}, {"default": 1}, OK, ["x"]),
     ("false and false", False, False, EQ, []),
     ("false and string", False, S, NO, ["x"]),
     ("false in a union", any_of(S, False), S, EQ, []),
@@ -322,6 +353,28 @@ def test_a_narrowed_enum_says_what_it_was() -> None:
 
     assert (warning.kind, warning.before, warning.after) == (Kind.ENUM_NARROWED, '"dry", "warm"', '"dry"')
     assert warning.sentence == 'variables.tone allows less: it was "dry", "warm" and is "dry"'
+
+
+def test_changed_limits_say_what_they_were() -> None:
+    held = obj(days={"type": "integer", "minimum": 1, "maximum": 9}, tags=arr(S))
+    offered = obj(days={"type": "integer", "minimum": 2, "maximum": 9}, tags={**arr(S), "uniqueItems": True})
+
+    warnings = compare(Contract(held), Contract(offered)).warnings
+
+    assert [(one.path, one.kind, one.before, one.after) for one in warnings] == [
+        ("variables.days", Kind.LIMIT_CHANGED, "minimum 1", "minimum 2"),
+        ("variables.tags", Kind.LIMIT_CHANGED, "none", "uniqueItems true"),
+    ]
+    assert warnings[0].sentence == "variables.days has other limits: they were minimum 1 and are minimum 2"
+
+
+def test_equal_schemas_are_equal_in_whatever_order_they_are_written() -> None:
+    listed: Json = {"type": "array", "minItems": 1}
+    one = obj(a=ANY, b=listed)
+    other: dict[str, Json] = {"properties": {"b": {"minItems": 1.0, "type": "array"}, "a": {}}, "type": "object"}
+
+    assert compare(Contract(one), Contract(other)).verdict is EQ
+    assert compare(Contract(one), Contract(obj(a={"title": "A"}, b=listed))).verdict is OK
 
 
 def test_unions_that_read_alike_are_told_apart_by_their_properties() -> None:

@@ -15,7 +15,9 @@ from completions.contract import (
     Verdict,
     compare,
     contract_of,
+    example_of,
     removed_last_user,
+    requiring,
 )
 from kit.errors import Invalid
 from kit.json import Json
@@ -37,6 +39,8 @@ LEAVES: st.SearchStrategy[Any] = st.sampled_from(
         {"$ref": "#/$defs/a"},
         {"$ref": "#/$defs/b"},
         {"$ref": "#"},
+        {"type": "string", "minLength": 2},
+        {"type": "number", "minimum": 1, "maximum": 2},
     ]
 )
 
@@ -109,6 +113,48 @@ def test_a_schema_does_not_differ_from_itself(schema: Any) -> None:
     found = compared(schema, copy.deepcopy(schema))
 
     assert found is None or is_same(found, schema)
+
+
+@settings(max_examples=150)
+@given(DOCUMENTS)
+def test_equal_schemas_have_nothing_to_tell(schema: Any) -> None:
+    found = compared(schema, copy.deepcopy(schema))
+
+    assert found is None or found.verdict is Verdict.EQUAL
+
+
+LIMITS: st.SearchStrategy[dict[str, Json]] = st.sampled_from(
+    [
+        {"minimum": 3},
+        {"exclusiveMaximum": 3},
+        {"multipleOf": 3},
+        {"maxLength": 3},
+        {"pattern": "^a"},
+        {"maxItems": 3},
+        {"uniqueItems": True},
+        {"minProperties": 1},
+        {"propertyNames": {"maxLength": 3}},
+        {"additionalProperties": False},
+        {"not": {"const": "a"}},
+    ]
+)
+
+
+@settings(max_examples=150)
+@given(DOCUMENTS, LIMITS)
+def test_limits_anywhere_are_worth_a_warning_and_no_difference(schema: Any, limits: dict[str, Json]) -> None:
+    limited = every_schema(schema, lambda one: {**one, **limits} if isinstance(one, dict) and "type" in one else one)
+
+    found, back = compared(schema, limited), compared(limited, schema)
+
+    assert (found is None) is (back is None)
+    if found is not None and back is not None and "Of" not in json.dumps(schema):
+        assert not found.differences
+        assert not back.differences
+        told = {one.path for one in found.warnings if one.kind is Kind.LIMIT_CHANGED}
+        assert told == {one.path for one in back.warnings if one.kind is Kind.LIMIT_CHANGED}
+        if limits.keys() & {"minProperties", "propertyNames", "not"}:
+            assert "variables" in told
 
 
 @settings(max_examples=200)
@@ -203,6 +249,22 @@ def test_a_union_of_contracts_covers_both(one: Any, other: Any) -> None:
     assert {difference.kind for difference in found.differences} <= {Kind.PROPERTY_REMOVED}
 
 
+@settings(max_examples=150)
+@given(DOCUMENTS)
+def test_an_example_says_itself_whether_it_keeps_to_its_schema(schema: Any) -> None:
+    try:
+        found = example_of(Contract(schema))
+    except Invalid as refusal:
+        assert refusal.reason.startswith("SCHEMA_")  # noqa: PT017
+        return
+    try:
+        InputCheck().check(Contract(schema), found.variables)
+    except Invalid as refusal:
+        assert list(found.violations) == list(refusal.violations)  # noqa: PT017
+    else:
+        assert not found.violations
+
+
 JUNK: st.SearchStrategy[Any] = st.recursive(
     st.none()
     | st.booleans()
@@ -255,6 +317,9 @@ def test_no_json_whatever_raises_anything_but_invalid(one: Any, other: Any, resp
         lambda: compare(Contract({"properties": {"a": one}}), Contract({"properties": {"a": other}})),
         lambda: contract_of({"one": Contract({"properties": {"a": one}}), "other": Contract({"type": "object"})}),
         lambda: removed_last_user(Contract(one), Contract(other)),
+        lambda: requiring(Contract({"properties": {"a": one}}), Contract({"properties": {"a": other}})),
+        lambda: example_of(Contract({"properties": {"a": one}})),
+        lambda: InputCheck().missing(Contract({"properties": {"a": one}}), {"a": other}),
         lambda: InputCheck().check(Contract({"properties": {"a": one}}), {"a": other}),
     ):
         try:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -7,11 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from completions import template
+from completions.template.paths import text_of
 from kit.errors import Invalid
 
-CASES = {
+CASES: dict[str, set[str]] = {
     "{{ a }}": {"a"},
-    "{{ a.b }} {{ c['d'] }} {{ e[f] }}": {"a", "c", "e", "f"},
+    "{{ a.b }} {{ c['d'] }} {{ e[f] }}": {"a.b", "c.d", "e", "f"},
+    "{{ a.b.c }} {{ a.b }} {{ d.e | default('x') }} {{ f.g is defined }}": {"a.b.c", "a.b"},
+    "{{ a[0].b }} {{ c[-1] }} {{ d[e].f }} {{ g.h[i] }} {{ j.k[1:2] }}": {"a", "c", "d", "e", "g.h", "i", "j.k"},
+    "{% if a.b %}{{ c.d }}{% endif %}{% for x in e.f %}{{ x.y }}{{ g.h }}{% endfor %}": {"a.b", "e.f"},
+    "{% set x = a.b %}{{ x.c }} {{ (a or b.c).d }} {{ (e if f.g else h).i }}": {"a", "f.g"},
     "{{ a | upper }} {{ b | default('x') }} {{ c | d(1) }}": {"a"},
     "{% if a %}{{ b }}{% elif c %}{{ d }}{% endif %}": {"a"},
     "{% if a is defined %}{{ a }}{% endif %}": set(),
@@ -29,7 +35,7 @@ CASES = {
 
 @pytest.mark.parametrize("text", CASES)
 def test_what_is_used_wherever_the_values_lead_is_required(text: str) -> None:
-    assert set(template.uses_of(text, field="t")[1]) == CASES[text]
+    assert {text_of(path) for path in template.uses_of(text, field="t")[1]} == CASES[text]
 
 
 PIECES = st.sampled_from(
@@ -47,16 +53,44 @@ PIECES = st.sampled_from(
         "{{ (a, b) | first }}",
         "{{ g ~ '!' if e else d }}",
         "{% for x, y in b.c | dictsort %}{{ y }}{% endfor %}",
+        "{{ b.c.k }}",
+        "{{ b['n'][xs[0]] }}",
+        "{{ b.n.x.z ~ b.n['x'] }}",
+        "{% if b.n.x %}{{ b.m }}{% endif %}",
+        "{{ b.n.y or b.m }}",
+        "{{ b.m | default(b.c.j) }}",
+        "{% for x in b.l %}{{ x.y }}{% endfor %}",
+        "{% set b = b.n %}",
+        "{{ (b or a).n.x.z }}",
+        "{% set h %}{{ b.n.y }}{% endset %}",
     ]
 )
-VALUES: dict[str, Any] = {"a": "1", "b": {"c": {"k": 1}}, "c": "c", "d": "d", "e": "", "f": "f", "g": "g", "xs": ["x"]}
+VALUES: dict[str, Any] = {
+    "a": "1",
+    "b": {"c": {"k": 1}, "l": [{"y": 1}], "n": {"x": {"z": 1}, "y": 2}},
+    "c": "c",
+    "d": "d",
+    "e": "",
+    "f": "f",
+    "g": "g",
+    "xs": ["x"],
+}
 
 
 @given(st.lists(PIECES, max_size=6).map(" ".join))
-def test_without_a_required_variable_every_render_fails_and_names_it(text: str) -> None:
-    for name in template.uses_of(text, field="t")[1]:
-        given = {other: value for other, value in VALUES.items() if other != name}
-        with pytest.raises(Invalid) as failure:
-            template.compile(text).render(given)
-        assert failure.value.reason == "MISSING_VARIABLES"
-        assert any(name in each.field for each in failure.value.violations)
+def test_without_a_required_path_every_render_fails_and_names_it(text: str) -> None:
+    for path in template.uses_of(text, field="t")[1]:
+        # The place itself, and each above it.
+        for length in range(1, len(path) + 1):
+            given = copy.deepcopy(VALUES)
+            within: Any = given
+            for step in path[: length - 1]:
+                within = within[step] if isinstance(within, dict) and step in within else {}
+            within.pop(path[length - 1], None)
+
+            with pytest.raises(Invalid) as failure:
+                template.compile(text).render(given)
+
+            assert failure.value.reason == "MISSING_VARIABLES"
+            named = f"variables.{text_of(path[:length])}"
+            assert any(f"{each.field}.".startswith((f"{named}.", f"{named}[")) for each in failure.value.violations)
