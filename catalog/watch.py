@@ -6,6 +6,7 @@ The only module here that speaks gRPC.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import random
@@ -45,11 +46,14 @@ REFUSED_LOG_SECONDS: Final = 10.0
 KEY_USES_SECONDS: Final = 60.0
 """How often the registry is told when keys were last used, give or take a quarter."""
 _TELL_SECONDS: Final = 5.0
+_TELL_LAST_SECONDS: Final = 1.0
 _MAX_USES_PER_CALL: Final = 1000
 _REFUSALS: Final = frozenset(
     ("KEY_MISSING", "KEY_MALFORMED", "KEY_UNKNOWN", "KEY_REVOKED", "KEY_EXPIRED", "SCOPE_MISSING")
 )
 """What a registry that is well says to a key: no outage, so no reason to trust what was true before it."""
+_TELLING: Final = frozenset(("begin", "end", "resumed", "change"))
+"""What a registry that reads its database sends. A heartbeat alone says so only to who has everything up to it."""
 _COPY_DELAY_SECONDS: Final = 1.0
 _MAX_BACKOFF_SECONDS: Final = 1.0
 
@@ -73,6 +77,8 @@ class Catalog:
         self._refusal_logged_at = -math.inf
         self.key_uses: dict[str, float] = {}
         """When keys were last used, in milliseconds since 1970, by id: what the registry was not told yet."""
+        self.stopping = asyncio.Event()
+        """Set when the process begins to stop, before calls are drained."""
         self.cannot_start = ""
         """Why not, for the operator; empty if nothing is against it."""
 
@@ -217,8 +223,10 @@ class Catalog:
                             await stream.details(),
                         )
                     return
-                self._heard_at = time.monotonic()
-                match message.WhichOneof("event"):
+                event = message.WhichOneof("event")
+                if is_current or event in _TELLING:
+                    self._heard_at = time.monotonic()
+                match event:
                     case "begin":
                         begin, entries, digest = message.begin, [], blake2b(digest_size=32)
                     case "chunk":
@@ -251,12 +259,18 @@ class Catalog:
     async def report_key_uses(
         self, channel: grpc.aio.Channel, wired: asyncio.Event, every_seconds: float = KEY_USES_SECONDS
     ) -> None:
-        """Tell the registry when keys were used, about every `every_seconds`. A failure is logged once, and tried again
-        then."""
+        """Tell the registry when keys were used, about every `every_seconds`, and once more when the process stops, for
+        a second at most. A failure is logged once, and tried again then."""
         await wired.wait()
         last_failure = ""
         while True:
-            await asyncio.sleep(every_seconds * (0.75 + random.random() / 2))  # noqa: S311  # so that not all come at once
+            with contextlib.suppress(TimeoutError):
+                # So that not all come at once.
+                await asyncio.wait_for(self.stopping.wait(), every_seconds * (0.75 + random.random() / 2))  # noqa: S311
+            if self.stopping.is_set():
+                await self._tell_last_key_uses(channel)
+                # It is taken down with everything else: work that ends by itself would be a bug.
+                await asyncio.Event().wait()
             try:
                 await self.tell_key_uses(channel)
             except grpc.aio.AioRpcError as error:
@@ -266,6 +280,13 @@ class Catalog:
                 last_failure = failure
             else:
                 last_failure = ""
+
+    async def _tell_last_key_uses(self, channel: grpc.aio.Channel) -> None:
+        try:
+            async with asyncio.timeout(_TELL_LAST_SECONDS):
+                await self.tell_key_uses(channel)
+        except (grpc.aio.AioRpcError, TimeoutError):
+            log.info("the registry is not told when keys were used last", extra={"keys": len(self.key_uses)})
 
     async def tell_key_uses(self, channel: grpc.aio.Channel) -> None:
         """Tell the registry what it was not told yet of :attr:`key_uses`.
@@ -343,6 +364,7 @@ async def catalog(runtime: Runtime) -> AsyncIterator[Catalog]:
         runtime.background("catalog: disk copy", followed.keep_copy()),
         runtime.background("catalog: key uses", followed.report_key_uses(channel, runtime.wired)),
     ):
+        runtime.when_stopping(followed.stopping.set)
         yield followed
     if followed.cannot_start:
         raise CannotStart(followed.cannot_start)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import Annotated, Final
 
 import typer
 from rich.text import Text
 
-from cli import output, pages
+from cli import names, output, pages
 from cli.client import Client, failures_for_people
 from cli.program import program
-from kit.errors import Invalid, NotFound
+from kit.errors import Invalid
 from turnout.registry.v1 import change_request_pb2 as pb
 from turnout.registry.v1 import change_request_service_pb2 as service_pb
-from turnout.registry.v1 import revision_pb2
+from turnout.registry.v1 import deployment_service_pb2, revision_pb2
 from turnout.registry.v1.change_request_service_pb2_grpc import ChangeRequestServiceStub
+from turnout.registry.v1.deployment_service_pb2_grpc import DeploymentServiceStub
 
 app = typer.Typer(
     help="Changes of protected deployments: what waits for approval, and deciding on it.", no_args_is_help=True
@@ -57,9 +58,10 @@ def list_changes(
     client: Client = context.obj
     with failures_for_people():
         found = pages.walk(_pages(client, deployment, state), limit)
-    if client.as_json:
-        output.as_json(found)
-        return
+        if client.as_json:
+            output.as_json(found)
+            return
+        now = _now(client, found)
     output.table(
         ["change", "deployment", "alias", "from", "to", "state", "asked by", "until", "what for"],
         [
@@ -69,7 +71,7 @@ def list_changes(
                 each.alias,
                 each.base or "–",
                 each.revision,
-                _state(each),
+                _state(each) + _moved(each, now),
                 _last(each.author),
                 each.expire_time.ToJsonString() if each.state == pb.CHANGE_REQUEST_STATE_PENDING else "–",
                 each.description,
@@ -88,16 +90,17 @@ def show(context: typer.Context, change: Request) -> None:
     client: Client = context.obj
     with failures_for_people():
         found = _stub(client).GetChangeRequest(service_pb.GetChangeRequestRequest(name=_name(client, change)))
-    if client.as_json:
-        output.as_json(found)
-        return
-    _tell(found)
+        if client.as_json:
+            output.as_json(found)
+            return
+        moved = _moved(found, _now(client, [found]))
+    _tell(found, moved)
     output.say("")
     for difference in found.differences:
         output.screen.print(Text(difference.sentence, style=_STYLES.get(difference.kind, "")), soft_wrap=True)
     if not found.differences:
         output.say(f"alias {found.alias} does not exist yet" if not found.base else "the revisions are equal")
-    if found.state == pb.CHANGE_REQUEST_STATE_PENDING:
+    if found.state == pb.CHANGE_REQUEST_STATE_PENDING and not moved:
         output.say("")
         output.say(f"to approve it, with another key than its author's: {program()} changes approve {found.uid}")
 
@@ -152,7 +155,7 @@ def waiting(what: str, name: str) -> None:
 
 
 def _pages(client: Client, deployment: str, state: State) -> Callable[[str], tuple[list[pb.ChangeRequest], str]]:
-    stub, parent = _stub(client), f"{client.parent}/deployments/{deployment}"
+    stub, parent = _stub(client), names.deployment(client, deployment).full
     word = "UNSPECIFIED" if state is State.ALL else state.value.upper()
     wanted = pb.ChangeRequestState.Value(f"CHANGE_REQUEST_STATE_{word}")
 
@@ -165,9 +168,9 @@ def _pages(client: Client, deployment: str, state: State) -> Callable[[str], tup
 
 
 def _name(client: Client, given: str) -> str:
-    """The whole name. A uid alone is looked up: deployments keep their change requests.
+    """The whole name; the server knows of a uid alone which deployment it belongs to.
 
-    :raises NotFound: `CHANGE_REQUEST_NOT_FOUND`
+    :raises Invalid: `CHANGE_REQUEST_MALFORMED`
     """
     if "/" in given:
         if given.startswith("projects/"):
@@ -176,10 +179,29 @@ def _name(client: Client, given: str) -> str:
         return f"{client.parent}/deployments/{deployment}/changeRequests/{uid}"
     if not given.startswith("chg_"):
         raise Invalid(f"a change is named by its uid, as chg_…, not {given!r}", reason="CHANGE_REQUEST_MALFORMED")
-    for each in pages.walk(_pages(client, "-", State.ALL), 100_000):
-        if each.uid == given:
-            return each.name
-    raise NotFound(f"there is no change request {given} in {client.parent}", reason="CHANGE_REQUEST_NOT_FOUND")
+    return f"{client.parent}/deployments/-/changeRequests/{given}"
+
+
+def _now(client: Client, found: Iterable[pb.ChangeRequest]) -> dict[tuple[str, str], str]:
+    """Where the aliases of pending changes point to now, by the deployment's name and the alias."""
+    stub = DeploymentServiceStub(client.channel("registry"))
+    pending = (each for each in found if each.state == pb.CHANGE_REQUEST_STATE_PENDING)
+    return {
+        (name, each.alias): each.revision
+        for name in dict.fromkeys(each.name.partition("/changeRequests/")[0] for each in pending)
+        for each in stub.GetDeployment(deployment_service_pb2.GetDeploymentRequest(name=name)).aliases
+    }
+
+
+def _moved(change: pb.ChangeRequest, now: Mapping[tuple[str, str], str]) -> str:
+    """That a pending change cannot be approved any more, since its alias has moved; empty if it can."""
+    if change.state != pb.CHANGE_REQUEST_STATE_PENDING:
+        return ""
+    points = now.get((change.name.partition("/changeRequests/")[0], change.alias), "")
+    if points == change.base:
+        return ""
+    where = f"is {points} by now" if points else "is gone"
+    return f", but {change.alias} {where}: ask for it anew"
 
 
 def _decided(client: Client, changed: pb.ChangeRequest) -> None:
@@ -193,7 +215,7 @@ def _decided(client: Client, changed: pb.ChangeRequest) -> None:
         output.say(f"{_state(changed)}: {slug}:{changed.alias} stays as it is")
 
 
-def _tell(found: pb.ChangeRequest) -> None:
+def _tell(found: pb.ChangeRequest, moved: str) -> None:
     decided = [
         ("decided", f"{found.decide_time.ToJsonString()} by {_last(found.decider)}"),
         ("their note", found.decision_note or "–"),
@@ -203,7 +225,7 @@ def _tell(found: pb.ChangeRequest) -> None:
             ("change", found.uid),
             ("deployment", found.name.split("/")[3]),
             ("alias", f"{found.alias}: {found.base or 'new'} → {found.revision}"),
-            ("state", _state(found)),
+            ("state", _state(found) + moved),
             ("what for", found.description or "–"),
             ("asked by", f"{_last(found.author)} at {found.create_time.ToJsonString()}"),
             ("until", found.expire_time.ToJsonString()),

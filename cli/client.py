@@ -34,6 +34,8 @@ class Client:
     api_key: str
     project: str
     as_json: bool = False
+    http_url: str = ""
+    """Where the gateway listens; empty if nobody said."""
     notice: str = ""
     """What a person should know before the first call; said once."""
     _channels: dict[str, grpc.Channel] = field(default_factory=dict)
@@ -45,13 +47,17 @@ class Client:
             raise Precondition("no project: give --project, or set TURNOUT_PROJECT", reason="NO_PROJECT")
         return f"projects/{self.project}"
 
+    def address(self, service: str) -> str:
+        """`host:port` of a service; empty if nobody said."""
+        return self.addresses.get(service) or self.addresses.get("") or ""
+
     def channel(self, service: str) -> grpc.Channel:
         """A channel that carries the key.
 
         :raises Precondition: `NO_ADDRESS`
         :raises Unauthenticated: `KEY_MALFORMED`, before anybody is called: not every text can be sent as a key
         """
-        address = self.addresses.get(service) or self.addresses.get("") or ""
+        address = self.address(service)
         if not address:
             raise Precondition(
                 "no address: start Turnout here with `turnout up`, or give --address, or set TURNOUT_ADDRESS",
@@ -81,9 +87,9 @@ def from_surroundings(*, address: str, api_key: str, project: str, as_json: bool
     """The client that options, environment and files amount to, in this order of strength."""
     running = _running()
     newest = running[0] if running else {}
-    addresses, notice = dict(newest.get("addresses", {})), _choice(running)
+    addresses, notice, http_url = dict(newest.get("addresses", {})), _choice(running), newest.get("http_url", "")
     if address or os.environ.get("TURNOUT_ADDRESS"):
-        addresses, notice = {"": address or os.environ["TURNOUT_ADDRESS"]}, ""
+        addresses, notice, http_url = {"": address or os.environ["TURNOUT_ADDRESS"]}, "", ""
     for service in ("registry", "router", "executor", "inference", "analytics"):
         if not address and (own := os.environ.get(f"TURNOUT_{service.upper()}_ADDRESS")):
             addresses[service] = own
@@ -92,12 +98,15 @@ def from_surroundings(*, address: str, api_key: str, project: str, as_json: bool
         api_key or os.environ.get("TURNOUT_API_KEY", "") or newest.get("api_key", ""),
         project or os.environ.get("TURNOUT_PROJECT", "") or newest.get("project", ""),
         as_json,
+        http_url,
         notice,
     )
 
 
 @contextmanager
-def kept(*, addresses: dict[str, str], api_key: str, project: str, data: Path | None = None) -> Iterator[None]:
+def kept(
+    *, addresses: dict[str, str], api_key: str, project: str, http_url: str = "", data: Path | None = None
+) -> Iterator[None]:
     """Leave a file for invocations in this folder and below; it holds a key, so only its owner can read it.
 
     Several may be left at a time; the newest whose process lives counts.
@@ -108,7 +117,13 @@ def kept(*, addresses: dict[str, str], api_key: str, project: str, data: Path | 
         if not _lives(stale):
             stale.unlink(missing_ok=True)
     path = folder / f"{os.getpid()}.json"
-    told = {"addresses": addresses, "api_key": api_key, "project": project, "data": str(data or "")}
+    told = {
+        "addresses": addresses,
+        "http_url": http_url,
+        "api_key": api_key,
+        "project": project,
+        "data": str(data or ""),
+    }
     private_file.write(path, json.dumps(told))
     try:
         yield

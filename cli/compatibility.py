@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from cli import output, proposals
+from cli import names, output, proposals
 from cli.client import Client, failures_for_people
 from kit.errors import Invalid
 from kit.json import MAX_BYTES, dump, parse, parse_object
@@ -51,8 +51,8 @@ def check(
         if before is not None and after is not None:
             request = pb.CheckCompatibilityRequest(name=client.parent, before=_read(before), after=_read(after))
         else:
-            name = f"{client.parent}/deployments/{deployment}"
-            request = pb.CheckCompatibilityRequest(name=name, revision=revision, alias=alias)
+            named = names.deployment(client, deployment)
+            request = pb.CheckCompatibilityRequest(name=named.full, revision=revision, alias=named.alias_or(alias))
         answer = DeploymentServiceStub(client.channel("registry")).CheckCompatibility(request)
     if client.as_json:
         output.as_json(answer)
@@ -69,10 +69,10 @@ def tell_contracts(deployment: deployment_pb2.Deployment) -> None:
         if alias.HasField("contract"):
             text = f"{alias.contract.variables_schema_json}\n{alias.contract.response_format_json}"
             contracts.setdefault(text, []).append(alias.alias)
-    for text, names in contracts.items():
+    for text, aliases in contracts.items():
         schema, _, form = text.partition("\n")
         output.say("")
-        output.say(f"callers of {', '.join(names)} rely on")
+        output.say(f"callers of {', '.join(aliases)} rely on")
         output.facts([("variables", _variables(schema)), ("answer", _form(form))])
 
 

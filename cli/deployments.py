@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from typing import Annotated, Final
 
 import typer
 
-from cli import compatibility, history, output, pages, prompts, proposals, snippets
+from cli import compatibility, history, names, output, pages, serving, snippets, trying, variants, writes
 from cli.apply import export
-from cli.changes import waiting
 from cli.client import Client, failures_for_people
 from cli.program import program
-from turnout.chat.v1 import message_pb2
+from cli.variants import Deployment
+from kit.errors import NotFound
 from turnout.registry.v1 import deployment_pb2 as pb
 from turnout.registry.v1 import deployment_service_pb2 as service_pb
 from turnout.registry.v1.deployment_service_pb2_grpc import DeploymentServiceStub
 
-_PROMPT: Final = "A prompt"
 _SLOTS: Final = "Trained models"
-Deployment = Annotated[str, typer.Argument(help="Its name or uid.", autocompletion=proposals.deployments)]
 
 app = typer.Typer(help="The stable names, and the variants behind them.", no_args_is_help=True)
 
@@ -37,6 +37,7 @@ def list_deployments(
         str,
         typer.Option(help="name, provider, model, create_time or update_time; with ' desc' behind it the other way."),
     ] = "",
+    archived: Annotated[bool, typer.Option("--archived", help="Archived ones too.")] = False,
     limit: pages.Limit = 100,
 ) -> None:
     """Show a project's deployments.
@@ -50,7 +51,11 @@ def list_deployments(
         def page(token: str) -> tuple[list[pb.Deployment], str]:
             answer = stub.ListDeployments(
                 service_pb.ListDeploymentsRequest(
-                    parent=client.parent, filter=words, order_by=order_by, page_token=token
+                    parent=client.parent,
+                    filter=words,
+                    order_by=order_by,
+                    page_token=token,
+                    show_archived=archived,
                 )
             )
             return list(answer.deployments), answer.next_page_token
@@ -61,21 +66,43 @@ def list_deployments(
         return
     output.table(
         ["deployment", "revision", "variants", "created"],
-        [(d.name.rpartition("/")[2], d.revision, _split(d), d.create_time.ToJsonString()) for d in found],
+        [
+            (
+                d.name.rpartition("/")[2] + (" (archived)" if d.archived else ""),
+                d.revision,
+                output.listed(_split(d)),
+                d.create_time.ToJsonString(),
+            )
+            for d in found
+        ],
     )
 
 
 @app.command()
 def show(context: typer.Context, deployment: Deployment) -> None:
-    """Show one deployment with its variants, its aliases and what callers of each rely on.
+    """Show one deployment with its variants, its aliases and what callers of each rely on; with an alias behind its
+    name, the variants of that.
 
-    Example: turnout deployments show guide
+    Examples: turnout deployments show guide; turnout deployments show guide:staging
     """
     client: Client = context.obj
     with failures_for_people():
-        found = DeploymentServiceStub(client.channel("registry")).GetDeployment(
-            service_pb.GetDeploymentRequest(name=f"{client.parent}/deployments/{deployment}")
-        )
+        named = names.deployment(client, deployment)
+        stub = DeploymentServiceStub(client.channel("registry"))
+        found = stub.GetDeployment(service_pb.GetDeploymentRequest(name=named.full))
+        if named.alias and named.alias != names.LIVE:
+            request = service_pb.GetRevisionRequest(name=f"{named.full}/revisions/{named.alias}")
+            revision = stub.GetRevision(request)
+            found.revision = revision.number
+            del found.variants[:], found.warnings[:]
+            found.variants.extend(revision.variants)
+        if named.variant:
+            chosen = [each for each in found.variants if named.variant in (each.slug, each.uid, str(each.number))]
+            if not chosen:
+                there = output.listed([each.slug for each in found.variants]) or "none"
+                raise NotFound(f"there is no variant {named.variant}; there are {there}", reason="VARIANT_NOT_FOUND")
+            del found.variants[:]
+            found.variants.extend(chosen)
     if client.as_json:
         output.as_json(found)
         return
@@ -93,7 +120,7 @@ def show(context: typer.Context, deployment: Deployment) -> None:
     )
     output.say("")
     output.table(
-        ["variant", "display name", "weight", "active", "serves", "retries"],
+        ["variant", "display name", "weight", "active", "serves", "retries", "falls back to"],
         [
             (
                 v.slug,
@@ -102,11 +129,15 @@ def show(context: typer.Context, deployment: Deployment) -> None:
                 "yes" if v.active else "no",
                 _served(v),
                 v.completion.max_retries if v.HasField("completion") else "–",
+                trying.told(v.completion),
             )
             for v in found.variants
         ],
         numbers=["weight", "retries"],
     )
+    for each in found.variants:
+        if each.notes:
+            output.say(f"notes of {each.slug}: {each.notes}")
     compatibility.tell_contracts(found)
 
 
@@ -120,32 +151,20 @@ def create(
             help="model=weight: a trained model by number or uid; repeat for several.", rich_help_panel=_SLOTS
         ),
     ] = None,
-    provider: Annotated[str, typer.Option(help="A provider of the project.", rich_help_panel=_PROMPT)] = "",
-    model: Annotated[str, typer.Option(help="The provider's name for a model.", rich_help_panel=_PROMPT)] = "",
-    system: Annotated[
-        str,
-        typer.Option(help="The system message; `{{ country }}` makes country a variable.", rich_help_panel=_PROMPT),
-    ] = "",
-    user: Annotated[str, typer.Option(help="A user message behind it, a template too.", rich_help_panel=_PROMPT)] = "",
-    prompt: Annotated[
-        str,
-        typer.Option(help="A prompt of the project, such as welcome or welcome@3, instead.", rich_help_panel=_PROMPT),
-    ] = "",
-    temperature: Annotated[
-        float | None, typer.Option(min=0, max=2, help="Default: the provider's.", rich_help_panel=_PROMPT)
-    ] = None,
-    max_output_tokens: Annotated[
-        int | None, typer.Option(min=1, max=2**31 - 1, help="Default: the provider's.", rich_help_panel=_PROMPT)
-    ] = None,
-    retries: Annotated[
-        int, typer.Option(min=0, max=10, help="How often a failed attempt is repeated.", rich_help_panel=_PROMPT)
-    ] = 2,
-    skip_model_check: Annotated[
-        bool,
-        typer.Option(
-            "--skip-model-check", help="Take a model that its provider does not list.", rich_help_panel=_PROMPT
-        ),
-    ] = False,
+    provider: serving.Provider = "",
+    model: serving.Model = "",
+    system: serving.System = "",
+    user: serving.User = "",
+    file: serving.File = None,
+    prompt: serving.Prompt = "",
+    temperature: serving.Temperature = None,
+    max_output_tokens: serving.MaxOutputTokens = None,
+    parameter: serving.Parameters = None,
+    retries: trying.Retries = trying.USUAL_RETRIES,
+    fallback: trying.Fallbacks = None,
+    output_policy: trying.Policy = None,
+    skip_model_check: writes.SkipModelCheck = False,
+    dry_run: writes.DryRun = False,
     protected: Annotated[
         bool, typer.Option("--protected/--no-protected", help="Changes by others than approvers wait for approval.")
     ] = False,
@@ -154,29 +173,23 @@ def create(
 
     Examples: turnout deployments create helper --provider openai --model gpt-4o --system "Be brief.";
     turnout deployments create guests --provider openai --model gpt-4o --prompt welcome@3;
+    turnout deployments create safe --provider openai --model gpt-4o --fallback anthropic/claude-sonnet-4-5;
     turnout deployments create movies --slot 1=90 --slot 2=10
     """
     client: Client = context.obj
     if bool(slot) == bool(provider and model):
         raise typer.BadParameter("give --provider and --model for a prompt, or --slot for trained models")
-    if prompt and (system or user):
-        raise typer.BadParameter("give --prompt, or --system and --user, and not both", param_hint="--prompt")
+    content = serving.Content(
+        provider, model, system, user, file, prompt, temperature, max_output_tokens, parameter or ()
+    )
     kind = pb.DEPLOYMENT_KIND_RECOMMENDATION if slot else pb.DEPLOYMENT_KIND_COMPLETION
     deployment = pb.Deployment(kind=kind, protected=protected)
     if slot:
         deployment.variants.extend(_slot(each) for each in slot)
     else:
         completion = deployment.variants.add().completion
-        completion.max_retries, completion.prompt = retries, prompt
-        version = completion.new_version
-        version.provider, version.model = provider, model
-        for role, text in ((message_pb2.ROLE_SYSTEM, system), (message_pb2.ROLE_USER, user)):
-            if text:
-                version.messages.add(role=role, content=text)
-        if temperature is not None:
-            version.parameters.temperature = temperature
-        if max_output_tokens is not None:
-            version.parameters.max_output_tokens = max_output_tokens
+        content.fill(completion)
+        trying.set_on(completion, retries=retries, fallbacks=fallback, policy=output_policy)
     with failures_for_people():
         made = DeploymentServiceStub(client.channel("registry")).CreateDeployment(
             service_pb.CreateDeploymentRequest(
@@ -184,83 +197,22 @@ def create(
                 deployment_id=deployment_id,
                 deployment=deployment,
                 skip_model_check=skip_model_check,
+                validate_only=dry_run,
             )
         )
     if client.as_json:
         output.as_json(made)
         return
-    call = f"recommend {deployment_id} some-user" if slot else f"run {deployment_id}"
     output.warnings(made.warnings)
-    output.say(f"created {made.name}; try: {program()} {call}")
-
-
-@app.command()
-def update(
-    context: typer.Context,
-    deployment: Deployment,
-    variant: Annotated[
-        str, typer.Argument(help="The variant's slug, uid or number; none with --protected.", show_default=False)
-    ] = "",
-    weight: Annotated[float | None, typer.Option(min=0, max=100, help="Its share, beside the others'.")] = None,
-    active: Annotated[bool | None, typer.Option("--active/--inactive", help="Whether it takes part.")] = None,
-    model: Annotated[str, typer.Option(help="Another trained model, by number or uid.")] = "",
-    prompt: Annotated[
-        str, typer.Option(help="The messages of a prompt, such as welcome@3; all else stays as it is.")
-    ] = "",
-    alias: history.Alias = "live",
-    draft: Annotated[bool, typer.Option("--draft", help="Make the revision only; `alias` publishes it.")] = False,
-    description: Annotated[str, typer.Option(help="What for.")] = "",
-    retain_contract: history.RetainContract = False,
-    skip_model_check: Annotated[
-        bool, typer.Option("--skip-model-check", help="Take a model that its provider does not list.")
-    ] = False,
-    protected: Annotated[
-        bool | None,
-        typer.Option("--protected/--no-protected", help="Of the deployment: whether changes wait for approval."),
-    ] = None,
-) -> None:
-    """Change a variant: a new revision, in effect everywhere within moments. Or protect a deployment: then changes wait
-    for approval, unless the key may approve.
-
-    Examples: turnout deployments update movies model-2 --weight 30;
-    turnout deployments update guests variant-1 --prompt welcome@4; turnout deployments update guests --protected
-    """
-    client: Client = context.obj
-    if model and prompt:
-        raise typer.BadParameter("give --model for a recommender, or --prompt for an LLM", param_hint="--prompt")
-    if bool(variant) == (protected is not None):
-        raise typer.BadParameter("give a variant with what to change of it, or --protected or --no-protected alone")
-    with failures_for_people():
-        full = f"{client.parent}/deployments/{deployment}"
-        stub = DeploymentServiceStub(client.channel("registry"))
-        if protected is not None:
-            marked = pb.Deployment(name=full, protected=protected)
-            history.tell(client, stub.UpdateDeployment(service_pb.UpdateDeploymentRequest(deployment=marked)))
-            return
-        wanted = pb.Variant(name=f"{full}/variants/{variant}", weight=weight, active=active)
-        if model:
-            wanted.recommendation.model = model
-        if prompt:
-            wanted.MergeFrom(prompts.variant_from(client, deployment, variant, alias, prompt))
-        request = service_pb.UpdateVariantRequest(
-            variant=wanted,
-            alias=alias,
-            draft=draft,
-            description=description,
-            retain_contract=retain_contract,
-            skip_model_check=skip_model_check,
-        )
-        changed = stub.UpdateVariant(request)
-    if client.as_json:
-        output.as_json(changed)
+    if dry_run:
+        output.say(f"{made.name} could be created; nothing was changed")
         return
-    output.warnings(changed.warnings)
-    if changed.change_request:
-        waiting(f"variant {changed.slug} of {deployment}", changed.change_request)
-        return
-    output.say(f"{changed.name}: weight {changed.weight:g}, {'active' if changed.active else 'inactive'}")
+    output.say(f"created {made.name}; try: {program()} {_call(made, deployment_id)}")
 
 
+app.command()(variants.update)
+app.command("create-variant")(variants.create_variant)
+app.command("delete-variant")(variants.delete_variant)
 for _command in (history.history, history.diff, history.rollback, history.alias, history.archive):
     app.command()(_command)
 app.command()(compatibility.check)
@@ -284,9 +236,21 @@ def _served(variant: pb.Variant) -> str:
     return (variant.completion.version or variant.recommendation.model) + of
 
 
-def _split(deployment: pb.Deployment) -> str:
+def _split(deployment: pb.Deployment) -> list[str]:
     total = sum(variant.weight for variant in deployment.variants if variant.active)
-    return ", ".join(
+    return [
         f"{variant.slug} {variant.weight / total:.0%}" if variant.active and total else f"{variant.slug} off"
         for variant in deployment.variants
-    )
+    ]
+
+
+def _call(deployment: pb.Deployment, deployment_id: str) -> str:
+    """A command that calls it, with every variable it needs."""
+    if deployment.kind == pb.DEPLOYMENT_KIND_RECOMMENDATION:
+        return f"recommend {deployment_id} some-user"
+    needed: list[str] = []
+    for alias in deployment.aliases:
+        if alias.alias == names.LIVE and alias.contract.variables_schema_json:
+            schema = json.loads(alias.contract.variables_schema_json)
+            needed = [str(each) for each in schema.get("required", schema.get("properties", ()))]
+    return " ".join([f"run {deployment_id}", *(f"-v {shlex.quote(name)}=…" for name in needed)])

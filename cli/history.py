@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import output, pages, proposals
+from cli import names, output, pages, proposals, writes
 from cli.changes import waiting
 from cli.client import Client, failures_for_people
 from turnout.registry.v1 import deployment_pb2, revision_pb2
@@ -14,20 +14,16 @@ from turnout.registry.v1 import deployment_service_pb2 as pb
 from turnout.registry.v1.deployment_service_pb2_grpc import DeploymentServiceStub
 
 Deployment = Annotated[str, typer.Argument(help="Its name or uid.", autocompletion=proposals.deployments)]
-Alias = Annotated[str, typer.Option(help="The alias that moves.", autocompletion=proposals.aliases)]
-RetainContract = Annotated[
-    bool, typer.Option("--retain-contract", help="Let variables go that callers may still send.")
-]
 
 
 def history(context: typer.Context, deployment: Deployment, limit: pages.Limit = 100) -> None:
     """Show a deployment's revisions, newest first."""
     client: Client = context.obj
     with failures_for_people():
-        stub = _stub(client)
+        stub, full = _stub(client), names.deployment(client, deployment).full
 
         def page(token: str) -> tuple[list[revision_pb2.Revision], str]:
-            request = pb.ListRevisionsRequest(parent=_name(client, deployment), page_token=token)
+            request = pb.ListRevisionsRequest(parent=full, page_token=token)
             answer = stub.ListRevisions(request)
             return list(answer.revisions), answer.next_page_token
 
@@ -42,7 +38,7 @@ def history(context: typer.Context, deployment: Deployment, limit: pages.Limit =
                 revision.number + (" (draft)" if revision.draft else ""),
                 revision.parent or "–",
                 ", ".join(revision.aliases),
-                ", ".join(f"{variant.slug} {variant.weight:g}" for variant in revision.variants),
+                output.listed([f"{variant.slug} {variant.weight:g}" for variant in revision.variants]),
                 revision.create_time.ToJsonString(),
                 revision.author.rpartition("/")[2],
                 revision.description,
@@ -56,12 +52,14 @@ def diff(
     context: typer.Context,
     deployment: Deployment,
     before: Annotated[str, typer.Argument(help="A revision's number, or an alias.")],
-    after: Annotated[str, typer.Argument(help="Another.")] = "live",
+    after: Annotated[str, typer.Argument(help="Another.")] = names.LIVE,
 ) -> None:
     """Show in what two revisions differ."""
     client: Client = context.obj
     with failures_for_people():
-        request = pb.CompareRevisionsRequest(name=_name(client, deployment), before=before, after=after)
+        named = names.deployment(client, deployment)
+        after = named.alias_or(after, hint="after")
+        request = pb.CompareRevisionsRequest(name=named.full, before=before, after=after)
         answer = _stub(client).CompareRevisions(request)
     if client.as_json:
         output.as_json(answer)
@@ -76,21 +74,32 @@ def rollback(
     context: typer.Context,
     deployment: Deployment,
     revision: Annotated[str, typer.Argument(help="The number of the revision to repeat.")],
-    alias: Alias = "live",
-    description: Annotated[str, typer.Option(help="What for.")] = "",
-    retain_contract: RetainContract = False,
+    alias: writes.Alias = names.LIVE,
+    draft: writes.Draft = False,
+    bump: writes.Bumped = None,
+    description: writes.Description = "",
+    retain_contract: writes.RetainContract = False,
+    dry_run: writes.DryRun = False,
 ) -> None:
     """Make a new revision equal to an earlier one; variants come back with those whom they served."""
     client: Client = context.obj
     with failures_for_people():
+        named = names.deployment(client, deployment)
+        moved = named.alias_or(alias)
         request = pb.RollbackDeploymentRequest(
-            name=_name(client, deployment),
+            name=named.full,
             revision=revision,
-            alias=alias,
+            alias=moved,
+            validate_only=dry_run,
+            draft=draft,
+            bump=writes.bump(bump),
             description=description,
             retain_contract=retain_contract,
         )
-        tell(client, _stub(client).RollbackDeployment(request))
+        before = writes.tops(client, named.full, moved) if draft and not dry_run else None
+        changed = _stub(client).RollbackDeployment(request)
+        number = None if before is None else writes.draft_since(client, named.full, moved, before)
+    tell(client, changed, draft=number, alias=moved, dry_run=dry_run)
 
 
 def alias(
@@ -99,19 +108,30 @@ def alias(
     name: Annotated[str, typer.Argument(help="The alias, such as staging.", autocompletion=proposals.aliases)],
     revision: Annotated[str, typer.Argument(help="A revision's number, or another alias. Empty with --delete.")] = "",
     delete: Annotated[bool, typer.Option("--delete", help="Remove the alias.")] = False,
-    retain_contract: RetainContract = False,
+    description: Annotated[str, typer.Option(help="What for, for whoever is to approve it.")] = "",
+    retain_contract: writes.RetainContract = False,
+    dry_run: writes.DryRun = False,
 ) -> None:
     """Point an alias to a revision, or remove it. This publishes a draft, too."""
     client: Client = context.obj
     if delete == bool(revision):
         raise typer.BadParameter("give a revision to point to, or --delete", param_hint="revision")
+    if delete and dry_run:
+        raise typer.BadParameter("does not go with --delete", param_hint="--dry-run")
     with failures_for_people():
-        stub, full = _stub(client), _name(client, deployment)
+        stub, full = _stub(client), names.deployment(client, deployment).whole()
         if delete:
             tell(client, stub.DeleteAlias(pb.DeleteAliasRequest(name=full, alias=name)))
         else:
-            request = pb.SetAliasRequest(name=full, alias=name, revision=revision, retain_contract=retain_contract)
-            tell(client, stub.SetAlias(request))
+            request = pb.SetAliasRequest(
+                name=full,
+                alias=name,
+                revision=revision,
+                validate_only=dry_run,
+                retain_contract=retain_contract,
+                description=description,
+            )
+            tell(client, stub.SetAlias(request), dry_run=dry_run)
 
 
 def archive(
@@ -122,7 +142,7 @@ def archive(
     """Take a deployment out of service; calls to it fail, its name stays taken."""
     client: Client = context.obj
     with failures_for_people():
-        stub, full = _stub(client), _name(client, deployment)
+        stub, full = _stub(client), names.deployment(client, deployment).whole()
         if undo:
             tell(client, stub.UnarchiveDeployment(pb.UnarchiveDeploymentRequest(name=full)))
         else:
@@ -133,14 +153,21 @@ def _stub(client: Client) -> DeploymentServiceStub:
     return DeploymentServiceStub(client.channel("registry"))
 
 
-def _name(client: Client, deployment: str) -> str:
-    return f"{client.parent}/deployments/{deployment}"
+def tell(
+    client: Client,
+    changed: deployment_pb2.Deployment,
+    *,
+    draft: str | None = None,
+    alias: str = names.LIVE,
+    dry_run: bool = False,
+) -> None:
+    """What a write to a deployment came to.
 
-
-def tell(client: Client, changed: deployment_pb2.Deployment) -> None:
-    """What a write to a deployment came to."""
+    :param draft: the number of the draft that it made, empty if nothing was different; None if it was to make none
+    :param alias: the one that a draft is for
+    """
     if client.as_json:
-        output.as_json(changed)
+        output.as_json(changed, **({"draft": draft} if draft else {}))
         return
     output.warnings(changed.warnings)
     if changed.change_request:
@@ -148,4 +175,10 @@ def tell(client: Client, changed: deployment_pb2.Deployment) -> None:
         return
     pointers = ", ".join(f"{each.alias} → {each.revision}" for each in changed.aliases)
     marks = ", protected" if changed.protected else ""
-    output.say(f"{changed.name}: {'archived' if changed.archived else pointers}{marks}")
+    state = f"{changed.name}: {'archived' if changed.archived else pointers}{marks}"
+    if dry_run:
+        output.say(f"{state}: so it would be; nothing was changed")
+    elif draft is not None:
+        writes.tell_draft(changed.name.rpartition("/")[2], alias, draft)
+    else:
+        output.say(state)

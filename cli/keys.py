@@ -8,7 +8,7 @@ from typing import Annotated, Final, TypeAlias
 import typer
 
 from catalog.keys import PROJECT_SCOPES
-from cli import output, pages
+from cli import names, output, pages
 from cli.client import Client, failures_for_people
 from turnout.registry.v1 import api_key_pb2 as pb
 from turnout.registry.v1 import api_key_service_pb2 as service_pb
@@ -21,6 +21,16 @@ Until: TypeAlias = Annotated[
     typer.Option(
         help="When it stops working, such as 2027-01-31 or 2027-01-31T18:00:00+01:00; in UTC unless it says so.",
         formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"],
+    ),
+]
+
+PerMinute: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        "--requests-per-minute",
+        min=0,
+        max=10_000_000,
+        help="How many completions and recommendations it may ask for in a minute; 0: no bound.",
     ),
 ]
 
@@ -43,8 +53,19 @@ def list_keys(context: typer.Context, limit: pages.Limit = 100) -> None:
         output.as_json(found)
         return
     output.table(
-        ["key", "display name", "scopes", "last used", "state"],
-        [(key.uid, key.display_name, ", ".join(key.scopes), _last_use(key), _state(key)) for key in found],
+        ["key", "display name", "scopes", "per minute", "last used", "state"],
+        [
+            (
+                key.uid,
+                key.display_name,
+                ", ".join(key.scopes),
+                f"{key.requests_per_minute:,}" if key.requests_per_minute else "–",
+                _last_use(key),
+                _state(key),
+            )
+            for key in found
+        ],
+        numbers=["per minute"],
     )
 
 
@@ -54,10 +75,14 @@ def create(
     display_name: Annotated[str, typer.Argument(help="Whose key it is, such as the program's name.")],
     scope: Annotated[list[str], typer.Option(help=_SCOPES)] = ["deployments:run"],  # noqa: B006  # typer reads it, nobody changes it
     until: Until = None,
+    requests_per_minute: PerMinute = None,
 ) -> None:
-    """Make a key and show it, this once."""
+    """Make a key and show it, this once.
+
+    Example: turnout keys create checkout --scope deployments:run --requests-per-minute 600
+    """
     client: Client = context.obj
-    wanted = pb.ApiKey(display_name=display_name, scopes=scope)
+    wanted = pb.ApiKey(display_name=display_name, scopes=scope, requests_per_minute=requests_per_minute or 0)
     _set_end(wanted, until)
     with failures_for_people():
         key = ApiKeyServiceStub(client.channel("registry")).CreateApiKey(
@@ -79,8 +104,9 @@ def update(
     scope: Annotated[list[str] | None, typer.Option(help=f"{_SCOPES} Replaces what it had.")] = None,
     until: Until = None,
     forever: Annotated[bool, typer.Option("--forever", help="It does not stop working by itself.")] = False,
+    requests_per_minute: PerMinute = None,
 ) -> None:
-    """Change what a key is called, what it may do, or until when. The key itself stays.
+    """Change what a key is called, what it may do, until when or how often. The key itself stays.
 
     Example: turnout keys update 4f9k2m7q0x3z --scope deployments:run --scope predict --until 2027-01-31
     """
@@ -88,20 +114,29 @@ def update(
     if until is not None and forever:
         raise typer.BadParameter("give --until or --forever, not both", param_hint="--forever")
     request = service_pb.UpdateApiKeyRequest()
-    request.api_key.name = f"{client.parent}/apiKeys/{key_id}"
     request.api_key.display_name = display_name
     request.api_key.scopes.extend(scope or ())
     _set_end(request.api_key, until)
-    given = {"display_name": display_name, "scopes": scope, "expire_time": until is not None or forever}
+    request.api_key.requests_per_minute = requests_per_minute or 0
+    given = {
+        "display_name": display_name,
+        "scopes": scope,
+        "expire_time": until is not None or forever,
+        "requests_per_minute": requests_per_minute is not None,
+    }
     request.update_mask.paths.extend(path for path, value in given.items() if value)
     if not request.update_mask.paths:
-        raise typer.BadParameter("say what to change: --display-name, --scope, --until or --forever")
+        raise typer.BadParameter(
+            "say what to change: --display-name, --scope, --until, --forever or --requests-per-minute"
+        )
     with failures_for_people():
+        request.api_key.name = names.resource(client, key_id, "apiKeys")
         key = ApiKeyServiceStub(client.channel("registry")).UpdateApiKey(request)
     if client.as_json:
         output.as_json(key)
         return
-    output.say(f"updated {key.name} ({key.display_name}): {', '.join(key.scopes)}; {_state(key)}")
+    bound = f", at most {key.requests_per_minute:,} calls a minute" if key.requests_per_minute else ""
+    output.say(f"updated {key.name} ({key.display_name}): {', '.join(key.scopes)}; {_state(key)}{bound}")
 
 
 @app.command()
@@ -110,7 +145,7 @@ def revoke(context: typer.Context, key_id: Annotated[str, typer.Argument(help="T
     client: Client = context.obj
     with failures_for_people():
         key = ApiKeyServiceStub(client.channel("registry")).RevokeApiKey(
-            service_pb.RevokeApiKeyRequest(name=f"{client.parent}/apiKeys/{key_id}")
+            service_pb.RevokeApiKeyRequest(name=names.resource(client, key_id, "apiKeys"))
         )
     if client.as_json:
         output.as_json(key)

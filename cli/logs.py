@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import output, pages
+from cli import names, output, pages
 from cli.client import Client, failures_for_people
 from turnout.analytics.v1 import log_service_pb2 as pb
 from turnout.analytics.v1.log_service_pb2_grpc import LogServiceStub
@@ -23,15 +23,16 @@ def logs(
     """Show the newest requests."""
     client: Client = context.obj
     with failures_for_people():
+        named = names.deployment(client, deployment) if deployment else None
         stub = LogServiceStub(client.channel("analytics"))
 
         def page(token: str) -> tuple[list[pb.Log], str]:
             answer = stub.ListLogs(
                 pb.ListLogsRequest(
-                    parent=client.parent,
+                    parent=named.parent if named else client.parent,
                     page_size=min(limit, 1000),
                     page_token=token,
-                    deployment=deployment,
+                    deployment=named.slug if named else "",
                     variant=variant,
                     status=request_pb2.REQUEST_STATUS_ERROR if errors else request_pb2.REQUEST_STATUS_UNSPECIFIED,
                 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from cli import output, pages
+from cli import names, output, pages
 from cli.client import Client, failures_for_people
 from cli.program import program
 from cli.progress import bars
@@ -79,7 +79,7 @@ def show(context: typer.Context, model: Model) -> None:
     client: Client = context.obj
     with failures_for_people():
         found = ModelServiceStub(client.channel("registry")).GetModel(
-            service_pb.GetModelRequest(name=f"{client.parent}/models/{model}")
+            service_pb.GetModelRequest(name=names.resource(client, model, "models"))
         )
     if client.as_json:
         output.as_json(found)
@@ -107,7 +107,7 @@ def archive(context: typer.Context, model: Model) -> None:
     """Take a model out of use: nothing new can name it. Refused while an alias needs it, naming where."""
     client: Client = context.obj
     with failures_for_people():
-        request = service_pb.ArchiveModelRequest(name=f"{client.parent}/models/{model}")
+        request = service_pb.ArchiveModelRequest(name=names.resource(client, model, "models"))
         _tell_archived(client, ModelServiceStub(client.channel("registry")).ArchiveModel(request))
 
 
@@ -116,7 +116,7 @@ def unarchive(context: typer.Context, model: Model) -> None:
     """Bring an archived model back."""
     client: Client = context.obj
     with failures_for_people():
-        request = service_pb.UnarchiveModelRequest(name=f"{client.parent}/models/{model}")
+        request = service_pb.UnarchiveModelRequest(name=names.resource(client, model, "models"))
         _tell_archived(client, ModelServiceStub(client.channel("registry")).UnarchiveModel(request))
 
 

@@ -20,6 +20,27 @@ from kit.errors import AppError
 screen: Final = Console()
 errors: Final = Console(stderr=True)
 _UNFOLDED_WIDTH: Final = 10_000
+RULES: Final = {
+    "^[a-z0-9_-]*[a-z][a-z0-9_-]*$": "must be of a-z, 0-9, hyphens and underscores, with at least one letter",
+    "^[a-z][a-z0-9-]{0,38}[a-z0-9]$": (
+        "must have 2 to 40 of a-z, 0-9 and hyphens, begin with a letter, and not end with a hyphen"
+    ),
+    "^[a-z0-9][a-z0-9_#.-]{0,62}$": (
+        "must have 1 to 63 of a-z, 0-9, underscores, #, dots and hyphens, and begin with a letter or digit"
+    ),
+    "^[a-z0-9]{12}$": "must be the 12 characters, of a-z and 0-9, of a key's id",
+    "^[a-z]+(:[a-z]+)?$": "must be a scope, such as deployments:run or predict",
+    "^[a-z][a-z0-9_-]{0,62}$": ("must have 1 to 63 of a-z, 0-9, hyphens and underscores, and begin with a letter"),
+    "^[0-9a-f]{64}$": "must be 64 hexadecimal digits in lower case",
+}
+"""What contracts' patterns say, in words."""
+_HINTS: Final = {
+    "CONTRACT_BROKEN": "--draft makes the revision without publishing it; another alias, by `turnout deployments "
+    "alias`, can serve callers who are ready for it",
+}
+"""What may help, by reason."""
+CELL_WIDTH: Final = 80
+"""In characters: what a cell shows of a list."""
 _failures_as_json: ContextVar[bool] = ContextVar("failures_as_json", default=False)
 
 
@@ -28,9 +49,12 @@ def tell_failures_as_json(yes: bool) -> None:
     _failures_as_json.set(yes)
 
 
-def as_json(message: Message | Iterable[Message]) -> None:
-    """One document on standard output, in the field names of the contracts."""
-    shown = _plain(message) if isinstance(message, Message) else [_plain(each) for each in message]
+def as_json(message: Message | Iterable[Message], **beside: object) -> None:
+    """One document on standard output, in the field names of the contracts.
+
+    :param beside: what an object has besides
+    """
+    shown = _plain(message) | beside if isinstance(message, Message) else [_plain(each) for each in message]
     print(json.dumps(shown, indent=2, ensure_ascii=False))
 
 
@@ -56,6 +80,19 @@ def warnings(sentences: Iterable[str]) -> None:
         errors.print(Text(f"warning: {sentence}", style="yellow"), soft_wrap=True)
 
 
+def listed(parts: Sequence[str], *, width: int = CELL_WIDTH) -> str:
+    """Several in a table's cell, cut with their count where there are too many.
+
+    :param width: in characters, for those that are shown; the first is shown whole
+    """
+    shown: list[str] = []
+    for part in parts:
+        if shown and len(", ".join((*shown, part))) > width:
+            return f"{', '.join(shown)}, … and {len(parts) - len(shown):,} more"
+        shown.append(part)
+    return ", ".join(shown)
+
+
 def facts(pairs: Iterable[tuple[str, object]]) -> None:
     """Names and values, one pair a line, however long: keys and addresses are copied from here."""
     shown = list(pairs)
@@ -65,25 +102,47 @@ def facts(pairs: Iterable[tuple[str, object]]) -> None:
         screen.print(line, soft_wrap=True)
 
 
+def ruled(text: str) -> str:
+    """The same with rules in the place of the patterns that servers answer."""
+    for pattern, rule in RULES.items():
+        text = text.replace(f"does not match regex pattern `{pattern}`", rule)
+    return text
+
+
+def _already_told(message: str, violations: Sequence[tuple[str, str]]) -> int:
+    """How many violations, of the first, the message says itself: 0 or 1."""
+    if not violations:
+        return 0
+    field, text = violations[0]
+    sentence = f"{field} {text}".strip()
+    if len(violations) == 1:
+        return int(field in message and text in message)
+    return int(message.endswith((sentence, f"{sentence} (and {len(violations) - 1} more)")))
+
+
 def failure(error: AppError, code: grpc.StatusCode, attempts: Sequence[str] = ()) -> None:
     """What went wrong, on standard error: a sentence and what belongs to it, or one JSON object on one line.
 
     :param attempts: what was tried inside the call, a line each
     """
+    message = ruled(error.message)
+    violations = [(each.field, ruled(each.message)) for each in error.violations]
     if _failures_as_json.get():
         told = {
             "code": code.name,
             "reason": error.reason,
-            "message": error.message,
+            "message": message,
             "metadata": error.metadata,
-            "violations": [{"field": each.field, "message": each.message} for each in error.violations],
+            "violations": [{"field": field, "message": text} for field, text in violations],
             "attempts": list(attempts),
         }
         print(json.dumps({"error": told}, ensure_ascii=False), file=sys.stderr)
         return
-    errors.print(Text(f"{error.message}", style="red"), soft_wrap=True)
-    for violation in error.violations:
-        errors.print(Text(f"  {violation.field}: {violation.message}"), soft_wrap=True)
+    errors.print(Text(message, style="red"), soft_wrap=True)
+    for field, text in violations[_already_told(message, violations) :]:
+        errors.print(Text(f"  {field}: {text}"), soft_wrap=True)
+    if error.reason in _HINTS:
+        errors.print(Text(f"  {_HINTS[error.reason]}"), soft_wrap=True)
     for attempt in attempts:
         errors.print(Text(f"  {attempt}"), soft_wrap=True)
     errors.print(Text(f"  ({code.name} {error.reason})", style="dim"), soft_wrap=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Annotated, TypeAlias, TypeVar
 
@@ -13,18 +13,19 @@ Limit: TypeAlias = Annotated[int, typer.Option(help="How many to show at most.",
 Item = TypeVar("Item")
 
 
-def walk(page: Callable[[str], tuple[Iterable[Item], str]], limit: int) -> list[Item]:
-    """Items of all pages until there are no more, or `limit`.
+def items(page: Callable[[str], tuple[Iterable[Item], str]]) -> Iterator[Item]:
+    """Items of all pages, each page only once it is needed.
 
     :param page: answers the items behind a page token, and the token of the next page
     """
+    token = ""
+    while True:
+        found, token = page(token)
+        yield from found
+        if not token:
+            return
 
-    def items() -> Iterable[Item]:
-        token = ""
-        while True:
-            found, token = page(token)
-            yield from found
-            if not token:
-                return
 
-    return list(islice(items(), limit))
+def walk(page: Callable[[str], tuple[Iterable[Item], str]], limit: int) -> list[Item]:
+    """Items of all pages until there are no more, or `limit`; `page` as in :func:`items`."""
+    return list(islice(items(page), limit))

@@ -8,17 +8,14 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from cli import message_files, output, pages
+from cli import message_files, names, output, pages
 from cli.client import Client, failures_for_people
 from cli.program import program
 from cli.run import variables_json
 from turnout.chat.v1 import message_pb2
-from turnout.registry.v1 import deployment_pb2, prompt_pb2, version_service_pb2
-from turnout.registry.v1 import deployment_service_pb2 as deployment_service_pb
+from turnout.registry.v1 import prompt_pb2
 from turnout.registry.v1 import prompt_service_pb2 as pb
-from turnout.registry.v1.deployment_service_pb2_grpc import DeploymentServiceStub
 from turnout.registry.v1.prompt_service_pb2_grpc import PromptServiceStub
-from turnout.registry.v1.version_service_pb2_grpc import VersionServiceStub
 
 Prompt: TypeAlias = Annotated[str, typer.Argument(help="Its name or uid.")]
 Numbered: TypeAlias = Annotated[
@@ -169,7 +166,7 @@ def update(
     Example: turnout prompts update welcome --system "Welcome {{ guest }} to {{ hotel }}." --note "by name"
     """
     client: Client = context.obj
-    wanted = prompt_pb2.Prompt(name=_name(client, prompt), note=note, etag=etag)
+    wanted = prompt_pb2.Prompt(note=note, etag=etag)
     request = pb.UpdatePromptRequest(prompt=wanted, validate_only=dry_run)
     request.update_mask.paths.extend(_fill(request.prompt, system, user, file))
     for field, value in (("display_name", display_name), ("description", description)):
@@ -179,6 +176,7 @@ def update(
     if not request.update_mask.paths:
         raise typer.BadParameter("nothing to change: give messages, --display-name or --description")
     with failures_for_people():
+        request.prompt.name = _name(client, prompt)
         changed = _stub(client).UpdatePrompt(request)
     if client.as_json:
         output.as_json(changed)
@@ -200,8 +198,9 @@ def render(
     Example: turnout prompts render welcome@3 -v hotel=Astoria
     """
     client: Client = context.obj
-    request = pb.RenderPromptRequest(name=_name(client, prompt), variables_json=variables_json(variable or []))
+    variables = variables_json(variable or [])
     with failures_for_people():
+        request = pb.RenderPromptRequest(name=_name(client, prompt), variables_json=variables)
         rendered = _stub(client).RenderPrompt(request)
     if client.as_json:
         output.as_json(rendered)
@@ -225,34 +224,6 @@ def unarchive(context: typer.Context, prompt: Prompt) -> None:
     with failures_for_people():
         changed = _stub(client).UnarchivePrompt(pb.UnarchivePromptRequest(name=_name(client, prompt)))
     _tell(client, changed)
-
-
-def variant_from(client: Client, deployment: str, variant: str, alias: str, prompt: str) -> deployment_pb2.Variant:
-    """A variant with the messages of a prompt, and all else as its version has it now; to be sent as an update.
-
-    :param variant: slug, uid or number
-    :raises typer.BadParameter: if the alias has no such completion variant
-    """
-    channel, parent = client.channel("registry"), f"{client.parent}/deployments/{deployment}"
-    revision = DeploymentServiceStub(channel).GetRevision(
-        deployment_service_pb.GetRevisionRequest(name=f"{parent}/revisions/{alias}")
-    )
-    for found in revision.variants:
-        if variant in (found.slug, found.uid, str(found.number)) and found.HasField("completion"):
-            break
-    else:
-        raise typer.BadParameter(f"{alias} has no variant {variant} that runs an LLM", param_hint="--prompt")
-    version = VersionServiceStub(channel).GetVersion(
-        version_service_pb2.GetVersionRequest(name=f"{client.parent}/versions/{found.completion.version}")
-    )
-    # The etag keeps what another changes in between.
-    wanted = deployment_pb2.Variant(name=f"{parent}/variants/{variant}", etag=found.etag, completion=found.completion)
-    wanted.completion.version, wanted.completion.prompt = "", prompt
-    made = wanted.completion.new_version
-    made.CopyFrom(version)
-    for field in ("name", "uid", "create_time", "expire_time", "messages", "variables_schema_json"):
-        made.ClearField(field)
-    return wanted
 
 
 def _show_numbers(client: Client, stub: PromptServiceStub, name: str, limit: int) -> None:
@@ -311,7 +282,7 @@ def _stub(client: Client) -> PromptServiceStub:
 
 
 def _name(client: Client, prompt: str) -> str:
-    return f"{client.parent}/prompts/{prompt}"
+    return names.resource(client, prompt, "prompts")
 
 
 def _tell(client: Client, changed: prompt_pb2.Prompt) -> None:

@@ -4,22 +4,41 @@ from __future__ import annotations
 
 import contextlib
 import io
+import time
+from collections.abc import Iterator
 from typing import Any, Final
 
+import grpc
 import typer
 
+from cli import names
 from cli.client import Client, from_surroundings
+from kit.errors import AppError
 from turnout.registry.v1 import deployment_service_pb2 as pb
 from turnout.registry.v1.deployment_service_pb2_grpc import DeploymentServiceStub
 
 TIMEOUT_SECONDS: Final = 0.8
 """A person waits for it at every Tab."""
 _MAX_PROPOSED: Final = 200
+_PAGE: Final = 200
 
 
 def deployments(context: typer.Context, incomplete: str) -> list[str]:
     """Names of deployments that begin so."""
-    return [each.rpartition("/")[2] for each in _names(context) if each.rpartition("/")[2].startswith(incomplete)]
+    found: list[str] = []
+    with _quietly():
+        client = _client(context)
+        stub, ends_at = DeploymentServiceStub(client.channel("registry")), time.monotonic() + TIMEOUT_SECONDS
+        request = pb.ListDeploymentsRequest(parent=client.parent, page_size=_PAGE, order_by="name")
+        while (left := ends_at - time.monotonic()) > 0 and len(found) < _MAX_PROPOSED:
+            answer = stub.ListDeployments(request, timeout=left)
+            names = [each.name.rpartition("/")[2] for each in answer.deployments]
+            found += [name for name in names if name.startswith(incomplete)]
+            request.page_token = answer.next_page_token
+            # They are in the order of names: behind those that begin so there are no more.
+            if not request.page_token or names[-1][: len(incomplete)] > incomplete:
+                break
+    return found[:_MAX_PROPOSED]
 
 
 def aliases(context: typer.Context, incomplete: str) -> list[str]:
@@ -29,20 +48,11 @@ def aliases(context: typer.Context, incomplete: str) -> list[str]:
     if named:
         with _quietly():
             client = _client(context)
-            request = pb.GetDeploymentRequest(name=f"{client.parent}/deployments/{named}")
+            request = pb.GetDeploymentRequest(name=names.deployment(client, named).full)
             deployment = DeploymentServiceStub(client.channel("registry")).GetDeployment(
                 request, timeout=TIMEOUT_SECONDS
             )
             return [each.alias for each in deployment.aliases if each.alias.startswith(incomplete)]
-    return []
-
-
-def _names(context: typer.Context) -> list[str]:
-    with _quietly():
-        client = _client(context)
-        request = pb.ListDeploymentsRequest(parent=client.parent, page_size=_MAX_PROPOSED)
-        answer = DeploymentServiceStub(client.channel("registry")).ListDeployments(request, timeout=TIMEOUT_SECONDS)
-        return [each.name for each in answer.deployments]
     return []
 
 
@@ -53,16 +63,11 @@ def _client(context: typer.Context) -> Client:
     return from_surroundings(**words, as_json=True)
 
 
-class _quietly(contextlib.suppress):  # noqa: N801  # reads as what it does
-    """Whatever goes wrong, the shell gets no proposal and no text."""
-
-    def __init__(self) -> None:
-        super().__init__(Exception)
-        self._stderr = contextlib.redirect_stderr(io.StringIO())
-
-    def __enter__(self) -> None:
-        self._stderr.__enter__()
-
-    def __exit__(self, *error: Any) -> bool:
-        self._stderr.__exit__(*error)
-        return super().__exit__(*error)
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Where there is nobody to ask, or no answer in time, the shell gets what there is and no text."""
+    with (
+        contextlib.redirect_stderr(io.StringIO()),
+        contextlib.suppress(grpc.RpcError, AppError, OSError, typer.BadParameter),
+    ):
+        yield

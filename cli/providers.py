@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from cli import output, pages
+from cli import model_facts, names, output, pages
 from cli.client import Client, failures_for_people
 from cli.program import program
 from kit.errors import Precondition
@@ -35,6 +37,7 @@ _KINDS = {
     Kind.ANTHROPIC: pb.PROVIDER_KIND_ANTHROPIC,
     Kind.OLLAMA: pb.PROVIDER_KIND_OLLAMA,
 }
+_WORDS = {number: kind.value for kind, number in _KINDS.items()}
 
 
 @app.command("list")
@@ -59,13 +62,12 @@ def list_providers(
     if client.as_json:
         output.as_json(found)
         return
-    words = {number: kind.value for kind, number in _KINDS.items()}
     output.table(
         ["provider", "kind", "base url", "credential"],
         [
             (
                 p.name.rpartition("/")[2] + (" (archived)" if p.archived else ""),
-                words.get(p.kind, p.kind),
+                _WORDS.get(p.kind, p.kind),
                 p.base_url,
                 "stored" if p.has_credential else "none",
             )
@@ -101,6 +103,116 @@ def create(
         output.as_json(provider)
         return
     output.say(f"created {provider.name}; try: {program()} providers check {provider_id}")
+
+
+@app.command()
+def show(context: typer.Context, provider: Provider) -> None:
+    """Show one provider; never its credential.
+
+    Example: turnout providers show openai
+    """
+    client: Client = context.obj
+    with failures_for_people():
+        found = _stub(client).GetProvider(provider_service_pb2.GetProviderRequest(name=_name(client, provider)))
+    if client.as_json:
+        output.as_json(found)
+        return
+    output.facts(
+        [
+            ("name", found.name),
+            ("uid", found.uid),
+            ("display name", found.display_name),
+            ("kind", _WORDS.get(found.kind, str(found.kind))),
+            ("base url", found.base_url or "the kind's own"),
+            ("credential", "stored" if found.has_credential else "none"),
+            ("calls at once", f"{found.max_concurrent_calls:,}" if found.max_concurrent_calls else "the usual number"),
+            *([("archived", "yes: nothing new can name it")] if found.archived else []),
+            ("created", found.create_time.ToJsonString()),
+            ("changed", found.update_time.ToJsonString()),
+        ]
+    )
+    if found.model_facts:
+        output.say("")
+        model_facts.tell(found.model_facts)
+
+
+@app.command()
+def update(
+    context: typer.Context,
+    provider: Provider,
+    base_url: Annotated[
+        str | None, typer.Option(help="Where its API starts; empty for the kind's own address.", show_default=False)
+    ] = None,
+    display_name: Annotated[str | None, typer.Option(help="For people.", show_default=False)] = None,
+    set_credential: Annotated[
+        bool,
+        typer.Option(
+            "--set-credential",
+            help="Another API key: that in TURNOUT_PROVIDER_CREDENTIAL; without one it is asked for, unseen.",
+        ),
+    ] = False,
+    no_credential: Annotated[bool, typer.Option("--no-credential", help="Forget the API key.")] = False,
+    price: model_facts.Prices = None,
+    context_window: model_facts.Windows = None,
+    forget: model_facts.Forgotten = None,
+    max_concurrent: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=100_000,
+            help="How many calls one process has under way there; more wait shortly. 0: the executor's setting.",
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check it, change nothing.")] = False,
+) -> None:
+    """Change where a provider is, its credential or its bound of calls; or say what models cost and hold, where the
+    price table does not know or knows otherwise. Its kind stays.
+
+    Examples: turnout providers update local --base-url http://10.0.0.7:8000/v1;
+    turnout providers update openai --set-credential;
+    turnout providers update local --price llama3=0/0 --context-window llama3=8192;
+    turnout providers update openai --price ft:gpt-4o=3.75/1.875/15 --max-concurrent 200
+    """
+    client: Client = context.obj
+    tells_facts = bool(price or context_window or forget)
+    if set_credential and no_credential:
+        raise typer.BadParameter("give --set-credential or --no-credential, not both", param_hint="--no-credential")
+    texts = {"base_url": base_url, "display_name": display_name, "credential": "" if no_credential else None}
+    if not (tells_facts or set_credential or max_concurrent is not None or any(t is not None for t in texts.values())):
+        raise typer.BadParameter(
+            "say what to change: --base-url, --display-name, --set-credential, --no-credential, --price, "
+            "--context-window, --forget or --max-concurrent"
+        )
+    if set_credential:
+        texts["credential"] = _credential()
+    with failures_for_people():
+        stub = _stub(client)
+        known = stub.GetProvider(provider_service_pb2.GetProviderRequest(name=_name(client, provider)))
+        # The etag keeps what another changes in between.
+        request = provider_service_pb2.UpdateProviderRequest(provider=pb.Provider(name=known.name, etag=known.etag))
+        request.validate_only = dry_run
+        for path, text in texts.items():
+            if text is not None:
+                setattr(request.provider, path, text)
+                request.update_mask.paths.append(path)
+        if tells_facts:
+            request.provider.model_facts.extend(
+                model_facts.changed(known.model_facts, prices=price, windows=context_window, forgotten=forget)
+            )
+            request.update_mask.paths.append("model_facts")
+        if max_concurrent is not None:
+            request.provider.max_concurrent_calls = max_concurrent
+            request.update_mask.paths.append("max_concurrent_calls")
+        changed = stub.UpdateProvider(request)
+    if client.as_json:
+        output.as_json(changed)
+        return
+    bound = f"at most {changed.max_concurrent_calls:,}" if changed.max_concurrent_calls else "the usual number of"
+    done = "could be updated" if dry_run else "updated"
+    where = f"at {changed.base_url}, " if changed.base_url else ""
+    output.say(f"{done} {changed.name}: {where}{bound} calls at once")
+    if changed.model_facts:
+        model_facts.tell(changed.model_facts)
 
 
 @app.command("models")
@@ -180,12 +292,24 @@ def unarchive(context: typer.Context, provider: Provider) -> None:
         )
 
 
+def _credential() -> str:
+    """Of the environment; else a person is asked.
+
+    :raises typer.BadParameter: if nobody can be
+    """
+    if given := os.environ.get("TURNOUT_PROVIDER_CREDENTIAL"):
+        return given
+    if not sys.stdin.isatty():
+        raise typer.BadParameter("set TURNOUT_PROVIDER_CREDENTIAL to the API key", param_hint="--set-credential")
+    return str(typer.prompt("API key", hide_input=True))
+
+
 def _stub(client: Client) -> ProviderServiceStub:
     return ProviderServiceStub(client.channel("registry"))
 
 
 def _name(client: Client, provider: str) -> str:
-    return f"{client.parent}/providers/{provider}"
+    return names.resource(client, provider, "providers")
 
 
 def _tell(client: Client, changed: pb.Provider) -> None:

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from cli import output, proposals
+from cli import names, output, proposals
 from cli.client import Client, failures_for_people
+from turnout.registry.v1 import deployment_pb2
 from turnout.registry.v1 import deployment_service_pb2 as pb
 from turnout.registry.v1.deployment_service_pb2_grpc import DeploymentServiceStub
 
@@ -36,9 +37,14 @@ def snippets(
         Language | None, typer.Option(help="One program alone, ready for a file. Default: all.")
     ] = None,
     alias: Annotated[str, typer.Option(help="The alias to call.", autocompletion=proposals.aliases)] = "live",
-    http_url: Annotated[str, typer.Option(help="Where the gateway listens. Default: what the operator set.")] = "",
+    http_url: Annotated[
+        str,
+        typer.Option(
+            help="Where the gateway listens. Default: where `turnout up` started it, else what the operator set."
+        ),
+    ] = "",
     grpc_address: Annotated[
-        str, typer.Option(help="host:port of the executor, or inference. Default: what the operator set.")
+        str, typer.Option(help="host:port of the executor, or inference. Default: where this command would call it.")
     ] = "",
 ) -> None:
     """Print programs that call a deployment, ready to run: they read the key from TURNOUT_API_KEY.
@@ -46,13 +52,16 @@ def snippets(
     Examples: turnout deployments snippets guide; turnout deployments snippets guide/calm --language curl | sh
     """
     client: Client = context.obj
-    name, slash, variant = deployment.partition("/")
-    if slash and not variant:
-        raise typer.BadParameter("give a variant's slug, uid or number behind the /", param_hint="deployment")
     with failures_for_people():
-        full = f"{client.parent}/deployments/{name}" + (f"/variants/{variant}" if variant else "")
-        request = pb.GetCodeSnippetsRequest(name=full, alias=alias, http_url=http_url, grpc_address=grpc_address)
-        answer = DeploymentServiceStub(client.channel("registry")).GetCodeSnippets(request)
+        named = names.deployment(client, deployment)
+        request = pb.GetCodeSnippetsRequest(
+            name=named.full + (f"/variants/{named.variant}" if named.variant else ""),
+            alias=named.alias_or(alias),
+            http_url=http_url or client.http_url,
+        )
+        stub = DeploymentServiceStub(client.channel("registry"))
+        request.grpc_address = grpc_address or _called(client, stub, named.full)
+        answer = stub.GetCodeSnippets(request)
     found = [each for each in answer.snippets if language is None or each.snippet == language.value]
     if client.as_json:
         output.as_json(answer if language is None else pb.GetCodeSnippetsResponse(snippets=found))
@@ -65,3 +74,12 @@ def snippets(
             comment = "//" if each.language == "javascript" else "#"
             print(f"{'' if position == 0 else chr(10)}{comment} ---- {each.title} ({each.snippet})")
         print(each.code, end="" if each.code.endswith("\n") else "\n")
+
+
+def _called(client: Client, stub: DeploymentServiceStub, deployment: str) -> str:
+    """Where this command itself would call such a deployment."""
+    executor, inference = client.address("executor"), client.address("inference")
+    if executor == inference:
+        return executor
+    found = stub.GetDeployment(pb.GetDeploymentRequest(name=deployment))
+    return inference if found.kind == deployment_pb2.DEPLOYMENT_KIND_RECOMMENDATION else executor

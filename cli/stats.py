@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from cli import output, ranges
+from cli import names, output, ranges
 from cli.client import Client, failures_for_people
 from turnout.analytics.v1 import metrics_service_pb2 as pb
 from turnout.analytics.v1.metrics_service_pb2_grpc import MetricsServiceStub
@@ -26,8 +26,13 @@ def stats(
     start = Timestamp()
     start.FromDatetime(datetime.now(UTC) - timedelta(hours=hours))
     with failures_for_people():
+        named = names.deployment(client, deployment) if deployment else None
         answer = MetricsServiceStub(client.channel("analytics")).QueryMetrics(
-            pb.QueryMetricsRequest(parent=client.parent, deployment=deployment, start_time=start)
+            pb.QueryMetricsRequest(
+                parent=named.parent if named else client.parent,
+                deployment=named.slug if named else "",
+                start_time=start,
+            )
         )
     if client.as_json:
         output.as_json(answer)

@@ -63,7 +63,7 @@ def up(
         from stack.llm import MODEL, Llm
         from stack.nats import Nats
         from stack.postgres import Postgres
-        from stack.services import ROOMS, Installation, Mode
+        from stack.services import ROOMS, SECRETS_FILE, Installation, Mode
     except ModuleNotFoundError as missing:
         output.errors.print(f"the embedded stack is not installed ({missing.name} is missing): run `make install`")
         raise typer.Exit(1) from None
@@ -87,8 +87,11 @@ def up(
             with failures_for_people():
                 _furnish(admin, llm.base_url, MODEL)
                 key = _key(admin, own.path / "api-key")
-            stack.enter_context(cli_client.kept(addresses=addresses, api_key=key, project=PROJECT, data=own.path))
-            _tell(addresses, f"http://{installation.http_address}/v1", key, own.path, llm.base_url)
+            http_url = f"http://{installation.http_address}"
+            stack.enter_context(
+                cli_client.kept(addresses=addresses, http_url=http_url, api_key=key, project=PROJECT, data=own.path)
+            )
+            _tell(addresses, f"{http_url}/v1", key, own.path / SECRETS_FILE, own.path, llm.base_url)
             _watch([postgres, nats, llm, *installation.processes])
     except KeyboardInterrupt:
         output.errors.print("stopped")
@@ -174,13 +177,14 @@ def _unless_there(create: Callable[[], object]) -> bool:
     return True
 
 
-def _tell(addresses: dict[str, str], http_url: str, key: str, folder: Path, llm_url: str) -> None:
+def _tell(addresses: dict[str, str], http_url: str, key: str, secrets: Path, folder: Path, llm_url: str) -> None:
     print()
     output.facts(
         [
             *_labelled(addresses),
             ("for OpenAI SDKs", http_url),
             ("API key", key),
+            ("platform key", f"`platform_key` in {secrets}: makes projects, and may do everything"),
             ("project", PROJECT),
             ("local LLM", llm_url),
             ("data", folder),

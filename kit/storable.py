@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, Protocol
 
 from kit import json
 from kit.errors import Invalid, Violation
 from kit.json import Json
+
+_REASON: Final = "TEXT_NOT_STORABLE"
+_WHY: Final = "must not contain the NUL character"
+
+
+class _Message(Protocol):
+    """What of a protobuf message is needed: nothing that imports this depends on protobuf."""
+
+    def ListFields(self) -> Iterable[tuple[Any, Any]]:  # noqa: N802  # protobuf's own name
+        """Descriptors and values of the fields that have one."""
+        ...
 
 
 def check_texts(texts: Iterable[tuple[str, str]]) -> None:
@@ -17,6 +29,30 @@ def check_texts(texts: Iterable[tuple[str, str]]) -> None:
     for field, text in texts:
         if "\0" in text:
             raise _not_storable(field)
+
+
+def check_message(message: _Message) -> None:
+    """The same for every text of a message, wherever in it.
+
+    :raises Invalid: `TEXT_NOT_STORABLE`, with every such field
+    """
+    wrong = [Violation(path, _WHY) for path in _paths_with_nul(message, "")]
+    if wrong:
+        raise Invalid(f"{wrong[0].field} {wrong[0].message}", reason=_REASON, violations=wrong)
+
+
+def _paths_with_nul(message: _Message, prefix: str) -> Iterator[str]:
+    for descriptor, value in message.ListFields():
+        path = f"{prefix}{descriptor.name}"
+        values = [(path, value)]
+        if descriptor.is_repeated:
+            values = [(f"{path}[{index}]", each) for index, each in enumerate(value)]
+        for where, each in values:
+            if isinstance(each, str):
+                if "\0" in each:
+                    yield where
+            elif descriptor.message_type is not None:
+                yield from _paths_with_nul(each, f"{where}.")
 
 
 def check_object(text: str, *, field: str, max_bytes: int) -> None:
@@ -41,5 +77,4 @@ def _holds_nul(value: Json) -> bool:
 
 
 def _not_storable(field: str) -> Invalid:
-    violation = Violation(field, "must not contain the NUL character")
-    return Invalid(f"{field} {violation.message}", reason="TEXT_NOT_STORABLE", violations=(violation,))
+    return Invalid(f"{field} {_WHY}", reason=_REASON, violations=(Violation(field, _WHY),))

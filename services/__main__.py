@@ -240,7 +240,9 @@ def _migrate() -> int:
     rooms = {type(room).__module__.split(".")[1]: room for room in _load(SERVICES) if _database_url(room)}
     if not rooms:
         print(
-            "nothing to migrate: set TURNOUT_REGISTRY_DATABASE_URL and TURNOUT_ANALYTICS_DATABASE_URL", file=sys.stderr
+            "nothing to migrate: set TURNOUT_REGISTRY_DATABASE_URL, TURNOUT_ANALYTICS_DATABASE_URL or "
+            "TURNOUT_EXECUTOR_DATABASE_URL",
+            file=sys.stderr,
         )
         return 2
     return max(_migrate_room(name, room) for name, room in rooms.items())
@@ -253,7 +255,7 @@ def _migrate_room(name: str, room: Settings) -> int:
     from alembic.util.exc import CommandError
     from sqlalchemy.exc import DBAPIError
 
-    from kit.errors import AppError
+    from kit.errors import AppError, Precondition
     from kit.migrations import migrate
 
     folder = Path(__file__).parent / name / "migrations"
@@ -265,6 +267,10 @@ def _migrate_room(name: str, room: Settings) -> int:
             "a newer Turnout has migrated it; run that one",
             file=sys.stderr,
         )
+        return 2
+    except Precondition as error:
+        # Our own sentence, which says what the database lacks.
+        print(f"{_database_setting(type(room))}: {error.message}", file=sys.stderr)
         return 2
     except (AppError, DBAPIError, asyncpg.PostgresError) as error:
         # The type only: a driver's sentence may quote the address, and with it the password.

@@ -24,6 +24,7 @@ from stack.postgres import Postgres
 from stack.server import Launch, Server
 
 DATABASE = "turnout"
+SECRETS_FILE = "secrets.json"
 ROOMS = ("registry", "router", "executor", "inference", "analytics", "gateway")
 
 Mode = Literal["all", "split"]
@@ -130,7 +131,7 @@ class Installation:
         self.postgres = postgres
         self.nats = nats
         self._database = database
-        self.secrets = Secrets.kept_in(self.folder / "secrets.json")
+        self.secrets = Secrets.kept_in(self.folder / SECRETS_FILE)
         groups: list[tuple[str, ...]] = [ROOMS] if mode == "all" else [(name,) for name in ROOMS]
         self.processes = [
             ServiceProcess(self.folder / mode / "-".join(group), group, {}, workers=workers) for group in groups
@@ -170,7 +171,10 @@ class Installation:
             "TURNOUT_REGISTRY_BOOTSTRAP_PLATFORM_KEY": self.secrets.platform_key,
             "TURNOUT_REGISTRY_BOOTSTRAP_SERVICE_KEY": self.secrets.service_key,
             "TURNOUT_ANALYTICS_DATABASE_URL": url,
+            "TURNOUT_EXECUTOR_DATABASE_URL": url,
             "TURNOUT_INFERENCE_ARTIFACTS_DIR": str(self.folder / "artifacts"),
+            # Of code snippets. The gateway's port is chosen as it starts, and told by whoever asks for them.
+            "TURNOUT_REGISTRY_GRPC_ADDRESS": self._process("executor").address,
             "TURNOUT_GATEWAY_LISTEN_ADDRESS": "127.0.0.1:0",
             **{f"TURNOUT_{name.upper()}_ADDRESS": address for name, address in addresses.items()},
         }

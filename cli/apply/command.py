@@ -15,7 +15,7 @@ from cli.apply import documents
 from cli.apply.deployments import DeploymentPlanner
 from cli.apply.differences import as_json, shown
 from cli.apply.documents import Document, Kind
-from cli.apply.plan import Action, Options, Outcome, Plan, Server, said_of
+from cli.apply.plan import Action, Options, Outcome, Plan, Server, Step, said_of
 from cli.apply.sources import PlannedPrompt, plan_prompt, plan_provider
 from cli.changes import waiting
 from cli.client import Client, failures_for_people
@@ -146,7 +146,7 @@ def _do(each: Plan, done: list[tuple[Plan, Outcome]], known: Collection[str], *,
         etag = outcome.etag
         done.append((each, outcome))
         if not silent:
-            _tell(each, step.says, outcome, known)
+            _tell(each, step, outcome, known)
         if outcome.change_request:
             if number < len(each.steps) and not silent:
                 rest = ", ".join(later.says for later in each.steps[number:])
@@ -154,13 +154,14 @@ def _do(each: Plan, done: list[tuple[Plan, Outcome]], known: Collection[str], *,
             return
 
 
-def _tell(each: Plan, says: str, outcome: Outcome, known: Collection[str]) -> None:
+def _tell(each: Plan, step: Step, outcome: Outcome, known: Collection[str]) -> None:
+    says = step.says
     what = f"{each.document.label}{f', {says}' if says else ''}"
     output.warnings(f"{what}: {warning}" for warning in outcome.warnings if warning not in known)
     if outcome.change_request:
         waiting(what, outcome.change_request)
         return
-    verb = "created" if each.action is Action.CREATE and not says else "changed"
+    verb = "created" if each.action is Action.CREATE and not says else step.did
     output.say(f"{what}: {verb}{f', {outcome.note}' if outcome.note else ''}")
 
 

@@ -11,9 +11,15 @@ from google.protobuf import json_format
 from kit.json import Json, dump, parse
 from turnout.chat.v1 import message_pb2 as chat_pb
 from turnout.registry.v1 import deployment_pb2 as pb
-from turnout.registry.v1 import version_pb2
+from turnout.registry.v1 import provider_pb2, version_pb2
 
 _JSON_FIELDS: Final = ("tools", "tool_choice", "response_format", "variables_schema")
+_TIMEOUTS: Final = ("attempt_timeout", "first_token_timeout", "idle_timeout")
+_OUTPUT_POLICIES: Final = {
+    "mark": pb.OUTPUT_POLICY_MARK,
+    "retry": pb.OUTPUT_POLICY_RETRY,
+    "fail": pb.OUTPUT_POLICY_FAIL,
+}
 _UNKNOWN_USERS: Final = {"popular": pb.UNKNOWN_USERS_POPULAR, "refuse": pb.UNKNOWN_USERS_REFUSE}
 
 
@@ -27,14 +33,39 @@ def version(fields: dict[str, Any]) -> version_pb2.Version:
     for name in _JSON_FIELDS:
         if name in fields and (fields[name] or name != "tools"):
             setattr(proto, f"{name}_json", dump(fields[name]))
-    for name, value in fields.get("parameters", {}).items():
-        if name == "extra":
-            proto.parameters.extra_json = dump(value)
-        elif name == "stop":
-            proto.parameters.stop.extend(value)
-        else:
-            setattr(proto.parameters, name, value)
+    if fields.get("parameters"):
+        proto.parameters.CopyFrom(parameters(fields["parameters"]))
     return proto
+
+
+def parameters(fields: dict[str, Any]) -> version_pb2.Parameters:
+    """How a model is asked."""
+    proto = version_pb2.Parameters()
+    for name, value in fields.items():
+        if name == "extra":
+            proto.extra_json = dump(value)
+        elif name == "stop":
+            proto.stop.extend(value)
+        else:
+            setattr(proto, name, value)
+    return proto
+
+
+def parameters_document(proto: version_pb2.Parameters) -> dict[str, Json]:
+    """The inverse of :func:`parameters`."""
+    shown: dict[str, Json] = {}
+    given = {field.name for field, _ in proto.ListFields()}
+    for field in version_pb2.Parameters.DESCRIPTOR.fields:
+        value = getattr(proto, field.name)
+        if field.name == "extra_json":
+            if value:
+                shown["extra"] = parse(value, field="extra")
+        elif field.name == "stop":
+            if value:
+                shown["stop"] = list(value)
+        elif field.name in given:
+            shown[field.name] = plain_number(value) if isinstance(value, float) else value
+    return shown
 
 
 def version_document(proto: version_pb2.Version, *, prompt: str = "") -> dict[str, Json]:
@@ -47,20 +78,8 @@ def version_document(proto: version_pb2.Version, *, prompt: str = "") -> dict[st
         text = getattr(proto, f"{name}_json")
         if text and not (prompt and name == "variables_schema"):
             shown[name] = parse(text, field=name)
-    parameters: dict[str, Json] = {}
-    given = {field.name for field, _ in proto.parameters.ListFields()}
-    for field in version_pb2.Parameters.DESCRIPTOR.fields:
-        value = getattr(proto.parameters, field.name)
-        if field.name == "extra_json":
-            if value:
-                parameters["extra"] = parse(value, field="extra")
-        elif field.name == "stop":
-            if value:
-                parameters["stop"] = list(value)
-        elif field.name in given:
-            parameters[field.name] = plain_number(value) if isinstance(value, float) else value
-    if parameters:
-        shown["parameters"] = parameters
+    if given := parameters_document(proto.parameters):
+        shown["parameters"] = given
     return {"provider": proto.provider, "model": proto.model, **shown}
 
 
@@ -87,15 +106,34 @@ def completion(fields: dict[str, Any], *, prompt: str) -> pb.CompletionVariant:
 
     :param prompt: with its number
     """
-    proto = pb.CompletionVariant(max_retries=fields.get("max_retries", 0))
-    if "attempt_timeout" in fields:
-        proto.attempt_timeout.FromNanoseconds(round(fields["attempt_timeout"] * 1_000_000_000))
+    proto = pb.CompletionVariant(
+        max_retries=fields.get("max_retries", 0),
+        fallbacks=map(_fallback, fields.get("fallbacks", ())),
+        retry_statuses=sorted(fields.get("retry_statuses", ())),
+        output_policy=_OUTPUT_POLICIES[fields.get("output_policy", "mark")],
+    )
+    for name in _TIMEOUTS:
+        _set_time(proto, name, fields)
     if "version" in fields:
         proto.version = fields["version"]
     else:
         proto.new_version.CopyFrom(version(fields))
         proto.prompt = prompt
     return proto
+
+
+def _fallback(fields: dict[str, Any]) -> pb.Fallback:
+    proto = pb.Fallback(provider=fields["provider"], model=fields["model"], max_retries=fields.get("max_retries", 0))
+    if "parameters" in fields:
+        # Empty ones are the provider's defaults; absent ones the version's.
+        proto.parameters.CopyFrom(parameters(fields["parameters"]))
+    _set_time(proto, "attempt_timeout", fields)
+    return proto
+
+
+def _set_time(proto: pb.CompletionVariant | pb.Fallback, name: str, fields: dict[str, Any]) -> None:
+    if name in fields:
+        getattr(proto, name).FromNanoseconds(round(fields[name] * 1_000_000_000))
 
 
 def recommendation(fields: dict[str, Any]) -> pb.RecommendationVariant:
@@ -150,10 +188,38 @@ def variant_document(proto: pb.Variant, content: version_pb2.Version | None) -> 
 def trying(proto: pb.CompletionVariant) -> dict[str, Json]:
     """How hard a completion is tried, as files say it."""
     shown: dict[str, Json] = {"max_retries": proto.max_retries} if proto.max_retries else {}
-    if proto.HasField("attempt_timeout"):
-        seconds = Decimal(proto.attempt_timeout.ToNanoseconds()) / 1_000_000_000
-        shown["attempt_timeout"] = f"{seconds.normalize():f}s"
+    shown |= _times(proto, _TIMEOUTS)
+    if proto.fallbacks:
+        shown["fallbacks"] = [_fallback_document(each) for each in proto.fallbacks]
+    if proto.retry_statuses:
+        shown["retry_statuses"] = list(proto.retry_statuses)
+    if proto.output_policy not in (pb.OUTPUT_POLICY_UNSPECIFIED, pb.OUTPUT_POLICY_MARK):
+        shown["output_policy"] = {number: word for word, number in _OUTPUT_POLICIES.items()}[proto.output_policy]
     return shown
+
+
+def _fallback_document(proto: pb.Fallback) -> dict[str, Json]:
+    shown: dict[str, Json] = {"provider": proto.provider, "model": proto.model}
+    if proto.HasField("parameters"):
+        shown["parameters"] = parameters_document(proto.parameters)
+    if proto.max_retries:
+        shown["max_retries"] = proto.max_retries
+    return shown | _times(proto, ("attempt_timeout",))
+
+
+def _times(proto: pb.CompletionVariant | pb.Fallback, names: Iterable[str]) -> dict[str, Json]:
+    given = {field.name: value for field, value in proto.ListFields() if field.name in names}
+    return {name: f"{(Decimal(given[name].ToNanoseconds()) / 1_000_000_000).normalize():f}s" for name in given}
+
+
+def model_facts(documents: Iterable[dict[str, Any]]) -> list[provider_pb2.ModelFacts]:
+    """What is known of a provider's models."""
+    return [provider_pb2.ModelFacts(**fields) for fields in documents]
+
+
+def model_facts_documents(protos: Iterable[provider_pb2.ModelFacts]) -> list[Json]:
+    """The inverse of :func:`model_facts`."""
+    return [{field.name: value for field, value in proto.ListFields()} for proto in protos]
 
 
 def plain_number(value: float) -> int | float:

@@ -149,9 +149,9 @@ class DeploymentPlanner:
                     plan.document, path, "must be 1.0: a new deployment has no other", reason="REVISION_NOT_FOUND"
                 )
             plan.differences.append(Difference(path, has.get(alias, ABSENT), revision))
-            plan.steps.append(self._alias(name, alias, revision))
+            plan.steps.append(self._alias(name, alias, revision, is_new=alias not in has))
 
-    def _alias(self, name: str, alias: str, revision: str) -> Step:
+    def _alias(self, name: str, alias: str, revision: str, *, is_new: bool) -> Step:
         def point(etag: str, is_dry: bool) -> Outcome:
             request = service_pb.SetAliasRequest(
                 name=name,
@@ -164,7 +164,7 @@ class DeploymentPlanner:
             )
             return outcome(self.server.deployments.SetAlias(request))
 
-        return Step(f"alias {alias}", point)
+        return Step(f"alias {alias}", point, "created" if is_new else "changed")
 
     def _wait(self, plan: Plan, former: pb.Deployment, variants: VariantPlanner, changes: list[VariantPlan]) -> None:
         """Of a protected deployment: what was asked for already is not asked for again."""

@@ -108,6 +108,28 @@ _parameters: Final = shapes.mapping(
         "extra": shapes.json_object,
     }
 )
+_time: Final = shapes.duration(0.001, 3600)
+_fallback: Final = shapes.mapping(
+    {
+        "provider": _slug,
+        "model": _word,
+        "parameters": _parameters,
+        "max_retries": shapes.number(0, 10, whole=True),
+        "attempt_timeout": _time,
+    },
+    required=["provider", "model"],
+)
+_price: Final = shapes.number(0, 10**12, whole=True)
+_model_facts: Final = shapes.mapping(
+    {
+        "model": _word,
+        "input_usd_micros_per_million": _price,
+        "cached_input_usd_micros_per_million": _price,
+        "output_usd_micros_per_million": _price,
+        "context_window_tokens": shapes.number(0, 2**53, whole=True),
+    },
+    required=["model"],
+)
 CONTENT_FIELDS: Final = (
     "prompt",
     "messages",
@@ -139,13 +161,27 @@ _variant: Final = shapes.mapping(
         "response_format": shapes.json_object,
         "version": _word,
         "max_retries": shapes.number(0, 10, whole=True),
-        "attempt_timeout": shapes.duration(0.001, 3600),
+        "attempt_timeout": _time,
+        "fallbacks": shapes.listing(_fallback, most=10),
+        "retry_statuses": shapes.listing(shapes.number(400, 599, whole=True), most=32),
+        "first_token_timeout": _time,
+        "idle_timeout": _time,
+        "output_policy": shapes.one_of(["mark", "retry", "fail"]),
         "recommendation": shapes.mapping(
             {"model": _trained_model, "unknown_users": shapes.one_of(["popular", "refuse"])}, required=["model"]
         ),
     }
 )
-_COMPLETION_FIELDS: Final = (*CONTENT_FIELDS, "version", "max_retries", "attempt_timeout")
+_TRYING_FIELDS: Final = (
+    "max_retries",
+    "attempt_timeout",
+    "fallbacks",
+    "retry_statuses",
+    "first_token_timeout",
+    "idle_timeout",
+    "output_policy",
+)
+_COMPLETION_FIELDS: Final = (*CONTENT_FIELDS, "version", *_TRYING_FIELDS)
 _SHAPES: Final = {
     Kind.PROVIDER: shapes.mapping(
         {
@@ -155,6 +191,8 @@ _SHAPES: Final = {
             "credential_env": shapes.text(
                 pattern=r"[A-Za-z_][A-Za-z0-9_]{0,199}\Z", meaning="an environment variable's name"
             ),
+            "model_facts": shapes.listing(_model_facts, most=1000),
+            "max_concurrent_calls": shapes.number(0, 100_000, whole=True),
         },
         required=["provider_kind"],
     ),

@@ -9,7 +9,7 @@ import grpc
 import typer
 import yaml
 
-from cli import proposals
+from cli import names, proposals
 from cli.apply import contents, text
 from cli.apply.plan import Server
 from cli.client import Client, failures_for_people
@@ -53,14 +53,18 @@ def export(
     """
     client: Client = context.obj
     with failures_for_people():
-        print(document(Server(client), deployment, with_aliases=aliases), end="")
+        named = names.deployment(client, deployment)
+        server = Server(client)
+        server.parent = named.parent
+        print(document(server, named.whole(), with_aliases=aliases), end="")
 
 
 def document(server: Server, deployment: str, *, with_aliases: bool = False) -> str:
-    """The file's text."""
-    found = server.deployments.GetDeployment(
-        deployment_service_pb2.GetDeploymentRequest(name=f"{server.parent}/deployments/{deployment}")
-    )
+    """The file's text.
+
+    :param deployment: its resource name
+    """
+    found = server.deployments.GetDeployment(deployment_service_pb2.GetDeploymentRequest(name=deployment))
     slug = found.name.rpartition("/")[2]
     shown: dict[str, Json] = {"kind": "Deployment", "name": slug}
     if found.display_name != slug:

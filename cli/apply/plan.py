@@ -63,6 +63,8 @@ class Step:
     says: str
     """What it changes, as `variant warm`."""
     act: Act
+    did: str = "changed"
+    """What became of it then."""
 
 
 class Action(StrEnum):

@@ -21,6 +21,7 @@ PROVIDER_KINDS: Final = {
     "anthropic": provider_pb2.PROVIDER_KIND_ANTHROPIC,
     "ollama": provider_pb2.PROVIDER_KIND_OLLAMA,
 }
+_PROVIDER_PATHS: Final = ("display_name", "base_url", "model_facts", "max_concurrent_calls")
 
 
 def plan_provider(server: Server, document: Document, options: Options) -> Plan:
@@ -30,13 +31,20 @@ def plan_provider(server: Server, document: Document, options: Options) -> Plan:
     kind = PROVIDER_KINDS[fields["provider_kind"]]
     former = found(lambda: server.providers.GetProvider(provider_service_pb2.GetProviderRequest(name=name)))
     wanted = provider_pb2.Provider(
-        name=name, kind=kind, display_name=fields.get("display_name", ""), base_url=fields.get("base_url", "")
+        name=name,
+        kind=kind,
+        display_name=fields.get("display_name", ""),
+        base_url=fields.get("base_url", ""),
+        model_facts=contents.model_facts(fields.get("model_facts", ())),
+        max_concurrent_calls=fields.get("max_concurrent_calls", 0),
     )
-    paths: list[str] = [path for path in ("display_name", "base_url") if path in fields]
-    shown = {path: fields[path] for path in ("display_name", "provider_kind", "base_url") if path in fields}
+    paths: list[str] = [path for path in _PROVIDER_PATHS if path in fields]
+    shown = {path: fields[path] for path in ("provider_kind", *_PROVIDER_PATHS) if path in fields}
     changes = []
     has_credential = former is not None and former.has_credential
-    if "credential_env" in fields and (options.sets_credentials or not has_credential):
+    # A stored credential goes to no other server than it was given for.
+    moves = former is not None and fields.get("base_url", "").rstrip("/") not in ("", former.base_url)
+    if "credential_env" in fields and (options.sets_credentials or not has_credential or moves):
         # Whether a stored one is the same cannot be asked, so a stored one stays unless a person says otherwise.
         wanted.credential = _credential(document, fields["credential_env"])
         changes.append(
@@ -76,11 +84,17 @@ def plan_provider(server: Server, document: Document, options: Options) -> Plan:
     if paths:
         after = _updated(former.etag, True)
         before, then = [
-            {path: getattr(side, path) for path in paths if path != "credential"} for side in (former, after)
+            {path: _value(side, path) for path in paths if path != "credential"} for side in (former, after)
         ]
         changes = [*differences(before, then), *changes]
     action = Action.CHANGE if changes else Action.KEEP
     return Plan(document, action, former.etag, changes, [Step("", update)] if changes else [])
+
+
+def _value(provider: provider_pb2.Provider, path: str) -> object:
+    if path == "model_facts":
+        return contents.model_facts_documents(provider.model_facts)
+    return getattr(provider, path)
 
 
 def _credential(document: Document, variable: str) -> str:

@@ -51,14 +51,15 @@ class VariantPlanner:
             label = self._prompt(key, fields)[0]
             if "recommendation" in fields:
                 self._model(key, fields)
-            if fields.get("provider") in self.new_providers:
+            if self._uses_new_providers(fields):
                 self.depends = True
             return contents.variant(fields, name=key, prompt=label)
 
     def as_declared(self, fields: dict[str, Any]) -> dict[str, Any]:
         """As people see one that is new: what the file says."""
-        timeout = contents.trying(contents.completion(fields, prompt="")) if "attempt_timeout" in fields else {}
-        return {**fields, **timeout}
+        if "recommendation" in fields:
+            return fields
+        return {**fields, **contents.trying(contents.completion(fields, prompt=""))}
 
     def plan(self, has: Sequence[pb.Variant]) -> list[VariantPlan]:
         """From these to those of the file: new ones first, then the changed, then those that go."""
@@ -113,7 +114,7 @@ class VariantPlanner:
             return _outcome(made, note)
 
         shown = list(differences(ABSENT, self.as_declared(fields), f"variants.{key}"))
-        return VariantPlan(("create", key), shown, Step(f"variant {key}", create))
+        return VariantPlan(("create", key), shown, Step(f"variant {key}", create, "created"))
 
     def _change(self, key: str, fields: dict[str, Any], former: pb.Variant) -> VariantPlan:
         wanted = pb.Variant(name=former.name)
@@ -173,7 +174,7 @@ class VariantPlanner:
             return Outcome(changed.etag, tuple(changed.warnings), changed.change_request)
 
         shown = Difference(f"variants.{variant.slug}", variant.display_name, ABSENT)
-        return VariantPlan(key, [shown], Step(f"variant {variant.slug}", delete))
+        return VariantPlan(key, [shown], Step(f"variant {variant.slug}", delete, "deleted"))
 
     def _recommendation(
         self, key: str, fields: dict[str, Any], former: pb.Variant, wanted: pb.Variant
@@ -188,6 +189,7 @@ class VariantPlanner:
 
     def _completion(self, key: str, fields: dict[str, Any], former: pb.Variant, wanted: pb.Variant) -> list[Difference]:
         label, prompt = self._prompt(key, fields)
+        self.depends = self.depends or self._uses_new_providers(fields)
         wanted.completion.CopyFrom(contents.completion(fields, prompt=label))
         has = former.completion
         path = f"variants.{key}"
@@ -219,7 +221,6 @@ class VariantPlanner:
             content.messages.extend(prompt.messages)
             content.variables_schema_json = prompt.variables_schema_json
         if fields["provider"] in self.new_providers:
-            self.depends = True
             return content
         request = version_service_pb2.PutVersionRequest(
             # Whether the model is still offered matters only where something changes: then it is checked.
@@ -233,6 +234,10 @@ class VariantPlanner:
     def _version(self, uid: str) -> version_pb2.Version | None:
         request = version_service_pb2.GetVersionRequest(name=f"{self.server.parent}/versions/{uid}")
         return found(lambda: self.server.versions.GetVersion(request))
+
+    def _uses_new_providers(self, fields: dict[str, Any]) -> bool:
+        named = {fields.get("provider"), *(each["provider"] for each in fields.get("fallbacks", ()))}
+        return not named.isdisjoint(self.new_providers)
 
     def _model(self, key: str, fields: dict[str, Any]) -> str:
         segment = fields["recommendation"]["model"].rpartition("/")[2]

@@ -45,7 +45,13 @@ def demo(
             output.say(f"\nAll of it worked, in {time.monotonic() - began:.0f} seconds.")
             if keep:
                 _tell(stage)
-                with cli_client.kept(addresses=stage.addresses, api_key=stage.key, project=PROJECT, data=stage.folder):
+                with cli_client.kept(
+                    addresses=stage.addresses,
+                    http_url=stage.http_url,
+                    api_key=stage.key,
+                    project=PROJECT,
+                    data=stage.folder,
+                ):
                     stage.watch()
     except KeyboardInterrupt:
         output.errors.print("stopped")

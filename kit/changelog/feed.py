@@ -151,7 +151,7 @@ class Feed:
         missed = await self._missed(after, epoch) if after else None
         if missed is None:
             sequence = 0
-            async with contextlib.aclosing(self._snapshot(after)) as snapshot:
+            async with contextlib.aclosing(self._snapshot(after, life)) as snapshot:
                 async for event in snapshot:
                     sequence = event.head.sequence if isinstance(event, SnapshotBegin) else sequence
                     yield event
@@ -172,7 +172,7 @@ class Feed:
                         yield Idle(sequence)
             elif change.size_bytes > self._largest_change_bytes:
                 missed = None
-                async with contextlib.aclosing(self._snapshot(sequence)) as snapshot:
+                async with contextlib.aclosing(self._snapshot(sequence, life)) as snapshot:
                     async for event in snapshot:
                         sequence = event.head.sequence if isinstance(event, SnapshotBegin) else sequence
                         yield event
@@ -197,15 +197,21 @@ class Feed:
                 if (missed[-1].sequence if missed else after) >= batch.head.sequence:
                     return missed
 
-    async def _snapshot(self, sequence: int) -> AsyncGenerator[Event]:
+    async def _snapshot(self, sequence: int, life: int) -> AsyncGenerator[Event]:
         """A snapshot, once it is this watcher's turn; until then `Idle`, so that silence means death to it still.
 
         :param sequence: the last one that the watcher was given
+        :param life: the one that it began in
+        :raises Unavailable: as :meth:`watch`
         """
         turn = asyncio.ensure_future(self._snapshots.acquire())
         try:
             while not (await asyncio.wait({turn}, timeout=HEARTBEAT_SECONDS))[0]:
-                yield Idle(sequence)
+                # It waits for the others, but no longer than the feed itself knows how things are.
+                self._check(life)
+                if self._is_fresh():
+                    yield Idle(sequence)
+            self._check(life)
             known = self._head
             async with transaction(self._sessions, read_only_snapshot=True) as session:
                 snapshot = await self._log.snapshot(session)

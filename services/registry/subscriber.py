@@ -56,7 +56,7 @@ class Subscriber:
         self._count(taken)
 
     async def on_poison(self, delivery: Delivery, error: Exception) -> None:
-        """Count an event that cannot be taken. The consumer logs where in the stream it lies; that keeps it for days."""
+        """Count an event that cannot be taken. The consumer logs where it lies in the stream, which keeps it."""
         self._rejected.value += 1
 
     def _count(self, taken: Taken) -> None:

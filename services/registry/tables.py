@@ -20,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, TSVECTOR
 
@@ -74,6 +75,9 @@ providers = Table(
     Column("base_url", Text, nullable=False),
     Column("envelope", LargeBinary),
     Column("archived_at", DateTime(timezone=True)),
+    # A serialised turnout.registry.v1.Provider with its model facts only; NULL without any.
+    Column("model_facts", LargeBinary),
+    Column("max_concurrent_calls", Integer, nullable=False),
     *_record(),
     UniqueConstraint("project", "slug"),
     Index(None, "project", "created_in", "uid"),
@@ -91,6 +95,8 @@ versions = Table(
     # When it was last put, run, or used by a revision.
     Column("seen_at", DateTime(timezone=True), nullable=False),
     Column("created_in", BigInteger, nullable=False),
+    # The provider's name for it, as in `content`: what deployments are found by is not looked for in there.
+    Column("model", Text, nullable=False),
     Index(None, "project", "created_in", "uid"),
     Index(None, "seen_at"),
 )
@@ -227,6 +233,10 @@ revision_variants = Table(
     # The prompt that the version was made from.
     Column("prompt", Text),
     Column("prompt_number", Integer),
+    # What is done about failures: a serialised turnout.registry.v1.CompletionVariant with nothing else. NULL: nothing.
+    Column("execution", LargeBinary),
+    # The uids of the providers of its fallbacks, in order; NULL without any.
+    Column("fallback_providers", ARRAY(Text)),
     # Of a recommendation.
     Column("model", Text),
     Column("unknown_users", Text),
@@ -237,6 +247,13 @@ revision_variants = Table(
     Index(None, "project", "version"),
     Index(None, "project", "model"),
     Index(None, "prompt"),
+    Index(
+        None,
+        "fallback_providers",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+        postgresql_where=text("fallback_providers IS NOT NULL"),
+    ),
 )
 
 aliases = Table(
@@ -285,6 +302,8 @@ api_keys = Table(
     Column("expires_at", DateTime(timezone=True)),
     Column("revoked_at", DateTime(timezone=True)),
     Column("bootstrap", Text, nullable=False),
+    # 0: no bound.
+    Column("requests_per_minute", Integer, nullable=False),
     # Outside the change log: the latest that any service told.
     Column("used_at", DateTime(timezone=True)),
     *_record(),

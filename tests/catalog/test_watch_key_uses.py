@@ -76,3 +76,23 @@ async def test_a_registry_that_does_not_listen_is_told_later_and_logged_once(
     assert following.registry.reports == [{UIDS[0]: 1000}]
     assert not following.registry.report_failures
     assert [record.failure for record in caplog.records] == ["DATABASE_UNAVAILABLE"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_a_process_that_stops_tells_once_more(following: Any, catalog: Catalog, is_there: bool) -> None:
+    catalog.key_uses[UIDS[0]] = 1000.0
+    wired = asyncio.Event()
+    wired.set()
+    async with grpc.aio.insecure_channel("127.0.0.1:1") as nowhere:
+        work = asyncio.create_task(catalog.report_key_uses(following.channel if is_there else nowhere, wired))
+        catalog.stopping.set()
+        async with asyncio.timeout(10):
+            while is_there and not following.registry.reports:
+                await asyncio.sleep(0.01)
+        done, _ = await asyncio.wait({work}, timeout=1.5 if not is_there else 0.1)
+        assert not done, "it waits to be taken down"
+        work.cancel()
+        await asyncio.wait({work})
+
+    assert following.registry.reports == ([{UIDS[0]: 1000}] if is_there else [])
+    assert catalog.key_uses == ({} if is_there else {UIDS[0]: 1000.0})

@@ -302,6 +302,61 @@ variants:
     assert actions(shop, "-f", "copy.yaml") == {"Deployment copy": "keep"}
 
 
+TRYING = """\
+kind: Provider
+name: local
+provider_kind: openai-compatible
+base_url: {url}
+model_facts:
+  - {{model: m, input_usd_micros_per_million: 2500000, context_window_tokens: 8192}}
+  - {{model: n}}
+max_concurrent_calls: 50
+---
+kind: Provider
+name: spare
+provider_kind: openai-compatible
+base_url: {url}
+---
+kind: Deployment
+name: guide
+variants:
+  calm:
+    provider: local
+    model: m
+    messages: [{{role: user, content: Hello}}]
+    fallbacks:
+      - {{provider: spare, model: m, parameters: {{temperature: 0.5}}, max_retries: 1, attempt_timeout: 10s}}
+      - {{provider: local, model: n}}
+    retry_statuses: [503, 429]
+    first_token_timeout: 2s
+    idle_timeout: 500ms
+    output_policy: fail
+"""
+
+
+def test_fallbacks_and_facts_of_models_become_what_the_file_says(shop: Shop, llm_url: str, tmp_path: Path) -> None:
+    text = TRYING.format(url=llm_url)
+    file = written(tmp_path, text)
+    done(shop("apply", "-f", file, "--yes", "--skip-model-check"))
+
+    assert set(actions(shop, "-f", file).values()) == {"keep"}
+    [guide] = answer(shop, "deployments", "list")
+    completion = guide["variants"][0]["completion"]
+    assert [each["provider"] for each in completion["fallbacks"]] == ["spare", "local"]
+    assert (completion["retry_statuses"], completion["output_policy"]) == ([429, 503], "OUTPUT_POLICY_FAIL")
+    exported = written(tmp_path, done(shop("deployments", "export", "guide")), "exported.yaml")
+    assert set(actions(shop, "-f", exported).values()) == {"keep"}
+
+    written(tmp_path, changed(changed(text, "temperature: 0.5", "temperature: 1"), "  - {model: n}\n", ""))
+    planned = answer(shop, "apply", "-f", file, "--dry-run")["resources"]
+    paths = {each["name"]: [difference["path"] for difference in each["differences"]] for each in planned}
+    assert paths["guide"] == ["variants.calm.fallbacks[0].parameters.temperature"]
+    assert paths["local"] == ["model_facts[1]"]
+    done(shop("apply", "-f", file, "--yes", "--skip-model-check"))
+    assert revisions(shop) == ["1.1", "1.0"]
+    assert set(actions(shop, "-f", file).values()) == {"keep"}
+
+
 def test_aliases_are_managed_where_a_file_names_them(shop: Shop, llm_url: str, tmp_path: Path) -> None:
     text = FILE.format(url=llm_url)
     file = written(tmp_path, text)
@@ -337,6 +392,10 @@ def test_credentials_come_from_the_environment_and_are_set_once(shop: Shop, llm_
     assert 'credential: "stored" → "the value of PAID_KEY"' in again
     written(tmp_path, changed(text, "name: paid", "name: paid\ndisplay_name: Paid"))
     assert 'display_name: "paid" → "Paid"' in done(shop("apply", "-f", file, "--yes"))
+    # Elsewhere the stored one must not go by itself.
+    written(tmp_path, changed(text, llm_url, "http://127.0.0.1:9/v1"))
+    assert "PAID_KEY, which is not set here" in told(shop("apply", "-f", file, "--yes"))
+    assert "the value of PAID_KEY" in done(shop("apply", "-f", file, "--yes", PAID_KEY="sk-moved"))
 
 
 def test_a_mistake_is_told_with_its_place_before_anything_is_written(shop: Shop, llm_url: str, tmp_path: Path) -> None:

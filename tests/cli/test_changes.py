@@ -91,6 +91,21 @@ def test_a_change_is_shown_with_its_difference_its_author_and_its_end(shop: Shop
     assert done(shop("changes", "show", f"guide/{uid}")) == shown
 
 
+def test_a_change_whose_alias_has_moved_is_marked_in_the_list_and_offers_no_approval(
+    shop: Shop, manager: Shop, guide: str
+) -> None:
+    moved, uid = ask(shop), ask(shop, "40")
+    assert "by now" not in done(shop("changes", "list"))
+    done(manager("changes", "approve", uid))
+
+    [line] = [line for line in done(shop("changes", "list")).splitlines() if moved in line]
+    assert "pending, but live is 1.2 by now" in line
+    shown = done(shop("changes", "show", moved))
+    assert "live is 1.2 by now" in shown
+    assert "changes approve" not in shown
+    assert "by now" not in done(shop("changes", "list", "--state", "approved"))
+
+
 def test_another_key_approves_and_the_author_cannot(shop: Shop, manager: Shop, guide: str) -> None:
     uid = ask(shop)
 

@@ -93,3 +93,12 @@ def test_a_text_that_can_be_no_key_is_told_before_anybody_is_called(key: str) ->
     assert "TURNOUT_API_KEY" in told
     assert "INTERNAL" not in told
     assert key not in told
+
+
+def test_where_the_gateway_listens_is_known_of_who_runs_here_and_of_nobody_else(folder: Path) -> None:
+    with kept(addresses={"executor": ADDRESS}, http_url="http://127.0.0.1:2", api_key=KEY, project="demo"):
+        here = from_surroundings(address="", api_key="", project="", as_json=True)
+        elsewhere = from_surroundings(address="127.0.0.1:3", api_key="", project="", as_json=True)
+
+    assert (here.http_url, here.address("executor")) == ("http://127.0.0.1:2", ADDRESS)
+    assert (elsewhere.http_url, elsewhere.address("executor")) == ("", "127.0.0.1:3")

@@ -108,6 +108,37 @@ def test_programs_that_call_a_deployment_are_printed(shop: Shop, guide: str) -> 
     assert shop("deployments", "snippets", "guide/").exit_code == 2
 
 
+def test_fallbacks_and_what_becomes_of_bad_answers_are_set_and_changed(shop: Shop, llm_url: str) -> None:
+    for name in ("local", "spare"):
+        done(shop("providers", "create", name, "--base-url", llm_url))
+    words = ("--provider", "local", "--model", "m", "--user", "Hello", "--skip-model-check")
+    tries = ("--fallback", "spare/a/b", "--fallback", "local/n", "--output-policy", "retry", "--retries", "1")
+    done(shop("deployments", "create", "safe", *words, *tries))
+
+    def completion() -> dict[str, Any]:
+        [variant] = json.loads(done(shop("--json", "deployments", "show", "safe")))["variants"]
+        return dict(variant["completion"])
+
+    before = completion()
+    assert [(each["provider"], each["model"]) for each in before["fallbacks"]] == [("spare", "a/b"), ("local", "n")]
+    assert (before["output_policy"], before["max_retries"]) == ("OUTPUT_POLICY_RETRY", 1)
+    assert "spare/a/b, local/n" in done(shop("deployments", "show", "safe"))
+    update = ("deployments", "update", "safe", "variant-1", "--skip-model-check")
+    done(shop(*update, "--retries", "4"))
+    assert completion() == before | {"max_retries": 4}
+    done(shop(*update, "--no-fallbacks", "--output-policy", "fail"))
+    after = completion()
+    assert ("fallbacks" in after, after["output_policy"]) == (False, "OUTPUT_POLICY_FAIL")
+    same = shop(*update, "--fallback", "local/m")
+    assert "warning: fallback 1 (local/m) is the same provider and model as the version's own" in same.stderr
+    assert "PROVIDER_NOT_FOUND" in told(shop(*update, "--fallback", "nowhere/m"))
+    assert shop(*update, "--fallback", "local").exit_code == 2
+    assert shop(*update, "--fallback", "local/m", "--no-fallbacks").exit_code == 2
+    assert shop("deployments", "update", "safe", "nope", "--retries", "1").exit_code == 2
+    history = json.loads(done(shop("--json", "deployments", "history", "safe")))
+    assert [each["number"] for each in history] == ["1.3", "1.2", "1.1", "1.0"]
+
+
 def completed(words: str, **environment: str) -> list[str]:
     """What bash would propose for the last word of a command."""
     typed = words.split(" ")

@@ -72,3 +72,14 @@ def test_deployments_are_filtered_and_sorted(shop: Callable[..., Result], llm_ur
     assert slugs("--filter", "AP local", "--order-by", "name") == ["ape", "apple"]
     assert slugs("--filter", "m2", "--limit", "1") == ["bell"]
     assert "ORDER_BY_INVALID" in told(shop("deployments", "list", "--order-by", "weight"))
+
+
+def test_a_keys_calls_are_bounded_and_set_free(shop: Callable[..., Result]) -> None:
+    done(shop("keys", "create", "robot", "--requests-per-minute", "600"))
+    [uid] = [each["uid"] for each in answer(shop, "keys", "list") if each["display_name"] == "robot"]
+
+    assert "600" in done(shop("keys", "list"))
+    assert "at most 6 calls a minute" in done(shop("keys", "update", uid, "--requests-per-minute", "6"))
+    renamed = answer(shop, "keys", "update", uid, "--display-name", "other")
+    assert renamed["requests_per_minute"] == 6
+    assert "requests_per_minute" not in answer(shop, "keys", "update", uid, "--requests-per-minute", "0")

@@ -119,3 +119,45 @@ def test_credentials_are_rotated_by_who_may(shop: Callable[..., Result], install
     answer = json.loads(done(shop("--json", "credentials", "rotate", **platform)))
     assert answer["key_id"]
     assert "remaining_count" not in answer
+
+
+def test_what_models_cost_and_hold_is_told_and_the_calls_are_bounded(shop: Callable[..., Result], llm_url: str) -> None:
+    done(shop("providers", "create", "local", "--base-url", llm_url))
+
+    update = ("providers", "update", "local")
+    assert "at most 200 calls" in done(shop(*update, "--max-concurrent", "200"))
+    shown = done(shop(*update, "--price", "m=2.5/10", "--price", "n=1/0.5/4", "--context-window", "m=8192"))
+    assert "at most 200 calls" in shown
+    assert shown.splitlines()[2].split() == ["m", "$2.5", "–", "$10", "8,192"]
+    changed = json.loads(done(shop("--json", *update, "--forget", "m", "--max-concurrent", "0")))
+    assert [each["model"] for each in changed["model_facts"]] == ["n"]
+    assert "max_concurrent_calls" not in changed
+    assert shop(*update).exit_code == 2
+    assert shop(*update, "--price", "m").exit_code == 2
+    assert shop(*update, "--forget", "m").exit_code == 2
+    assert "NOT_FOUND" in told(shop("providers", "update", "nope", "--max-concurrent", "1"))
+
+
+def test_a_provider_is_shown_moved_and_given_another_credential(shop: Callable[..., Result], lists_url: str) -> None:
+    done(
+        shop("providers", "create", "main", "--base-url", "http://127.0.0.1:1/v1", TURNOUT_PROVIDER_CREDENTIAL="sk-no")
+    )
+    update = ("providers", "update", "main")
+    known = {"TURNOUT_PROVIDER_CREDENTIAL": CREDENTIAL}
+
+    assert "could be updated" in done(shop(*update, "--base-url", lists_url, "--set-credential", "--dry-run", **known))
+    assert "TURNOUT_PROVIDER_CREDENTIAL" in shop(*update, "--set-credential").stderr
+    assert "http://127.0.0.1:1/v1" in done(shop("providers", "show", "main"))
+    moved = ("--base-url", lists_url, "--display-name", "Main", "--set-credential")
+    assert lists_url in done(shop(*update, *moved, **known))
+    assert "offers 2 models" in done(shop("providers", "check", "main"))
+    shown = done(shop("providers", "show", "main"))
+    assert ["credential", "stored"] in [line.split() for line in shown.splitlines()]
+    assert "Main" in shown
+    assert CREDENTIAL not in shown
+    # Without the option the variable is not taken: it may be another provider's.
+    done(shop(*update, "--display-name", "First", TURNOUT_PROVIDER_CREDENTIAL="sk-other"))
+    assert "offers 2 models" in done(shop("providers", "check", "main"))
+    done(shop(*update, "--no-credential"))
+    assert ["credential", "none"] in [line.split() for line in done(shop("providers", "show", "main")).splitlines()]
+    assert shop(*update, "--no-credential", "--set-credential").exit_code == 2

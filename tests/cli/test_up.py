@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import signal
@@ -123,6 +124,14 @@ def test_the_printed_commands_work_ctrl_c_ends_all_and_the_next_start_finds_the_
     assert "Plain" in shown
     assert "travel-assistant" in wait_for(stats, folder, r"total +1 ")
     key = up.fact("API key")
+    path = re.search(r" in (\S+secrets\.json)", up.fact("platform key"))
+    assert path is not None
+    platform_key = json.loads((folder / path[1]).read_text())["platform_key"]
+    program = run.partition(" run ")[0]
+    assert "created" in shell(f"TURNOUT_API_KEY={platform_key} {program} projects create another", folder)
+    snippets = shell(f"{program} deployments snippets travel-assistant", folder)
+    assert up.fact("for OpenAI SDKs") in snippets
+    assert up.fact("address") in snippets
 
     family = up.family()
     assert len(family) > 4

@@ -99,7 +99,7 @@ def test_the_image_of_a_service_imports_its_room_and_has_no_other_rooms_librarie
     look = "import sys, importlib.util as u; print([name for name in sys.argv[1:] if u.find_spec(name)])"
     found = image.run("-c", look, *sorted(foreign))
     assert found.stdout.strip() == "[]", found.stdout + found.stderr
-    for name in ("implicit", "sqlalchemy" if room not in ("registry", "analytics") else "numpy"):
+    for name in ("implicit", "sqlalchemy" if room not in ("registry", "executor", "analytics") else "numpy"):
         assert name in foreign
 
     shown = image.run("-m", "services", room, "--print-config")
@@ -115,9 +115,10 @@ def test_the_image_of_a_service_imports_its_room_and_has_no_other_rooms_librarie
             "migrate",
             TURNOUT_REGISTRY_DATABASE_URL=nowhere,
             TURNOUT_ANALYTICS_DATABASE_URL=nowhere,
+            TURNOUT_EXECUTOR_DATABASE_URL=nowhere,
         )
-        assert "the database of registry cannot be migrated" in migrated.stderr
-        assert "the database of analytics cannot be migrated" in migrated.stderr
+        for owner in ("registry", "executor", "analytics"):
+            assert f"the database of {owner} cannot be migrated" in migrated.stderr
         assert "TURNOUT_SERVICE_KEY=tk_" in image.run("-m", "services", "keygen").stdout
 
 

@@ -30,6 +30,9 @@ class Servicer(rpc.ExecutionServiceServicer):
         self.peers.add(context.peer())
         return pb.RunResponse()
 
+    async def GetConfig(self, request: pb.GetConfigRequest, context: Any) -> pb.GetConfigResponse:
+        return pb.GetConfigResponse()
+
     def RunStream(self, request: pb.RunStreamRequest, context: Any) -> AsyncIterator[pb.RunStreamResponse]:
         raise NotImplementedError
 

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from google.protobuf.struct_pb2 import Struct
 
 from kit.errors import Invalid
-from kit.storable import check_object, check_texts
+from kit.storable import check_message, check_object, check_texts
 
 
 def test_texts_without_nul_are_in_order() -> None:
@@ -35,3 +36,16 @@ def test_what_is_no_object_or_too_long_is_refused() -> None:
         check_object("[]", field="metadata_json", max_bytes=100)
     with pytest.raises(Invalid):
         check_object('{"a": "' + "x" * 100 + '"}', field="metadata_json", max_bytes=100)
+
+
+def test_every_text_of_a_message_with_nul_is_named_wherever_it_is() -> None:
+    check_message(Struct())
+    message = Struct()
+    message.update({"fine": "x", "list": ["a", "b\0"], "inner": {"text": "\0"}})
+    with pytest.raises(Invalid) as failure:
+        check_message(message.fields["list"].list_value)
+    assert failure.value.reason == "TEXT_NOT_STORABLE"
+    assert [each.field for each in failure.value.violations] == ["values[1].string_value"]
+    with pytest.raises(Invalid) as failure:
+        check_message(message.fields["inner"].struct_value.fields["text"])
+    assert [each.field for each in failure.value.violations] == ["string_value"]

@@ -8,7 +8,7 @@ import pytest
 from kit.errors import Precondition
 from stack.nats import Nats
 from stack.postgres import Postgres
-from stack.services import Installation, Secrets
+from stack.services import Installation, Mode, Secrets
 
 
 def test_secrets_are_made_once_and_found_again(tmp_path: Path) -> None:
@@ -29,6 +29,16 @@ def test_modes_of_one_folder_share_its_secrets_and_nothing_that_belongs_to_a_pro
     assert together.secrets == split.secrets
     folders = [process.folder for each in (together, split) for process in each.processes]
     assert len(set(folders)) == len(folders)
+
+
+@pytest.mark.parametrize("mode", ["all", "split"])
+def test_programs_for_callers_name_the_executor_that_is_started(tmp_path: Path, mode: Mode) -> None:
+    postgres, nats = Postgres(tmp_path / "postgres"), Nats(tmp_path / "nats")
+
+    installation = Installation(tmp_path, mode=mode, postgres=postgres, nats=nats)
+
+    told = installation.process("registry").environment["TURNOUT_REGISTRY_GRPC_ADDRESS"]
+    assert told == installation.address("executor")
 
 
 @pytest.mark.parametrize(

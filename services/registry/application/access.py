@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Final, Generic, TypeVar
 
 from kit.errors import Denied, Invalid, Violation
-from kit.paging import Cursor, Page, PageRequest, page, page_request
+from kit.paging import Cursor, Page, PageRequest, page, page_request, page_token
 from services.registry.domain import PLATFORM, PLATFORM_ADMIN, Caller, Project, Thing, Version, missing
 from services.registry.ports import Reading, Repeat, Write, Writing
 
@@ -17,6 +17,8 @@ T = TypeVar("T")
 S = TypeVar("S", bound=Thing)
 
 _CURSOR: Final = (int, str)
+MAX_ANSWER_BYTES: Final = 3 << 20
+"""Of what is long in one page: an answer must pass through gRPC's usual limit of 4 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ def caller_name(caller: Caller, project: Project) -> str:
     return f"projects/{project.slug if caller.tenant else PLATFORM}/apiKeys/{caller.key}"
 
 
-async def repeat_of(tx: Writing, write: Write, rpc: str, project: Project | None) -> str:
+async def repeat_of(tx: Reading, write: Write, rpc: str, project: Project | None) -> str:
     """The uid of what an earlier request with the same id made; empty if there was none.
 
     :raises Invalid: `REQUEST_ID_REUSED` if that was another request
@@ -98,6 +100,16 @@ async def remember(tx: Writing, write: Write, rpc: str, project: Project | None,
         await tx.remember(tenant_of(project), rpc, write.request_id, Repeat(write.fingerprint, uid), now)
 
 
+def segment_in(project: Project, collection: str, given: str) -> str:
+    """The last segment of a name in this project; of any other, one that names nothing.
+
+    :param given: such as `projects/shop/versions/ver_1`, or the last segment alone
+    """
+    *parent, last = given.split("/")
+    names = [["projects", each, collection] for each in (project.slug, project.uid, str(project.number))]
+    return last if parent in ([], *names) else ""
+
+
 def reused() -> Invalid:
     """A request id came back with another request."""
     message = "was used for another request; take a new one"
@@ -112,6 +124,14 @@ def tenant_of(project: Project | None) -> str:
 def requested_page(request: ListRequest, subject: str) -> PageRequest:
     """What part of the list `subject` is asked for. All lists here are in the order of creation."""
     return page_request(request.size, request.token, subject=subject, shape=_CURSOR)
+
+
+def bounded_page(found: Sequence[T], cursor: Cursor, subject: str, *, has_more: bool) -> Page[T]:
+    """A page that may hold less than was asked for.
+
+    :param cursor: of the last; of no meaning if there are no more
+    """
+    return Page(tuple(found), page_token(cursor, subject=subject) if has_more else "")
 
 
 def found_page(found: list[S], request: PageRequest, subject: str) -> Page[S]:

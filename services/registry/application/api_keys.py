@@ -83,6 +83,7 @@ class ApiKeys:
                 secret_hash=minted.secret_hash,
                 creator=key_name(None, caller.key) if project is None else caller_name(caller, project),
                 expires_at=draft.expires_at,
+                requests_per_minute=draft.requests_per_minute,
                 revoked_at=None,
                 record=Record(now, now, tx.sequence, tx.sequence),
             )
@@ -113,7 +114,7 @@ class ApiKeys:
     async def update_api_key(
         self, caller: Caller, project_segment: str, uid: str, wanted: ApiKeyChange, *, etag: str, is_dry: bool
     ) -> Written[ApiKey]:
-        """What it is called, what it may do, until when. An update that changes nothing writes nothing.
+        """What it is called, what it may do, until when and how often. An update that changes nothing writes nothing.
 
         :raises NotFound: `API_KEY_NOT_FOUND`
         :raises Precondition: `API_KEY_REVOKED`, `API_KEY_FROM_SETTING`
@@ -138,12 +139,16 @@ class ApiKeys:
                 display_name=found.display_name if wanted.display_name is None else wanted.display_name,
                 scopes=found.scopes if wanted.scopes is None else tuple(sorted(wanted.scopes)),
                 expires_at=wanted.expires_at if wanted.changes_expiry else found.expires_at,
+                requests_per_minute=found.requests_per_minute
+                if wanted.requests_per_minute is None
+                else wanted.requests_per_minute,
             )
             if changed == found:
                 return Written(found, 0 if is_dry else found.record.changed_in)
             if changed.expires_at != found.expires_at:
                 _check_expiry(changed.expires_at, now)
-            seen_by_followers = (changed.scopes, changed.expires_at) != (found.scopes, found.expires_at)
+            sides = [(key.scopes, key.expires_at, key.requests_per_minute) for key in (changed, found)]
+            seen_by_followers = sides[0] != sides[1]
             changed = replace(changed, record=replace(found.record, updated_at=now, changed_in=tx.sequence))
             await tx.replace_api_key(changed)
             await tx.announce([changed] if seen_by_followers else [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,13 +28,25 @@ class ChangeRequests:
     ) -> tuple[ChangeRequest, tuple[Difference, ...]]:
         """One, with what it would change.
 
-        :param name: segments of project, deployment and change request
+        :param name: segments of project, deployment (`-` for whichever it is) and change request
         :raises NotFound: `CHANGE_REQUEST_NOT_FOUND`
         """
         async with self.store.reading() as tx:
-            deployment = await find(tx, caller, name[0], name[1])
+            segment = name[1]
+            if segment == _ALL:
+                project = await find_project(tx, caller, name[0])
+                found = await tx.change_request_of(project, name[2])
+                if found is None:
+                    raise missing("change request", f"{project.name}/deployments/{_ALL}/changeRequests/{name[2]}")
+                segment = found.deployment
+            deployment = await find(tx, caller, name[0], segment)
             request = await _find(tx, deployment, name[2])
-            return request, await self._differences(tx, deployment, request)
+            sides = [await tx.revision(deployment, uid) for uid in (request.base, request.revision) if uid]
+            before, after = (None, *sides)[-2:]
+            if before is None or after is None:
+                return request, ()
+            things = [await tx.things(deployment.project, side) for side in (before, after)]
+        return request, await asyncio.to_thread(domain.differences, before, things[0], after, things[1])
 
     async def list_change_requests(
         self,
@@ -63,13 +76,14 @@ class ChangeRequests:
             `DEPLOYMENT_ARCHIVED`
         :raises Conflict: `BASE_MOVED`
         """
+        # Of two revisions that never change: before the lock that all writers wait for.
+        asked, differences = await self.get_change_request(caller, name)
         async with self.store.writing() as tx:
-            deployment = await find_for_change(tx, caller, name[0], name[1], etag="")
+            deployment = await find_for_change(tx, caller, name[0], asked.deployment, etag="")
             request = await _find(tx, deployment, name[2])
             decider = caller_name(caller, deployment.project)
             decided = request.decided(ChangeRequestState.APPROVED, decider, note, self.changes.now())
             request.check_base(deployment)
-            differences = await self._differences(tx, deployment, request)
             await tx.replace_change_request(decided)
             revision = await tx.revision(deployment, request.revision)
             if revision is None:
@@ -88,23 +102,15 @@ class ChangeRequests:
         :raises Denied: `NOT_THE_AUTHOR`
         :raises Precondition: `CHANGE_REQUEST_DECIDED`, `CHANGE_REQUEST_EXPIRED`
         """
+        asked, differences = await self.get_change_request(caller, name)
         async with self.store.writing() as tx:
-            deployment = await find(tx, caller, name[0], name[1])
+            deployment = await find(tx, caller, name[0], asked.deployment)
             request = await _find(tx, deployment, name[2])
             decider = caller_name(caller, deployment.project)
             decided = request.decided(state, decider, note, self.changes.now())
             await tx.replace_change_request(decided)
             await tx.announce([])
-            differences = await self._differences(tx, deployment, request)
         return Written((decided, differences), tx.sequence)
-
-    async def _differences(self, tx: Reading, deployment: Deployment, request: ChangeRequest) -> tuple[Difference, ...]:
-        sides = [await tx.revision(deployment, uid) for uid in (request.base, request.revision) if uid]
-        before, after = (None, *sides)[-2:]
-        if before is None or after is None:
-            return ()
-        things = [await tx.things(deployment.project, side) for side in (before, after)]
-        return domain.differences(before, things[0], after, things[1])
 
 
 async def _find(tx: Reading, deployment: Deployment, uid: str) -> ChangeRequest:

@@ -9,11 +9,12 @@ from datetime import timedelta
 from typing import TypeVar
 
 from completions.contract import Contract, InputCheck
-from kit.errors import Precondition
+from kit.errors import Invalid, Precondition
 from services.registry import domain
 from services.registry.application.access import Written, caller_name, find_project
 from services.registry.application.archives import check_not_archived
-from services.registry.domain import Bump, Caller, ChangeRequest, Deployment, Revision, Variant, missing
+from services.registry.application.fallbacks import check_fallbacks_not_archived
+from services.registry.domain import Alias, Bump, Caller, ChangeRequest, Deployment, Revision, Variant, missing
 from services.registry.ports import Clock, NewUid, Reading, Writing
 
 T = TypeVar("T")
@@ -149,8 +150,14 @@ class Changes:
         that somebody approves it, where it is protected and the caller may not change it. Announces.
 
         :raises Invalid: as :meth:`revise`
-        :raises Precondition: `CONTRACT_BROKEN`
+        :raises Precondition: `CONTRACT_BROKEN`, `TOO_MANY_ALIASES`
         """
+        if deployment.alias(change.alias) is None and len(deployment.aliases) >= domain.MAX_ALIASES:
+            raise Precondition(
+                f"{deployment.name} has {domain.MAX_ALIASES} aliases; delete one first",
+                reason="TOO_MANY_ALIASES",
+                resource=deployment.name,
+            )
         contract, warnings = await self._contract(tx, deployment, revision, change)
         if _needs_approval(deployment, caller):
             request = self._request(tx, deployment, revision, change, caller)
@@ -169,15 +176,27 @@ class Changes:
         alias = deployment.alias(change.alias)
         if alias is None:
             return self._first(offered), ()
-        pointed = deployment.revision(alias.revision)
-        base = domain.revision_contract(pointed, await tx.things(deployment.project, pointed))
+        base = await self._base(tx, deployment, alias)
         held = alias.contract or self._first(base)
         if held is None:
             return self._first(offered), ()
         if offered is None:
             return held, ()
         name = f"{deployment.name}:{alias.alias}"
-        return held, domain.check_move(name, held, base, offered, retains=change.retains_contract)
+        contract, warnings = domain.moved_contract(name, held, base, offered, retains=change.retains_contract)
+        return self._first(contract), warnings
+
+    @staticmethod
+    async def _base(tx: Writing, deployment: Deployment, alias: Alias) -> Contract | None:
+        """That of the revision that an alias points to."""
+        pointed = deployment.revision(alias.revision)
+        try:
+            return domain.revision_contract(pointed, await tx.things(deployment.project, pointed))
+        except Invalid:
+            if alias.contract is not None:
+                raise
+            # Made before contracts were checked: it promises nothing, and must not keep anybody from mending it.
+            return None
 
     @staticmethod
     def _first(contract: Contract | None) -> Contract | None:
@@ -231,6 +250,8 @@ class Changes:
             else {thing.uid: thing for revision in stored.revisions for thing in await tx.things(project, revision)}
         )
         await check_not_archived(tx, project, list(used.values()))
+        if not stored.archived_at:
+            await check_fallbacks_not_archived(tx, stored)
         former = {
             thing.uid: thing
             for revision in (before.revisions if before is not None else ())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeAlias
 
 from completions.contract import Comparison, Contract, compare
 from kit.errors import Invalid, Precondition
@@ -12,9 +14,10 @@ from services.registry import domain
 from services.registry.application.access import find_project
 from services.registry.application.changes import find
 from services.registry.application.history import revision_of
-from services.registry.domain import Caller, DeploymentKind
+from services.registry.domain import Caller, Deployment, DeploymentKind, Model, Revision, Version
 from services.registry.ports import Store
 
+_Used: TypeAlias = Sequence[Version | Model]
 _FIELD: Final = re.compile(r"^(variables|response_format)(?=$|[.\[])")
 
 
@@ -32,9 +35,7 @@ class Compatibility:
         """
         async with self.store.reading() as tx:
             await find_project(tx, caller, project)
-        _judge("before", before)
-        _judge("after", after)
-        return compare(before, after)
+        return await asyncio.to_thread(_compared, before, after)
 
     async def check_revision(
         self, caller: Caller, project: str, deployment: str, alias: str, segment: str
@@ -48,17 +49,32 @@ class Compatibility:
             found = await find(tx, caller, project, deployment)
             pointed = found.pointed_to(alias)
             revision = await revision_of(tx, found, segment)
-            base, offered = [
-                domain.revision_contract(each, await tx.things(found.project, each)) for each in (pointed, revision)
-            ]
+            sides = [(each, await tx.things(found.project, each)) for each in (pointed, revision)]
         pointer = found.alias(alias)
-        held = base if pointer is None or pointer.contract is None else pointer.contract
-        if held is None or offered is None:
-            why = "recommendations have no contract"
-            if found.kind is DeploymentKind.COMPLETION:
-                why = f"{'the alias' if held is None else 'the revision'} has no variant that says what callers rely on"
-            raise Precondition(f"{found.name}: {why}", reason="CONTRACT_UNDEFINED", resource=found.name)
-        return domain.compare_for_alias(held, base, offered)
+        return await asyncio.to_thread(_judged, found, None if pointer is None else pointer.contract, *sides)
+
+
+# Comparing large schemas takes some 100 ms, so both of these run in threads.
+
+
+def _compared(before: Contract, after: Contract) -> Comparison:
+    _judge("before", before)
+    _judge("after", after)
+    return compare(before, after)
+
+
+def _judged(
+    deployment: Deployment, held: Contract | None, base: tuple[Revision, _Used], offered: tuple[Revision, _Used]
+) -> Comparison:
+    """:param held: the alias's own; None if it has that of `base`"""
+    of_base, of_offered = domain.revision_contract(*base), domain.revision_contract(*offered)
+    held = held or of_base
+    if held is None or of_offered is None:
+        why = "recommendations have no contract"
+        if deployment.kind is DeploymentKind.COMPLETION:
+            why = f"{'the alias' if held is None else 'the revision'} has no variant that says what callers rely on"
+        raise Precondition(f"{deployment.name}: {why}", reason="CONTRACT_UNDEFINED", resource=deployment.name)
+    return domain.compare_for_alias(held, of_base, of_offered)
 
 
 def _judge(side: str, contract: Contract) -> None:

@@ -6,25 +6,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from completions.contract import InputCheck
-from kit.paging import Page, page, page_request
+from kit.paging import Page, page_request
 from services.registry import domain
 from services.registry.application.access import (
+    MAX_ANSWER_BYTES,
     ListRequest,
     Written,
+    bounded_page,
     caller_name,
     find_project,
     remember,
     repeat_of,
 )
 from services.registry.application.changes import Change, Changes, check_unprotected, find_for_change
+from services.registry.application.fallbacks import named_fallbacks, warnings_of
 from services.registry.application.provider_models import ModelChecks
 from services.registry.application.variants import (
     check_kind,
     check_weights,
     made,
     new_content,
-    new_version_field,
     resolve,
+    wanted_versions,
 )
 from services.registry.domain import (
     Alias,
@@ -72,9 +75,26 @@ class Deployments:
         check_weights((f"{_field(index)}.weight", variant.weight) for index, variant in enumerate(draft.variants))
         for index, variant in enumerate(draft.variants):
             check_kind(draft.kind, variant.serving, field=_field(index))
-        contents = [new_content(variant.serving, field=_field(i)) for i, variant in enumerate(draft.variants)]
-        wanted = [(new_version_field(_field(i)), content) for i, content in enumerate(contents)]
-        warnings = await self.model_checks.check(caller, project_segment, wanted, skip=skip_model_check)
+        contents = [await new_content(variant.serving, field=_field(i)) for i, variant in enumerate(draft.variants)]
+        wanted = [
+            each
+            for i, (variant, content) in enumerate(zip(draft.variants, contents, strict=True))
+            for each in wanted_versions(variant.serving, content, field=_field(i))
+        ]
+        warnings = await self.model_checks.check(
+            caller,
+            project_segment,
+            wanted,
+            fallbacks=[
+                each
+                for i, variant in enumerate(draft.variants)
+                for each in named_fallbacks(variant.serving, field=_field(i))
+            ],
+            deployment=draft.slug,
+            skip=skip_model_check,
+            write=write,
+            rpc=_CREATE,
+        )
         async with self.store.writing(is_dry=write.is_dry) as tx:
             project = await find_project(tx, caller, project_segment)
             if repeated := await repeat_of(tx, write, _CREATE, project):
@@ -123,8 +143,9 @@ class Deployments:
             await tx.add_deployment(deployment)
             await remember(tx, write, _CREATE, project, uid, now)
             used = {thing.uid: thing for _, thing in resolved}
+            surprises = dict.fromkeys(each for serving, thing in resolved for each in warnings_of(serving, thing))
             await tx.announce([*used.values(), deployment])
-        return Written(deployment, 0 if write.is_dry else tx.sequence, warnings)
+        return Written(deployment, 0 if write.is_dry else tx.sequence, (*warnings, *surprises))
 
     async def get_deployment(self, caller: Caller, project_segment: str, segment: str) -> Deployment:
         """:raises NotFound: `DEPLOYMENT_NOT_FOUND`"""
@@ -164,15 +185,15 @@ class Deployments:
     async def list_deployments(
         self, caller: Caller, project_segment: str, request: ListRequest, search: DeploymentSearch
     ) -> Page[Deployment]:
-        """A project's, those that are looked for."""
+        """A project's, those that are looked for, without the contracts of their aliases."""
         async with self.store.reading() as tx:
             project = await find_project(tx, caller, project_segment)
             subject = f"deployments of {project.uid}: {search}"
             shape = (int, str) if search.order.is_numeric else (str, str)
             asked = page_request(request.size, request.token, subject=subject, shape=shape)
-            found = await tx.deployments(project, asked, search)
-            answer = page(found, asked, subject=subject, cursor=lambda each: each[1])
-            return Page(tuple(deployment for deployment, _ in answer.items), answer.next_token)
+            found, has_more = await tx.deployments(project, asked, search, max_bytes=MAX_ANSWER_BYTES)
+        deployments = [deployment for deployment, _ in found]
+        return bounded_page(deployments, found[-1][1] if has_more else (), subject, has_more=has_more)
 
     async def _variants(self, tx: Writing, draft: DeploymentDraft, servings: Sequence[Serving]) -> tuple[Variant, ...]:
         numbers = await tx.next_number("variant", len(servings)) if servings else 0

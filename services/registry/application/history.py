@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 
 from kit.errors import Conflict, Precondition
-from kit.paging import Page, page, page_request
+from kit.paging import Page, page_request
 from services.registry import domain
-from services.registry.application.access import ListRequest, Written
+from services.registry.application.access import MAX_ANSWER_BYTES, ListRequest, Written, bounded_page
 from services.registry.application.changes import Change, Changes, check_etag, check_unprotected, find, find_for_change
 from services.registry.domain import Caller, Deployment, Difference, Revision, missing
 from services.registry.ports import Reading, Store
@@ -28,8 +29,9 @@ class History:
             found = await find(tx, caller, project, deployment)
             subject = f"revisions of {found.uid}"
             asked = page_request(request.size, request.token, subject=subject, shape=(int, int))
-            revisions = list(await tx.revisions(found, asked))
-            return found, page(revisions, asked, subject=subject, cursor=lambda each: (each.major, each.minor))
+            revisions, has_more = await tx.revisions(found, asked, max_bytes=MAX_ANSWER_BYTES)
+        cursor = (revisions[-1].major, revisions[-1].minor) if has_more else ()
+        return found, bounded_page(revisions, cursor, subject, has_more=has_more)
 
     async def get_revision(
         self, caller: Caller, project: str, deployment: str, segment: str
@@ -47,7 +49,7 @@ class History:
             found = await find(tx, caller, project, deployment)
             sides = [await revision_of(tx, found, segment) for segment in (before, after or domain.LIVE)]
             things = [await tx.things(found.project, side) for side in sides]
-        return domain.differences(sides[0], things[0], sides[1], things[1])
+        return await asyncio.to_thread(domain.differences, sides[0], things[0], sides[1], things[1])
 
     async def set_alias(
         self, caller: Caller, project: str, deployment: str, segment: str, change: Change

@@ -10,12 +10,14 @@ from completions.chat import Message
 from completions.template import MAX_VARIABLES_BYTES, CompiledMessages
 from completions.version import Version as Content
 from kit.json import Json, parse_object
-from kit.paging import Page, page_request, page_token
+from kit.paging import Page, page_request
 from services.registry import domain
 from services.registry.application import archives
 from services.registry.application.access import (
+    MAX_ANSWER_BYTES,
     ListRequest,
     Written,
+    bounded_page,
     caller_name,
     find_project,
     remember,
@@ -37,9 +39,9 @@ from services.registry.domain import (
 )
 from services.registry.ports import Clock, NewUid, Reading, Store, Write
 
-MAX_ANSWER_BYTES: Final = 3 << 20
-"""Of prompts in one page: an answer must pass through gRPC's usual limit of 4 MiB."""
 _CREATE: Final = "CreatePrompt"
+_MAX_TRIES: Final = 3
+"""How often an update begins, where somebody else is faster, until it makes the others wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Prompts:
         :raises Invalid: `SLUG_INVALID`, `MESSAGES_REQUIRED`, and as :func:`versions.completed`
         """
         domain.check_slug(draft.slug, field="prompt_id")
-        schema = _complete(draft.messages, draft.variables_schema)
+        schema = await asyncio.to_thread(_complete, draft.messages, draft.variables_schema)
         async with self.store.writing(is_dry=write.is_dry) as tx:
             project = await find_project(tx, caller, project_segment)
             if repeated := await repeat_of(tx, write, _CREATE, project):
@@ -95,11 +97,11 @@ class Prompts:
         """A project's, oldest first, as of their latest numbers."""
         async with self.store.reading() as tx:
             project = await find_project(tx, caller, project_segment)
-            subject = f"prompts of {project.uid}"
+            subject = f"prompts of {project.uid}{' and archived ones' if with_archived else ''}"
             asked = requested_page(request, subject)
             found, has_more = await tx.prompts(project, asked, with_archived=with_archived, max_bytes=MAX_ANSWER_BYTES)
-        token = page_token((found[-1].record.created_in, found[-1].uid), subject=subject) if has_more else ""
-        return Page(tuple(found), token)
+        cursor = (found[-1].record.created_in, found[-1].uid) if has_more else ()
+        return bounded_page(found, cursor, subject, has_more=has_more)
 
     async def list_prompt_numbers(self, caller: Caller, name: PromptName, request: ListRequest) -> Page[Prompt]:
         """A prompt as of each of its numbers, newest first.
@@ -111,7 +113,7 @@ class Prompts:
             subject = f"numbers of {prompt.uid}"
             asked = page_request(request.size, request.token, subject=subject, shape=(int,))
             found, has_more = await tx.prompt_numbers(prompt, asked, max_bytes=MAX_ANSWER_BYTES)
-        return Page(tuple(found), page_token((found[-1].state.number,), subject=subject) if has_more else "")
+        return bounded_page(found, (found[-1].state.number,) if has_more else (), subject, has_more=has_more)
 
     async def update_prompt(
         self, caller: Caller, name: PromptName, change: PromptChange, *, etag: str, is_dry: bool = False
@@ -123,17 +125,29 @@ class Prompts:
         :raises Conflict: `ETAG_MISMATCH`
         :raises Invalid: as :meth:`create_prompt`
         """
+        written, tried = None, 0
+        while written is None:
+            tried += 1
+            written = await self._update(caller, name, change, etag=etag, is_dry=is_dry, is_last=tried == _MAX_TRIES)
+        return written
+
+    async def _update(
+        self, caller: Caller, name: PromptName, change: PromptChange, *, etag: str, is_dry: bool, is_last: bool
+    ) -> Written[Prompt] | None:
+        """:return: None if somebody else was faster, unless it is the last try"""
         async with self.store.reading() as tx:
-            seen = await _find(tx, caller, name)
-        # Milliseconds for large templates, so before the lock that all writers wait for.
-        said = _said(seen.state, change)
+            seen = (await _find(tx, caller, name)).state
+        # Some 100 ms for large templates, so in a thread, and before the lock that all writers wait for.
+        said = await asyncio.to_thread(_said, seen, change)
         async with self.store.writing(is_dry=is_dry) as tx:
             found = await _find(tx, caller, name)
             _check_etag(found, etag)
             if found.archived_at is not None:
                 raise archives.archived(found)
-            if found.state != seen.state:
-                said = _said(found.state, change)
+            if found.state != seen:
+                if not is_last:
+                    return None
+                said = await asyncio.to_thread(_said, found.state, change)
             changed = replace(
                 found,
                 display_name=found.display_name if change.display_name is None else change.display_name or found.slug,

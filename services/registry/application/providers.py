@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
+from kit.errors import Denied
 from kit.paging import Page
 from services.registry import domain
 from services.registry.application.access import (
@@ -18,9 +21,11 @@ from services.registry.application.access import (
 )
 from services.registry.application.archives import check_unused
 from services.registry.domain import Caller, Provider, ProviderChange, ProviderDraft, Record, missing
-from services.registry.ports import Clock, NewUid, Store, UrlCheck, Vault, Write
+from services.registry.ports import Clock, NewUid, Reading, Store, UrlCheck, Vault, Write
 
 _CREATE = "CreateProvider"
+MAX_PAGE_BYTES: Final = 2 << 20
+"""Of model facts: a message holds 4 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +44,7 @@ class Providers:
         """
         :raises Exists: `PROVIDER_EXISTS`
         :raises Invalid: `SLUG_INVALID`, `BASE_URL_REQUIRED`, `BASE_URL_INVALID`, `EGRESS_URL_INVALID`,
-            `CREDENTIAL_INVALID`
+            `CREDENTIAL_INVALID`, `MODEL_FACTS_DUPLICATE`, `MODEL_FACTS_TOO_LARGE`
         :raises Precondition: `KEY_ENCRYPTION_KEY_MISSING`
         """
         domain.check_slug(draft.slug, field="provider_id")
@@ -47,6 +52,7 @@ class Providers:
         self.check_url(base_url, field="provider.base_url")
         if draft.credential is not None:
             domain.check_credential(draft.credential)
+        domain.check_model_facts(draft.model_facts)
         async with self.store.writing(is_dry=write.is_dry) as tx:
             project = await find_project(tx, caller, project_segment)
             if repeated := await repeat_of(tx, write, _CREATE, project):
@@ -65,6 +71,8 @@ class Providers:
                 base_url=base_url,
                 envelope=None if draft.credential is None else self.vault.seal(draft.credential, provider=uid),
                 record=Record(now, now, tx.sequence, tx.sequence),
+                model_facts=draft.model_facts,
+                max_concurrent_calls=draft.max_concurrent_calls,
             )
             await tx.add_provider(provider)
             await remember(tx, write, _CREATE, project, uid, now)
@@ -85,7 +93,8 @@ class Providers:
         :param etag: the provider's as the caller knows it; empty for whatever it is now
         :raises NotFound: `PROVIDER_NOT_FOUND`
         :raises Conflict: `ETAG_MISMATCH`
-        :raises Invalid: as :meth:`create_provider`
+        :raises Invalid: `CREDENTIAL_REQUIRED`, and as :meth:`create_provider`
+        :raises Denied: `APPROVAL_REQUIRED` where callers of a protected deployment would meet it
         """
         async with self.store.writing(is_dry=is_dry) as tx:
             project = await find_project(tx, caller, project_segment)
@@ -97,6 +106,8 @@ class Providers:
             changed = self._changed(found, change)
             if changed == found:
                 return Written(found, found.record.changed_in)
+            if (changed.base_url, changed.envelope) != (found.base_url, found.envelope):
+                await _check_unprotected(tx, caller, found)
             record = replace(found.record, updated_at=self.now(), changed_in=tx.sequence)
             changed = replace(changed, record=record)
             await tx.replace_provider(changed)
@@ -135,13 +146,27 @@ class Providers:
         if change.base_url is not None:
             base_url = domain.base_url(provider.kind, change.base_url)
             self.check_url(base_url, field="provider.base_url")
+            if not change.changes_credential:
+                domain.check_credential_goes_along(provider, base_url)
         if change.changes_credential:
             new = change.credential
             if new is not None:
                 domain.check_credential(new)
             envelope = None if new is None else self.vault.seal(new, provider=provider.uid)
         name = provider.display_name if change.display_name is None else change.display_name or provider.slug
-        return replace(provider, display_name=name, base_url=base_url, envelope=envelope)
+        facts = provider.model_facts
+        if change.model_facts is not None:
+            facts = change.model_facts
+            domain.check_model_facts(facts)
+        bound = provider.max_concurrent_calls if change.max_concurrent_calls is None else change.max_concurrent_calls
+        return replace(
+            provider,
+            display_name=name,
+            base_url=base_url,
+            envelope=envelope,
+            model_facts=facts,
+            max_concurrent_calls=bound,
+        )
 
     def _check_same_credential(self, provider: Provider, draft: ProviderDraft) -> None:
         # A credential is in no fingerprint: a hash of it would be a way to guess it.
@@ -169,4 +194,32 @@ class Providers:
             project = await find_project(tx, caller, project_segment)
             subject = f"providers of {project.uid}{' and archived ones' if with_archived else ''}"
             asked = requested_page(request, subject)
-            return found_page(list(await tx.providers(project, asked, with_archived=with_archived)), asked, subject)
+            found = list(await tx.providers(project, asked, with_archived=with_archived))
+            return found_page(found, replace(asked, size=_fitting(found, asked.size)), subject)
+
+
+async def _check_unprotected(tx: Reading, caller: Caller, provider: Provider) -> None:
+    """Refuse what would send the calls of a protected deployment elsewhere without anybody's approval.
+
+    :raises Denied: `APPROVAL_REQUIRED`
+    """
+    if caller.may_approve:
+        return
+    for use in await tx.uses(provider.project, provider, 1, only_protected=True):
+        raise Denied(
+            f"{use.deployment} is protected and its alias {use.alias} uses {provider.name}: its base_url and "
+            f"credential can be changed by keys with the scope {domain.APPROVE} only",
+            reason="APPROVAL_REQUIRED",
+            resource=use.deployment,
+            scope=domain.APPROVE,
+        )
+
+
+def _fitting(providers: Sequence[Provider], size: int) -> int:
+    """How many of them fit one answer, at most `size`, but one whatever its size."""
+    left = MAX_PAGE_BYTES
+    for index, provider in enumerate(providers[:size]):
+        left -= sum(facts.size for facts in provider.model_facts)
+        if left < 0:
+            return max(index, 1)
+    return size

@@ -67,7 +67,8 @@ class Sightings:
                 homeless += 1
                 continue
             try:
-                content = checked(sighting, provider, is_known=sighting.key in known)
+                # In a thread: a large template takes some 100 ms to read, and calls wait meanwhile.
+                content = await asyncio.to_thread(checked, sighting, provider, is_known=sighting.key in known)
             except Invalid as error:
                 wrong.append((index, error.reason))
                 continue
@@ -75,8 +76,6 @@ class Sightings:
             if sighting.key in found:
                 seen_at = max(seen_at, found[sighting.key].seen_at)
             found[sighting.key] = Version(sighting.version, provider.project, provider.uid, content, now, 0, seen_at)
-            # A large template takes milliseconds to read, and calls wait meanwhile.
-            await asyncio.sleep(0)
         if wrong:
             raise Misnamed(wrong)
         stored = await self._store(found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from completions.contract import example_of
+from completions.contract import Example, example_of
 from kit.errors import Precondition
 from services.registry import domain
 from services.registry.application.changes import find
@@ -52,9 +52,11 @@ class Snippets:
                 )
             routing_key = reached
         target = found.slug if alias == domain.LIVE else f"{found.slug}:{alias}"
-        variables = {} if contract is None else example_of(contract)
+        # In a thread: a contract may have a thousand values to look for.
+        example = Example({}) if contract is None else await asyncio.to_thread(example_of, contract)
         where = Addresses(
             (addresses.http_url or self.addresses.http_url).rstrip("/"),
             addresses.grpc_address or self.addresses.grpc_address,
         )
-        return domain.snippets(found.kind, target, variables, routing_key, where), routing_key
+        to_change = [f"{each.field} {each.message}" for each in example.violations]
+        return domain.snippets(found.kind, target, example.variables, routing_key, where, to_change), routing_key

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -11,13 +12,15 @@ from completions.version import Version as Content
 from kit.errors import Invalid, Violation
 from services.registry import domain
 from services.registry.application import provenance
-from services.registry.application.access import Written, find_project, remember, repeat_of
+from services.registry.application.access import Written, find_project, remember, repeat_of, segment_in
 from services.registry.application.archives import check_not_archived
 from services.registry.application.changes import Change, Changes, find, find_for_change
-from services.registry.application.provider_models import ModelChecks
+from services.registry.application.fallbacks import check_fallbacks, named_fallbacks, resolved, warnings_of
+from services.registry.application.provider_models import ModelChecks, Wanted
 from services.registry.application.versions import completed, put, seen
 from services.registry.domain import (
     Caller,
+    ChangeRequestState,
     Completion,
     CompletionDraft,
     Deployment,
@@ -35,9 +38,11 @@ from services.registry.domain import (
     missing,
     violated,
 )
-from services.registry.ports import Clock, Store, Write, Writing
+from services.registry.ports import Clock, Reading, Store, Write, Writing
 
 _CREATE: Final = "CreateVariant"
+_ONCE: Final = Write()
+"""What no request id makes repeatable."""
 
 Used: TypeAlias = Version | Model
 """What a variant runs, as a thing of the catalog."""
@@ -71,19 +76,23 @@ class Variants:
         :raises Invalid: `WEIGHT_INVALID`, `VARIANT_KIND_MISMATCH`, `TOO_MANY_VARIANTS`, and as :func:`resolve`
         """
         check_weights([("variant.weight", draft.weight)])
-        content = new_content(draft.serving, field="variant")
-        checked = [(new_version_field("variant"), content)]
-        warnings = await self.model_checks.check(caller, project, checked, skip=skip_model_check)
+        content = await new_content(draft.serving, field="variant")
+        warnings = await self._check_models(
+            caller, project, deployment, draft.serving, content, skip=skip_model_check, write=write
+        )
         async with self.store.writing(is_dry=change.is_dry) as tx:
             if repeated := await repeat_of(tx, write, _CREATE, await find_project(tx, caller, project)):
                 found = await find(tx, caller, project, deployment)
-                return Written((found, await _repeated(tx, found, repeated)), found.record.changed_in)
+                return await self._repeated(tx, found, repeated)
             found = await find_for_change(tx, caller, project, deployment, etag=change.etag)
             check_kind(found.kind, draft.serving, field="variant")
             base = found.pointed_to(change.alias)
             if len(base.variants) >= domain.MAX_VARIANTS:
                 raise violated("TOO_MANY_VARIANTS", "variant", f"would be one more than {domain.MAX_VARIANTS}")
-            serving, _ = await resolve(tx, found.project, draft.serving, content, field="variant", now=self.changes.now)
+            serving, used = await resolve(
+                tx, found.project, draft.serving, content, field="variant", now=self.changes.now
+            )
+            warnings = (*warnings, *warnings_of(serving, used))
             slugs = await tx.variant_slugs(found)
             variant = made(
                 draft,
@@ -117,9 +126,12 @@ class Variants:
         :raises Invalid: `WEIGHT_INVALID`, `VARIANT_KIND_MISMATCH`, and as :func:`resolve`
         """
         check_weights([("variant.weight", wanted.weight)])
-        content = None if wanted.serving is None else new_content(wanted.serving, field="variant")
-        checked = [(new_version_field("variant"), content)]
-        warnings = await self.model_checks.check(caller, name[0], checked, skip=skip_model_check)
+        content = None if wanted.serving is None else await new_content(wanted.serving, field="variant")
+        warnings: tuple[str, ...] = ()
+        if wanted.serving is not None:
+            warnings = await self._check_models(
+                caller, name[0], name[1], wanted.serving, content, skip=skip_model_check
+            )
         async with self.store.writing(is_dry=change.is_dry) as tx:
             deployment = await find_for_change(tx, caller, name[0], name[1], etag=change.etag)
             base = deployment.pointed_to(change.alias)
@@ -127,13 +139,50 @@ class Variants:
             serving = former.serving
             if wanted.serving is not None:
                 check_kind(deployment.kind, wanted.serving, field="variant")
-                serving, _ = await resolve(
+                serving, used = await resolve(
                     tx, deployment.project, wanted.serving, content, field="variant", now=self.changes.now
                 )
+                warnings = (*warnings, *warnings_of(serving, used))
             variant = _changed(former, wanted, serving)
             variants = [variant if each.uid == variant.uid else each for each in base.variants]
             revised = await self.changes.revise(tx, deployment, change, caller, variants=variants)
         return revised.written((revised.deployment, variant), change).warned(warnings)
+
+    async def _check_models(
+        self,
+        caller: Caller,
+        project: str,
+        deployment: str,
+        draft: ServingDraft,
+        content: Content | None,
+        *,
+        skip: bool,
+        write: Write = _ONCE,
+    ) -> tuple[str, ...]:
+        return await self.model_checks.check(
+            caller,
+            project,
+            wanted_versions(draft, content, field="variant"),
+            fallbacks=named_fallbacks(draft, field="variant"),
+            deployment=deployment,
+            skip=skip,
+            write=write,
+            rpc=_CREATE,
+        )
+
+    async def _repeated(self, tx: Reading, deployment: Deployment, uid: str) -> Written[tuple[Deployment, Variant]]:
+        """What the request made, as it made it: live, as a draft, or as a wish that waits."""
+        revision = await tx.first_revision_with(deployment, uid)
+        if revision is None:
+            raise missing("variant", f"{deployment.name}/variants/{uid}")
+        [variant] = [each for each in revision.variants if each.uid == uid]
+        request = await tx.change_request_for(deployment, revision)
+        is_pending = request is not None and request.state_at(self.changes.now()) is ChangeRequestState.PENDING
+        return Written(
+            (deployment, variant),
+            deployment.record.changed_in,
+            change_request=request.name if request is not None and is_pending else "",
+        )
 
     async def delete_variant(self, caller: Caller, name: tuple[str, str, str], change: Change) -> Written[Deployment]:
         """A revision with one variant less.
@@ -189,14 +238,6 @@ def _changed(former: Variant, wanted: VariantChange, serving: Serving) -> Varian
     )
 
 
-async def _repeated(tx: Writing, deployment: Deployment, uid: str) -> Variant:
-    for revision in deployment.revisions:
-        for variant in revision.variants:
-            if variant.uid == uid:
-                return variant
-    raise missing("variant", f"{deployment.name}/variants/{uid}")
-
-
 def check_weights(weights: Iterable[tuple[str, float | None]]) -> None:
     """:raises Invalid: `WEIGHT_INVALID`, with every field whose weight is none"""
     wrong = [
@@ -215,25 +256,30 @@ def check_kind(kind: DeploymentKind, draft: ServingDraft, *, field: str) -> None
         raise violated("VARIANT_KIND_MISMATCH", f"{field}.{given}", f"is not what a {kind} deployment serves")
 
 
-def new_content(draft: ServingDraft, *, field: str) -> Content | None:
-    """The complete configuration of a new version, if the draft has one: costs milliseconds, so it comes before the
-    transaction.
+async def new_content(draft: ServingDraft, *, field: str) -> Content | None:
+    """The complete configuration of a new version, if the draft has one, whose fallbacks are found to be well-formed.
+    Comes before the transaction: others wait for that.
 
-    :raises Invalid: `PROMPT_AND_MESSAGES`, and as :func:`versions.completed`
+    :raises Invalid: `PROMPT_AND_MESSAGES`, and as :func:`versions.completed` and :func:`fallbacks.check_fallbacks`
     """
+    check_fallbacks(draft, field=field)
     if not isinstance(draft, CompletionDraft) or draft.new_version is None:
         return None
     if draft.prompt:
         provenance.check_has_no_messages(draft.new_version, field=f"{field}.completion.new_version")
-    return completed(draft.new_version, field=f"{field}.completion.new_version")
+    # In a thread: large templates and schemas take some 100 ms.
+    return await asyncio.to_thread(completed, draft.new_version, field=f"{field}.completion.new_version")
 
 
-def new_version_field(field: str) -> str:
-    """The path of a variant's new version in the request.
+def wanted_versions(draft: ServingDraft, content: Content | None, *, field: str) -> list[Wanted]:
+    """A variant's new version, if it is to have one, for its model to be checked.
 
-    :param field: path of the variant
+    :param content: from :func:`new_content`
+    :param field: path of the variant in the request
     """
-    return f"{field}.completion.new_version"
+    if content is None or not isinstance(draft, CompletionDraft):
+        return []
+    return [Wanted(f"{field}.completion.new_version", content, draft.prompt)]
 
 
 async def resolve(
@@ -244,11 +290,11 @@ async def resolve(
     :param content: from :func:`new_content`
     :param field: path of the variant in the request, for violations
     :raises Invalid: `VERSION_NOT_FOUND`, `MODEL_NOT_FOUND`, `PROMPT_NOT_FOUND`, `PROMPT_MISMATCH`, and as
-        :func:`versions.put`
+        :func:`versions.put` and :func:`fallbacks.resolved`
     :raises Precondition: `PROMPT_ARCHIVED`, `PROVIDER_ARCHIVED`, `MODEL_ARCHIVED`
     """
     if not isinstance(draft, CompletionDraft):
-        model = await tx.model(project, _segment(project, "models", draft.model))
+        model = await tx.model(project, segment_in(project, "models", draft.model))
         if model is None:
             raise violated("MODEL_NOT_FOUND", f"{field}.recommendation.model", "there is no such model in this project")
         await check_not_archived(tx, project, [model])
@@ -256,14 +302,14 @@ async def resolve(
     prompt = None
     if draft.prompt:
         prompt = await provenance.find_prompt(
-            tx, project, _segment(project, "prompts", draft.prompt), field=f"{field}.completion.prompt"
+            tx, project, segment_in(project, "prompts", draft.prompt), field=f"{field}.completion.prompt"
         )
     if content is not None:
         if prompt is not None:
             content = provenance.filled(content, prompt, field=f"{field}.completion.new_version")
         version = await put(tx, project, content, field=f"{field}.completion.new_version", now=now())
     else:
-        found = await tx.version(project, _segment(project, "versions", draft.version))
+        found = await tx.version(project, segment_in(project, "versions", draft.version))
         if found is None:
             raise violated(
                 "VERSION_NOT_FOUND", f"{field}.completion.version", "there is no such version in this project"
@@ -272,15 +318,9 @@ async def resolve(
             provenance.check_made_from(found, prompt, field=f"{field}.completion.prompt")
         version = await seen(tx, found, now())
     await check_not_archived(tx, project, [version])
+    execution = await resolved(tx, project, draft, field=field)
     made_from = None if prompt is None else prompt.use
-    return Completion(version.uid, draft.max_retries, draft.attempt_timeout, made_from), version
-
-
-def _segment(project: Project, collection: str, given: str) -> str:
-    """The last segment of a name in this project; of any other, one that names nothing."""
-    *parent, last = given.split("/")
-    names = [["projects", each, collection] for each in (project.slug, project.uid, str(project.number))]
-    return last if parent in ([], *names) else ""
+    return Completion(version.uid, draft.max_retries, draft.attempt_timeout, made_from, execution), version
 
 
 def find_variant(deployment: Deployment, revision: Revision, segment: str) -> Variant:

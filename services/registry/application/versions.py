@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +16,16 @@ from completions.version import validate, version_id
 from kit.errors import Invalid, Violation
 from kit.json import dump
 from kit.paging import Page
-from services.registry.application.access import ListRequest, Written, find_project, found_page, requested_page
+from services.registry.application.access import (
+    MAX_ANSWER_BYTES,
+    ListRequest,
+    Written,
+    bounded_page,
+    find_project,
+    requested_page,
+)
 from services.registry.application.archives import archived
-from services.registry.application.provider_models import ModelChecks
+from services.registry.application.provider_models import ModelChecks, Wanted
 from services.registry.domain import Caller, Project, Version, missing, violated
 from services.registry.ports import Clock, Noting, Store, Writing
 
@@ -47,9 +55,10 @@ class Versions:
         :raises Invalid: `MODEL_UNKNOWN`, and as :func:`completed` and :func:`put`
         :raises Precondition: `PROVIDER_ARCHIVED`
         """
-        complete = completed(content, field="version")
+        # In a thread: large templates and schemas take some 100 ms.
+        complete = await asyncio.to_thread(completed, content, field="version")
         warnings = await self.model_checks.check(
-            caller, project_segment, [("version", complete)], skip=skip_model_check
+            caller, project_segment, [Wanted("version", complete)], skip=skip_model_check
         )
         async with self.store.writing(is_dry=is_dry) as tx:
             project = await find_project(tx, caller, project_segment)
@@ -74,22 +83,24 @@ class Versions:
             project = await find_project(tx, caller, project_segment)
             subject = f"versions of {project.uid}"
             asked = requested_page(request, subject)
-            return found_page(list(await tx.versions(project, asked)), asked, subject)
+            found, has_more = await tx.versions(project, asked, max_bytes=MAX_ANSWER_BYTES)
+        cursor = (found[-1].created_in, found[-1].uid) if has_more else ()
+        return bounded_page(found, cursor, subject, has_more=has_more)
 
 
 def completed(given: Content, *, field: str) -> Content:
-    """The same configuration with its whole variables schema, if it can be one. Costs milliseconds for large templates,
-    so it comes before the transaction.
+    """The same configuration with its whole variables schema, if it can be one. Costs some 100 ms for large ones,
+    so it comes before the transaction, and in a thread.
 
     :param field: path of the version in the request, for violations
     :raises Invalid: `VERSION_TOO_LARGE`, and what :mod:`completions` refuses
     """
-    with _fields_below(field):
+    with fields_below(field):
         # What a provider's slug may be is not for the content to say; whether there is one, the transaction finds out.
         validate(replace(given, provider="any"))
         complete = replace(given, variables_schema=schema.variables_schema(given.messages, given.variables_schema))
     check_size(complete, field=field)
-    with _fields_below(field):
+    with fields_below(field):
         # What no alias could promise is refused here, where the caller finds it.
         InputCheck().prepare(contract_of({"": Contract(complete.variables_schema, complete.response_format)}))
     return complete
@@ -156,7 +167,7 @@ def _size(content: Content) -> int:
 
 
 @contextmanager
-def _fields_below(field: str) -> Iterator[None]:
+def fields_below(field: str) -> Iterator[None]:
     """Violations with the paths that the request has, not those of the content."""
     try:
         yield

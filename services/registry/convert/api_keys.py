@@ -21,6 +21,7 @@ def api_key_draft(key: api_key_pb2.ApiKey) -> ApiKeyDraft:
         expires_at=time_from_proto(key.expire_time, field="api_key.expire_time")
         if key.HasField("expire_time")
         else None,
+        requests_per_minute=key.requests_per_minute,
     )
 
 
@@ -30,12 +31,14 @@ def api_key_change(key: api_key_pb2.ApiKey, paths: Sequence[str]) -> ApiKeyChang
     :param paths: as :func:`variant_change`
     :raises Invalid: `UPDATE_MASK_INVALID`, `TIME_OUT_OF_RANGE`
     """
-    named, draft = paths_named(key, paths, ("display_name", "scopes", "expire_time")), api_key_draft(key)
+    changeable = ("display_name", "scopes", "expire_time", "requests_per_minute")
+    named, draft = paths_named(key, paths, changeable), api_key_draft(key)
     return ApiKeyChange(
         display_name=draft.display_name if "display_name" in named else None,
         scopes=draft.scopes if "scopes" in named else None,
         changes_expiry="expire_time" in named,
         expires_at=draft.expires_at if "expire_time" in named else None,
+        requests_per_minute=draft.requests_per_minute if "requests_per_minute" in named else None,
     )
 
 
@@ -56,4 +59,5 @@ def api_key_to_proto(key: ApiKey, *, text: str = "") -> api_key_pb2.ApiKey:
         last_use_time=time_to_proto(key.used_at),
         creator=key.creator,
         etag=key.record.etag(key.uid),
+        requests_per_minute=key.requests_per_minute,
     )

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 from services.registry.convert.contracts import contract_to_proto
+from services.registry.convert.execution import OUTPUT_POLICIES_TO_PROTO, fallback_to_proto
+from services.registry.convert.providers import model_facts_to_proto
 from services.registry.convert.resources import (
     DEPLOYMENT_KINDS_TO_PROTO,
     PROVIDER_KINDS_TO_PROTO,
     UNKNOWN_USERS_TO_PROTO,
-    duration,
 )
+from services.registry.convert.text import duration
 from services.registry.convert.versions import catalog_version
 from services.registry.domain import (
     ApiKey,
@@ -99,6 +101,8 @@ def _provider(provider: Provider) -> pb.CatalogEntry:
         slug=provider.slug,
         kind=PROVIDER_KINDS_TO_PROTO[provider.kind],
         base_url=provider.base_url,
+        model_facts=model_facts_to_proto(provider.model_facts),
+        max_concurrent_calls=provider.max_concurrent_calls,
     )
     return pb.CatalogEntry(key=f"provider/{provider.uid}", provider=value)
 
@@ -141,15 +145,26 @@ def _variant(variant: Variant) -> pb.CatalogVariant:
         weight=variant.weight,
     )
     match variant.serving:
-        case Completion(version, max_retries, timeout):
-            completion = pb.CatalogCompletion(
-                version=version, max_retries=max_retries, attempt_timeout=duration(timeout)
-            )
-            proto.completion.CopyFrom(completion)
+        case Completion():
+            proto.completion.CopyFrom(_completion(variant.serving))
         case Recommendation(model, unknown_users):
             proto.recommendation.model = model
             proto.recommendation.unknown_users = UNKNOWN_USERS_TO_PROTO[unknown_users]
     return proto
+
+
+def _completion(serving: Completion) -> pb.CatalogCompletion:
+    execution = serving.execution
+    return pb.CatalogCompletion(
+        version=serving.version,
+        max_retries=serving.max_retries,
+        attempt_timeout=duration(serving.attempt_timeout),
+        fallbacks=[fallback_to_proto(fallback, provider=fallback.provider_uid) for fallback in execution.fallbacks],
+        retry_statuses=execution.retry_statuses,
+        first_token_timeout=duration(execution.first_token_timeout),
+        idle_timeout=duration(execution.idle_timeout),
+        output_policy=OUTPUT_POLICIES_TO_PROTO[execution.output_policy],
+    )
 
 
 def _api_key(key: ApiKey, name: str) -> pb.CatalogEntry:
@@ -159,5 +174,6 @@ def _api_key(key: ApiKey, name: str) -> pb.CatalogEntry:
         secret_hash=key.secret_hash,
         scopes=key.scopes,
         expire_time_ms=0 if key.expires_at is None else max(1, int(key.expires_at.timestamp() * 1000)),
+        requests_per_minute=key.requests_per_minute,
     )
     return pb.CatalogEntry(key=name, api_key=value)

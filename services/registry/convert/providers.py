@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 from services.registry.convert.text import time_to_proto
-from services.registry.domain import CheckFailure, ModelList, ProviderModel
+from services.registry.domain import CheckFailure, ModelList, ProviderModel, ProviderModelFacts
 from turnout.registry.v1 import provider_pb2
 from turnout.registry.v1 import provider_service_pb2 as pb
+
+_PRICES: Final = (
+    "input_usd_micros_per_million",
+    "cached_input_usd_micros_per_million",
+    "output_usd_micros_per_million",
+)
 
 
 def model_list_to_proto(listed: ModelList) -> pb.ListProviderModelsResponse:
@@ -25,6 +34,41 @@ def check_to_proto(outcome: ModelList | CheckFailure, latency_us: int) -> pb.Che
             return pb.CheckProviderResponse(ok=True, latency_us=latency_us, model_count=len(models))
         case CheckFailure(reason, sentence):
             return pb.CheckProviderResponse(reason=reason, sentence=sentence, latency_us=latency_us)
+
+
+def model_facts_from_proto(provider: provider_pb2.Provider) -> tuple[ProviderModelFacts, ...]:
+    """What is known of its models, in the order given."""
+    return tuple(
+        ProviderModelFacts(
+            model=facts.model,
+            context_window_tokens=facts.context_window_tokens,
+            **{name: getattr(facts, name) for name in _PRICES if facts.HasField(name)},
+        )
+        for facts in provider.model_facts
+    )
+
+
+def model_facts_to_proto(facts: Sequence[ProviderModelFacts]) -> list[provider_pb2.ModelFacts]:
+    """The inverse of :func:`model_facts_from_proto`."""
+    return [
+        provider_pb2.ModelFacts(
+            model=each.model,
+            context_window_tokens=each.context_window_tokens,
+            **{name: getattr(each, name) for name in _PRICES},
+        )
+        for each in facts
+    ]
+
+
+def pack_model_facts(facts: Sequence[ProviderModelFacts]) -> bytes | None:
+    """As the store keeps it; None for nothing."""
+    packed = provider_pb2.Provider(model_facts=model_facts_to_proto(facts)).SerializeToString(deterministic=True)
+    return packed or None
+
+
+def unpack_model_facts(packed: bytes | None) -> tuple[ProviderModelFacts, ...]:
+    """The inverse of :func:`pack_model_facts`."""
+    return model_facts_from_proto(provider_pb2.Provider.FromString(packed or b""))
 
 
 def _model(model: ProviderModel) -> provider_pb2.ProviderModel:

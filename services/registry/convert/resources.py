@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Final
 
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
 from kit.secrets import Secret
 from services.registry import domain
 from services.registry.convert.contracts import contract_to_proto
-from services.registry.convert.text import time_to_proto
+from services.registry.convert.execution import execution_from_proto, execution_to_proto
+from services.registry.convert.providers import model_facts_from_proto, model_facts_to_proto
+from services.registry.convert.text import duration, time_to_proto
 from services.registry.convert.versions import content_from_proto
 from services.registry.domain import (
     Completion,
@@ -67,6 +67,7 @@ _DIFFERENCE_KINDS: Final = {
     DifferenceKind.REMOVED: revision_pb2.DIFFERENCE_KIND_REMOVED,
     DifferenceKind.CHANGED: revision_pb2.DIFFERENCE_KIND_CHANGED,
 }
+_PROVIDER_CHANGEABLE: Final = ("display_name", "base_url", "credential", "model_facts", "max_concurrent_calls")
 _SERVINGS: Final = ("completion", "recommendation")
 _CHANGEABLE: Final = ("display_name", "notes", "active", "weight", *_SERVINGS)
 
@@ -102,6 +103,8 @@ def provider_draft(slug: str, provider: provider_pb2.Provider) -> ProviderDraft:
         display_name=provider.display_name,
         base_url=provider.base_url,
         credential=Secret(provider.credential) if provider.credential else None,
+        model_facts=model_facts_from_proto(provider),
+        max_concurrent_calls=provider.max_concurrent_calls,
     )
 
 
@@ -111,12 +114,14 @@ def provider_change(provider: provider_pb2.Provider, paths: Sequence[str]) -> Pr
     :param paths: as :func:`variant_change`
     :raises Invalid: `UPDATE_MASK_INVALID`
     """
-    named = paths_named(provider, paths, ("display_name", "base_url", "credential"))
+    named = paths_named(provider, paths, _PROVIDER_CHANGEABLE)
     return ProviderChange(
         display_name=provider.display_name if "display_name" in named else None,
         base_url=provider.base_url if "base_url" in named else None,
         changes_credential="credential" in named,
         credential=Secret(provider.credential) if provider.credential else None,
+        model_facts=model_facts_from_proto(provider) if "model_facts" in named else None,
+        max_concurrent_calls=provider.max_concurrent_calls if "max_concurrent_calls" in named else None,
     )
 
 
@@ -133,6 +138,8 @@ def provider_to_proto(provider: Provider) -> provider_pb2.Provider:
         update_time=time_to_proto(provider.record.updated_at),
         etag=provider.record.etag(provider.uid),
         archived=provider.archived_at is not None,
+        model_facts=model_facts_to_proto(provider.model_facts),
+        max_concurrent_calls=provider.max_concurrent_calls,
     )
 
 
@@ -187,6 +194,7 @@ def _serving_draft(variant: deployment_pb2.Variant, field: str) -> ServingDraft:
         max_retries=completion.max_retries,
         attempt_timeout=completion.attempt_timeout.ToTimedelta() if completion.HasField("attempt_timeout") else None,
         prompt=completion.prompt,
+        execution=execution_from_proto(completion, field=f"{field}.completion"),
     )
 
 
@@ -306,8 +314,9 @@ def variant_to_proto(deployment: Deployment, variant: Variant) -> deployment_pb2
         etag=deployment.record.etag(deployment.uid),
     )
     match variant.serving:
-        case Completion(version, max_retries, timeout, prompt):
-            proto.completion.CopyFrom(
+        case Completion(version, max_retries, timeout, prompt, execution):
+            proto.completion.CopyFrom(execution_to_proto(execution))
+            proto.completion.MergeFrom(
                 deployment_pb2.CompletionVariant(
                     version=version,
                     prompt="" if prompt is None else prompt.label,
@@ -318,13 +327,4 @@ def variant_to_proto(deployment: Deployment, variant: Variant) -> deployment_pb2
         case Recommendation(model, unknown_users):
             proto.recommendation.model = model
             proto.recommendation.unknown_users = UNKNOWN_USERS_TO_PROTO[unknown_users]
-    return proto
-
-
-def duration(value: timedelta | None) -> Duration | None:
-    """A duration; None stays absent."""
-    if value is None:
-        return None
-    proto = Duration()
-    proto.FromTimedelta(value)
     return proto

@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 
 from kit.errors import Invalid
 from kit.ids import is_uid
-from services.registry.convert.text import refuse_nul
+from kit.storable import check_message
 from services.registry.convert.versions import content_from_proto
 from services.registry.domain import Sighting
 from turnout.events.v1 import version_pb2 as pb
@@ -38,7 +38,7 @@ def sighting_of(packed: bytes) -> Sighting:
     if not event.HasField("seen_time") or not _MIN_SECONDS <= event.seen_time.seconds <= _MAX_SECONDS:
         raise Malformed("TIME_MALFORMED")
     try:
-        refuse_nul(event)
+        check_message(event)
         content = content_from_proto(event.version, field="version")
         seen_at = event.seen_time.ToDatetime(UTC)
     except Invalid as error:

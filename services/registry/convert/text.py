@@ -2,42 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from kit.errors import Invalid, Violation
 from services.registry.domain import violated
 from services.registry.ports import Write
 
 _NOT_THE_REQUEST = ("request_id", "validate_only")
-
-
-def refuse_nul(request: Message) -> None:
-    """Refuse text that no store could hold, wherever in the message it is.
-
-    :raises Invalid: `TEXT_HAS_NUL`, with every such field
-    """
-    wrong = [Violation(path, "must not contain the NUL character") for path in _fields_with_nul(request, "")]
-    if wrong:
-        raise Invalid(f"{wrong[0].field} {wrong[0].message}", reason="TEXT_HAS_NUL", violations=wrong)
-
-
-def _fields_with_nul(message: Message, prefix: str) -> Iterator[str]:
-    for descriptor, value in message.ListFields():
-        path = f"{prefix}{descriptor.name}"
-        values = [(path, value)]
-        if descriptor.is_repeated:
-            values = [(f"{path}[{index}]", each) for index, each in enumerate(value)]
-        for where, each in values:
-            if descriptor.type == FieldDescriptor.TYPE_MESSAGE:
-                yield from _fields_with_nul(each, f"{where}.")
-            elif descriptor.type == FieldDescriptor.TYPE_STRING and "\0" in each:
-                yield where
 
 
 def write_from_proto(request: Message, *, secret: tuple[str, str] | None = None) -> Write:
@@ -73,3 +48,12 @@ def time_from_proto(stamp: Timestamp, *, field: str) -> datetime:
         return stamp.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError):
         raise violated("TIME_OUT_OF_RANGE", field, "must be a time from the year 1 to 9999") from None
+
+
+def duration(value: timedelta | None) -> Duration | None:
+    """A duration; None stays absent."""
+    if value is None:
+        return None
+    proto = Duration()
+    proto.FromTimedelta(value)
+    return proto

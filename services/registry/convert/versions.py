@@ -45,7 +45,7 @@ def content_from_proto(version: pb.Version, *, field: str) -> Content:
         provider=version.provider,
         model=version.model,
         messages=tuple(_message(message, f"{field}.messages[{i}]") for i, message in enumerate(version.messages)),
-        parameters=_parameters(version.parameters, f"{field}.parameters"),
+        parameters=parameters_from_proto(version.parameters, f"{field}.parameters"),
         tools=_list(version.tools_json, f"{field}.tools_json"),
         tool_choice=_tool_choice(version.tool_choice_json, f"{field}.tool_choice_json"),
         response_format=_optional_object(version.response_format_json, f"{field}.response_format_json"),
@@ -62,7 +62,7 @@ def content_to_proto(content: Content, *, provider: str) -> pb.Version:
         provider=provider,
         model=content.model,
         messages=[_message_to_proto(message) for message in content.messages],
-        parameters=None if content.parameters == Parameters() else _parameters_to_proto(content.parameters),
+        parameters=None if content.parameters == Parameters() else parameters_to_proto(content.parameters),
         tools_json=dump(content.tools) if content.tools else "",
         tool_choice_json="" if content.tool_choice is None else dump(content.tool_choice),
         response_format_json="" if content.response_format is None else dump(content.response_format),
@@ -145,7 +145,8 @@ def _message_to_proto(message: Message) -> chat_pb.Message:
     )
 
 
-def _parameters(parameters: pb.Parameters, field: str) -> Parameters:
+def parameters_from_proto(parameters: pb.Parameters, field: str) -> Parameters:
+    """:raises Invalid: for extra parameters that are no JSON object"""
     given = {name: getattr(parameters, name) for name in _OPTIONAL_NUMBERS if parameters.HasField(name)}
     return Parameters(
         stop=tuple(parameters.stop),
@@ -155,7 +156,8 @@ def _parameters(parameters: pb.Parameters, field: str) -> Parameters:
     )
 
 
-def _parameters_to_proto(parameters: Parameters) -> pb.Parameters:
+def parameters_to_proto(parameters: Parameters) -> pb.Parameters:
+    """The inverse of :func:`parameters_from_proto`."""
     proto = pb.Parameters(
         stop=parameters.stop,
         reasoning_effort=parameters.reasoning_effort or "",

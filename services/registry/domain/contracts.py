@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from completions.contract import Comparison, Contract, compare, contract_of, removed_last_user
+from completions.contract import Comparison, Contract, compare, contract_of, removed_last_user, requiring
 from kit.errors import Precondition, Violation
 from kit.json import dump, parse_object
 from services.registry.domain.access import violated
 from services.registry.domain.deployments import Completion, Revision
 from services.registry.domain.providers import Version
 
-MAX_CONTRACT_BYTES: Final = 256 << 10
-"""As long as variables may be: every service holds the contracts of all aliases."""
+MAX_CONTRACT_BYTES: Final = 64 << 10
+"""Every service holds the contracts of all aliases, and gets those of one deployment in one message."""
 
 
 def revision_contract(revision: Revision, uses: Iterable[object]) -> Contract | None:
@@ -51,17 +51,19 @@ def compare_for_alias(held: Contract, base: Contract | None, offered: Contract, 
     return compare(held, offered).without(removed)
 
 
-def check_move(
+def moved_contract(
     name: str, held: Contract, base: Contract | None, offered: Contract, *, retains: bool
-) -> tuple[str, ...]:
-    """Refuse a move that would break callers.
+) -> tuple[Contract, tuple[str, ...]]:
+    """What an alias holds after it moved; refused where that would break callers.
 
     :param name: the alias, such as `projects/shop/deployments/helper:live`
-    :return: what may surprise them, in sentences; what was told of the base before is not told again
+    :return: the contract, and what may surprise callers, in sentences; what was told of the base is not told again
     :raises Precondition: `CONTRACT_BROKEN`, with a violation for every path that differs, both sides in it
     """
+    # What one of its variants cannot do without, every call must bring; what none of them uses any more, no call must.
+    kept = requiring(held, offered)
     if offered == base:
-        return ()
+        return kept, ()
     compared = compare_for_alias(held, base, offered, retains=retains)
     if compared.differences:
         hint = "callers would break: use another alias or deployment"
@@ -74,7 +76,7 @@ def check_move(
             resource=name,
         )
     told = () if base is None else compare(held, base).warnings
-    return tuple(each.sentence for each in compared.warnings if each not in told)
+    return kept, tuple(each.sentence for each in compared.warnings if each not in told)
 
 
 def contract_to_text(contract: Contract) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -11,10 +11,13 @@ from typing import Final, TypeAlias
 from completions.contract import Contract
 from kit.errors import NotFound
 from services.registry.domain.access import Project, Record
+from services.registry.domain.execution import USUAL, Execution, Fallback
 from services.registry.domain.prompts import PromptUse
 
 MAX_VARIANTS: Final = 200
 """Of one revision."""
+MAX_ALIASES: Final = 32
+"""Of one deployment: each carries its contract to every service."""
 LIVE: Final = "live"
 """The alias that every deployment has from its first revision on."""
 
@@ -42,6 +45,7 @@ class Completion:
     attempt_timeout: timedelta | None
     prompt: PromptUse | None = None
     """What the version was made from. Callers never meet it."""
+    execution: Execution = USUAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +140,14 @@ class Deployment:
         uid = next(alias.revision for alias in self.aliases if alias.alias == LIVE)
         return self.revision(uid)
 
+    @property
+    def fallbacks(self) -> Iterator[Fallback]:
+        """Those of everything that an alias points to."""
+        for revision in self.revisions:
+            for variant in revision.variants:
+                if isinstance(variant.serving, Completion):
+                    yield from variant.serving.execution.fallbacks
+
     def revision(self, uid: str) -> Revision:
         """One of its revisions."""
         return next(revision for revision in self.revisions if revision.uid == uid)
@@ -181,13 +193,13 @@ class Bump(StrEnum):
 
 
 def bump_of(before: Revision, after: Revision) -> Bump:
-    """Minor if callers meet the same variants as before, only more or less often."""
+    """Minor if callers meet the same variants as before, only more or less often, or tried harder or less hard."""
     servings = [{variant.uid: _met(variant.serving) for variant in each.variants} for each in (before, after)]
     return Bump.MINOR if servings[0] == servings[1] and before.salt == after.salt else Bump.MAJOR
 
 
-def _met(serving: Serving) -> Serving:
-    return replace(serving, prompt=None) if isinstance(serving, Completion) else serving
+def _met(serving: Serving) -> str | Recommendation:
+    return serving.version if isinstance(serving, Completion) else serving
 
 
 def _by_name(alias: Alias) -> str:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
+from datetime import timedelta
 from enum import Enum, StrEnum
-from typing import Final
+from typing import Final, TypeGuard
 
 from kit.json import Json, dump
 from services.registry.domain.deployments import Completion, Revision, Variant
+from services.registry.domain.execution import Execution
 from services.registry.domain.models import Model
 from services.registry.domain.providers import Version
 
 _MAX_SHOWN: Final = 80
+MAX_DIFFERENCES: Final = 200
+MAX_BYTES: Final = 1 << 20
+"""Of all that are told: they come in one message."""
 _ABSENT: Final = object()
 
 
@@ -38,12 +43,32 @@ class Difference:
 def differences(
     before: Revision, before_uses: Sequence[Version | Model], after: Revision, after_uses: Sequence[Version | Model]
 ) -> tuple[Difference, ...]:
-    """What is different in `after`. Variants are matched by uid, and named by slug.
+    """What is different in `after`. Variants are matched by uid, and named by slug. Large ones take some 100 ms.
+
+    At most 200, and 1 MiB: of one that would be too long there is the sentence alone, and a last one without a path
+    says how many more there are.
 
     :param before_uses: the versions and models that the variants of `before` use
     """
     left, right = _document(before, before_uses), _document(after, after_uses)
-    return tuple(_differing("", left, right))
+    return _told(_differing("", left, right))
+
+
+def _told(found: Iterator[Difference]) -> tuple[Difference, ...]:
+    told: list[Difference] = []
+    left, more = MAX_BYTES, 0
+    for each in found:
+        least = len(each.path.encode()) + len(each.sentence.encode())
+        if len(told) == MAX_DIFFERENCES or least > left:
+            more += 1
+            continue
+        whole = least + len(each.before_json.encode()) + len(each.after_json.encode())
+        told.append(each if whole <= left else replace(each, before_json="", after_json=""))
+        left -= whole if whole <= left else least
+    if more:
+        sentence = f"{more:,} more fields differ" if more > 1 else "1 more field differs"
+        told.append(Difference("", DifferenceKind.CHANGED, "", "", sentence))
+    return tuple(told)
 
 
 def _document(revision: Revision, uses: Sequence[Version | Model]) -> dict[str, object]:
@@ -63,12 +88,12 @@ def _variant(variant: Variant, known: dict[str, Version | Model]) -> dict[str, o
     if isinstance(serving, Completion):
         version = known.get(serving.version)
         content = _plain(version.content) if isinstance(version, Version) else {"version": serving.version}
-        timeout = serving.attempt_timeout
         shown["completion"] = {
             **(content if isinstance(content, dict) else {}),
             **({} if serving.prompt is None else {"prompt": serving.prompt.label}),
             "max_retries": serving.max_retries,
-            **({} if timeout is None else {"attempt_timeout_seconds": _plain(timeout.total_seconds())}),
+            **_present("attempt_timeout", serving.attempt_timeout),
+            **_execution(serving.execution),
         }
     else:
         shown["recommendation"] = {"model": serving.model, "unknown_users": serving.unknown_users.value}
@@ -78,8 +103,8 @@ def _variant(variant: Variant, known: dict[str, Version | Model]) -> dict[str, o
 def _plain(value: object) -> object:
     """As JSON, without what has no value: absent and empty are the same here, and so are `1` and `1.0`."""
     if is_dataclass(value) and not isinstance(value, type):
-        named = {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
-        return {name: each for name, each in named.items() if each not in (None, "", [], {})}
+        members = [_present(each.name, getattr(value, each.name)) for each in fields(value)]
+        return {name: each for named in members for name, each in named.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(each) for each in value]
     if isinstance(value, Enum):
@@ -87,6 +112,21 @@ def _plain(value: object) -> object:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value
+
+
+def _present(name: str, value: object) -> dict[str, object]:
+    """A member of an object; none without a value. Times are in seconds, and their names say so."""
+    if isinstance(value, timedelta):
+        return {f"{name}_seconds": _plain(value.total_seconds())}
+    plain = _plain(value)
+    return {} if plain in (None, "", [], {}) else {name: plain}
+
+
+def _execution(execution: Execution) -> dict[str, object]:
+    # Which provider it is says its slug, which is for ever.
+    fallbacks = tuple(replace(each, provider_uid="") for each in execution.fallbacks)
+    plain = _plain(replace(execution, fallbacks=fallbacks))
+    return plain if isinstance(plain, dict) else {}
 
 
 def _differing(path: str, before: object, after: object) -> Iterator[Difference]:
@@ -100,6 +140,10 @@ def _differing(path: str, before: object, after: object) -> Iterator[Difference]
         for name in dict.fromkeys((*before, *after)):
             where = f"{path}.{name}" if path else str(name)
             yield from _differing(where, before.get(name, _ABSENT), after.get(name, _ABSENT))
+    elif path.endswith(".required") and _is_names(before) and _is_names(after):
+        # What a schema requires is a set.
+        if frozenset(before) != frozenset(after):
+            yield _changed(path, sorted(before), sorted(after))
     elif isinstance(before, list) and isinstance(after, list):
         for index in range(max(len(before), len(after))):
             left, right = (side[index] if index < len(side) else _ABSENT for side in (before, after))
@@ -111,9 +155,17 @@ def _differing(path: str, before: object, after: object) -> Iterator[Difference]
         text = _json(before)
         yield Difference(path, DifferenceKind.REMOVED, text, "", f"{path} is removed; it was {_shown(text)}")
     elif before != after or type(before) is not type(after):
-        texts = _json(before), _json(after)
-        sentence = f"{path} changes from {_shown(texts[0])} to {_shown(texts[1])}"
-        yield Difference(path, DifferenceKind.CHANGED, *texts, sentence)
+        yield _changed(path, before, after)
+
+
+def _changed(path: str, before: object, after: object) -> Difference:
+    texts = _json(before), _json(after)
+    sentence = f"{path} changes from {_shown(texts[0])} to {_shown(texts[1])}"
+    return Difference(path, DifferenceKind.CHANGED, *texts, sentence)
+
+
+def _is_names(value: object) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
 def _json(value: object) -> str:

@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 
 from completions.version import Version as Content
 from services.registry.domain.deployments import DeploymentKind, UnknownUsers
+from services.registry.domain.execution import USUAL, Execution
 
 _NOT_IN_SLUG: Final = re.compile(r"[^a-z0-9]+")
 _MAX_DERIVED_SLUG: Final = 48
@@ -26,6 +27,7 @@ class CompletionDraft:
     attempt_timeout: timedelta | None
     prompt: str = ""
     """What the new version's messages are, as `welcome@3`, `welcome` or a resource name; empty for its own."""
+    execution: Execution = USUAL
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ class ApiKey:
     """The setting that it comes from; empty for keys that were created by a call."""
     used_at: datetime | None = None
     """When it was last used, as far as the services have told."""
+    requests_per_minute: int = 0
+    """0: no bound."""
 
     @property
     def name(self) -> str:
@@ -40,6 +42,7 @@ class ApiKeyDraft:
     display_name: str
     scopes: tuple[str, ...]
     expires_at: datetime | None
+    requests_per_minute: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +54,4 @@ class ApiKeyChange:
     changes_expiry: bool = False
     expires_at: datetime | None = None
     """From now on, if `changes_expiry`; None for ever."""
+    requests_per_minute: int | None = None

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
+from urllib.parse import urlsplit
 
 from completions.version import Version as Content
+from kit.errors import Invalid, Violation
 from kit.secrets import Secret
 from services.registry.domain.access import Project, Record, violated
 
 MAX_CREDENTIAL_CHARACTERS: Final = 4096
+_PORTS: Final = {"http": 80, "https": 443}
+MAX_MODEL_FACTS_BYTES: Final = 128 << 10
+"""Of one provider: every service holds them and gets them in one message."""
 OPENAI_URL: Final = "https://api.openai.com/v1"
 ANTHROPIC_URL: Final = "https://api.anthropic.com"
 OLLAMA_URL: Final = "http://localhost:11434"
@@ -35,6 +41,24 @@ _OWN_URLS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
+class ProviderModelFacts:
+    """What is known of a model of a provider, before the price table; None and 0 are the table's."""
+
+    model: str
+    """The provider's name for it."""
+    input_usd_micros_per_million: int | None = None
+    """The price of a million tokens, in millionths of a US dollar."""
+    cached_input_usd_micros_per_million: int | None = None
+    output_usd_micros_per_million: int | None = None
+    context_window_tokens: int = 0
+
+    @property
+    def size(self) -> int:
+        """About what it takes in a message, in bytes."""
+        return len(self.model.encode()) + 36
+
+
+@dataclass(frozen=True, slots=True)
 class Provider:
     """A place that runs LLMs."""
 
@@ -48,6 +72,10 @@ class Provider:
     """The credential, sealed for this uid; None if it wants none."""
     record: Record
     archived_at: datetime | None = None
+    model_facts: tuple[ProviderModelFacts, ...] = ()
+    """Of each model once."""
+    max_concurrent_calls: int = 0
+    """Of one process; 0: the executor's setting."""
 
     @property
     def name(self) -> str:
@@ -102,6 +130,8 @@ class ProviderDraft:
     display_name: str
     base_url: str
     credential: Secret | None
+    model_facts: tuple[ProviderModelFacts, ...] = ()
+    max_concurrent_calls: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +143,8 @@ class ProviderChange:
     changes_credential: bool
     credential: Secret | None
     """None, if it is to change, removes the one that is stored."""
+    model_facts: tuple[ProviderModelFacts, ...] | None = None
+    max_concurrent_calls: int | None = None
 
 
 def check_credential(credential: Secret) -> None:
@@ -127,6 +159,43 @@ def check_credential(credential: Secret) -> None:
             "provider.credential",
             f"must be at most {MAX_CREDENTIAL_CHARACTERS} printable ASCII characters without spaces and line ends; "
             "a file often ends with one",
+        )
+
+
+def origin(url: str) -> tuple[str, str, int | None]:
+    """Scheme, host and port: who is spoken to."""
+    parts = urlsplit(url)
+    return parts.scheme, (parts.hostname or "").rstrip("."), parts.port or _PORTS.get(parts.scheme)
+
+
+def check_credential_goes_along(provider: Provider, url: str) -> None:
+    """Whether a stored credential may be used at another address. A key that may write but never read it could else
+    send it to a server of its own.
+
+    :raises Invalid: `CREDENTIAL_REQUIRED` at another scheme, host or port
+    """
+    if provider.envelope is not None and origin(url) != origin(provider.base_url):
+        raise violated(
+            "CREDENTIAL_REQUIRED",
+            "provider.credential",
+            "must be given anew, or removed, together with a base_url of another scheme, host or port: the one that is "
+            "stored was given for the former address only",
+        )
+
+
+def check_model_facts(facts: Sequence[ProviderModelFacts]) -> None:
+    """:raises Invalid: `MODEL_FACTS_DUPLICATE` with every model that was named before, `MODEL_FACTS_TOO_LARGE`"""
+    seen: set[str] = set()
+    wrong = []
+    for index, each in enumerate(facts):
+        if each.model in seen:
+            wrong.append(Violation(f"provider.model_facts[{index}].model", f"names {each.model!r} a second time"))
+        seen.add(each.model)
+    if wrong:
+        raise Invalid(f"{wrong[0].field} {wrong[0].message}", reason="MODEL_FACTS_DUPLICATE", violations=wrong)
+    if sum(each.size for each in facts) > MAX_MODEL_FACTS_BYTES:
+        raise violated(
+            "MODEL_FACTS_TOO_LARGE", "provider.model_facts", f"must hold at most {MAX_MODEL_FACTS_BYTES} bytes"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -47,24 +48,42 @@ def caller_of(revision: Revision, variant: Variant) -> str | None:
 
 
 def snippets(
-    kind: DeploymentKind, target: str, variables: dict[str, Json], routing_key: str, addresses: Addresses
+    kind: DeploymentKind,
+    target: str,
+    variables: dict[str, Json],
+    routing_key: str,
+    addresses: Addresses,
+    to_change: Sequence[str] = (),
 ) -> tuple[Snippet, ...]:
     """All there are for a deployment of this kind.
 
     :param target: what callers name, such as `helper` or `helper:beta`
     :param variables: what they send
     :param routing_key: the caller; empty for nobody in particular
+    :param to_change: what of the variables the deployment would refuse, in sentences: comments in the programs
     """
     if kind is DeploymentKind.RECOMMENDATION:
         return (
             Snippet("python-grpc", "Python, generated client", "python", _recommend(target, routing_key, addresses)),
         )
+    hashed, slashed = _comments("#", to_change), _comments("//", to_change)
+    given = (target, variables, routing_key, addresses)
     return (
-        Snippet("python-openai", "Python, OpenAI SDK", "python", _python(target, variables, routing_key, addresses)),
-        Snippet("node-openai", "Node, OpenAI SDK", "javascript", _node(target, variables, routing_key, addresses)),
-        Snippet("python-grpc", "Python, generated client", "python", _grpc(target, variables, routing_key, addresses)),
-        Snippet("curl", "cURL", "bash", _curl(target, variables, routing_key, addresses)),
+        Snippet("python-openai", "Python, OpenAI SDK", "python", hashed + _python(*given)),
+        Snippet("node-openai", "Node, OpenAI SDK", "javascript", slashed + _node(*given)),
+        Snippet("python-grpc", "Python, generated client", "python", hashed + _grpc(*given)),
+        Snippet("curl", "cURL", "bash", hashed + _curl(*given)),
     )
+
+
+def _comments(mark: str, to_change: Sequence[str]) -> str:
+    """One line each: what would end a line, or could not be seen, is escaped."""
+    if not to_change:
+        return ""
+    shown = ["".join(each if each.isprintable() else ascii(each)[1:-1] for each in text) for text in to_change]
+    # Two lines first: in those, Python would read a comment as the encoding of its source.
+    lines = [f"{mark} Change these variables, or the call is refused:", mark, *(f"{mark} {text}" for text in shown)]
+    return _lines(*lines)
 
 
 def _python(target: str, variables: dict[str, Json], routing_key: str, addresses: Addresses) -> str:

@@ -52,6 +52,10 @@ class Reading(Protocol):
     """A view of everything as of one moment. Lists are in the order of creation, with one element more than asked for
     if there are more."""
 
+    async def repeat_of(self, tenant: str, rpc: str, request_id: str) -> Repeat | None:
+        """What the request id was used for."""
+        ...
+
     async def project(self, segment: str) -> Project | None:
         """By slug, uid or number."""
         ...
@@ -68,17 +72,34 @@ class Reading(Protocol):
         self, project: Project, page: PageRequest, *, with_archived: bool = False
     ) -> Sequence[Provider]: ...
 
+    async def sealed_otherwise(self, heading: bytes, *, after: str, limit: int) -> Sequence[Provider]:
+        """Providers of every project, by uid, whose envelope does not begin with `heading`.
+
+        :param after: the uid to continue behind; empty for the first
+        """
+        ...
+
     async def count_sealed_otherwise(self, heading: bytes) -> int:
         """How many providers there are, of every project, whose envelope does not begin with `heading`."""
         ...
 
-    async def uses(self, project: Project, thing: Provider | Model | Prompt, limit: int) -> Sequence[Use]:
-        """Aliases of deployments in service whose revision uses it, at most `limit`, by deployment and alias."""
+    async def uses(
+        self, project: Project, thing: Provider | Model | Prompt, limit: int, *, only_protected: bool = False
+    ) -> Sequence[Use]:
+        """Aliases of deployments in service whose revision uses it, at most `limit`, by deployment and alias.
+
+        :param only_protected: only of protected deployments
+        """
         ...
 
     async def version(self, project: Project, uid: str) -> Version | None: ...
 
-    async def versions(self, project: Project, page: PageRequest) -> Sequence[Version]: ...
+    async def versions(self, project: Project, page: PageRequest, *, max_bytes: int) -> tuple[Sequence[Version], bool]:
+        """Only so many that they take at most about `max_bytes`, but one at least.
+
+        :return: with whether there are more
+        """
+        ...
 
     async def known_versions(self, keys: Collection[VersionKey]) -> set[VersionKey]:
         """Which of them are stored."""
@@ -93,17 +114,24 @@ class Reading(Protocol):
         ...
 
     async def deployments(
-        self, project: Project, page: PageRequest, search: DeploymentSearch
-    ) -> Sequence[tuple[Deployment, Cursor]]:
-        """In the order that is asked for, with their sort keys."""
+        self, project: Project, page: PageRequest, search: DeploymentSearch, *, max_bytes: int
+    ) -> tuple[Sequence[tuple[Deployment, Cursor]], bool]:
+        """In the order that is asked for, with their sort keys, without the contracts of their aliases. Bounded as
+        :meth:`versions`."""
         ...
 
     async def revision(self, deployment: Deployment, segment: str) -> Revision | None:
         """By number, uid or alias."""
         ...
 
-    async def revisions(self, deployment: Deployment, page: PageRequest) -> Sequence[Revision]:
-        """Newest first, by number: cursors are (major, minor)."""
+    async def first_revision_with(self, deployment: Deployment, variant: str) -> Revision | None:
+        """The oldest that has the variant with this uid."""
+        ...
+
+    async def revisions(
+        self, deployment: Deployment, page: PageRequest, *, max_bytes: int
+    ) -> tuple[Sequence[Revision], bool]:
+        """Newest first, by number: cursors are (major, minor). Bounded as :meth:`versions`."""
         ...
 
     async def things(self, project: Project, revision: Revision) -> Sequence[Version | Model]:
@@ -117,16 +145,13 @@ class Reading(Protocol):
     async def prompts(
         self, project: Project, page: PageRequest, *, with_archived: bool, max_bytes: int
     ) -> tuple[Sequence[Prompt], bool]:
-        """As of their latest numbers, only so many that they take at most about `max_bytes`, but one at least.
-
-        :return: with whether there are more
-        """
+        """As of their latest numbers. Bounded as :meth:`versions`."""
         ...
 
     async def prompt_numbers(
         self, prompt: Prompt, page: PageRequest, *, max_bytes: int
     ) -> tuple[Sequence[Prompt], bool]:
-        """The prompt as of each number, newest first: cursors are (number,). Bounded as :meth:`prompts`."""
+        """The prompt as of each number, newest first: cursors are (number,). Bounded as :meth:`versions`."""
         ...
 
     async def model(self, project: Project, segment: str) -> Model | None:
@@ -140,6 +165,14 @@ class Reading(Protocol):
     async def models(self, project: Project, page: PageRequest, *, with_archived: bool = False) -> Sequence[Model]: ...
 
     async def change_request(self, deployment: Deployment, uid: str) -> ChangeRequest | None: ...
+
+    async def change_request_of(self, project: Project, uid: str) -> ChangeRequest | None:
+        """By uid, whatever deployment it belongs to."""
+        ...
+
+    async def change_request_for(self, deployment: Deployment, revision: Revision) -> ChangeRequest | None:
+        """The latest that would point an alias to it."""
+        ...
 
     async def change_requests(
         self, project: Project, page: PageRequest, *, deployment: str, state: ChangeRequestState | None, now: datetime

@@ -67,10 +67,6 @@ class Writing(Reading, Noting, Protocol):
         """The first of `count` new numbers of an installation-wide counter; none is skipped."""
         ...
 
-    async def repeat_of(self, tenant: str, rpc: str, request_id: str) -> Repeat | None:
-        """What the request id was used for."""
-        ...
-
     async def remember(self, tenant: str, rpc: str, request_id: str, repeat: Repeat, now: datetime) -> None: ...
 
     async def add_project(self, project: Project) -> None:
@@ -85,15 +81,12 @@ class Writing(Reading, Noting, Protocol):
         """Store another state of a provider that is there."""
         ...
 
-    async def sealed_otherwise(self, heading: bytes, *, after: str, limit: int) -> Sequence[Provider]:
-        """Providers of every project, by uid, whose envelope does not begin with `heading`.
+    async def replace_envelopes(self, anew: Mapping[str, tuple[bytes, bytes]]) -> Sequence[Provider]:
+        """Store envelopes of providers, and nothing else of them, where they have the former one still.
 
-        :param after: the uid to continue behind; empty for the first
+        :param anew: by the providers' uids, the former and the new one
+        :return: those providers, as they are now
         """
-        ...
-
-    async def replace_envelope(self, provider: Provider) -> None:
-        """Store a provider's envelope, and nothing else of it."""
         ...
 
     async def add_version(self, version: Version) -> None: ...

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from kit.resource_names import parse
+from kit.storable import check_message
 from services.registry.application.access import ListRequest
 from services.registry.application.api_keys import ApiKeys
 from services.registry.convert.api_keys import api_key_change, api_key_draft, api_key_to_proto
-from services.registry.convert.text import refuse_nul, write_from_proto
+from services.registry.convert.text import write_from_proto
 from services.registry.servicer.calling import PROJECT, Context, announced, caller
 from turnout.registry.v1 import api_key_pb2, api_key_service_pb2, api_key_service_pb2_grpc
 
@@ -25,7 +26,7 @@ class ApiKeyServicer(api_key_service_pb2_grpc.ApiKeyServiceServicer):
     async def CreateApiKey(
         self, request: api_key_service_pb2.CreateApiKeyRequest, context: Context
     ) -> api_key_pb2.ApiKey:
-        refuse_nul(request)
+        check_message(request)
         (project,) = parse(request.parent, PROJECT, field="parent")
         draft = api_key_draft(request.api_key)
         written = await self._keys.create_api_key(caller(), project, draft, write_from_proto(request))
@@ -50,7 +51,7 @@ class ApiKeyServicer(api_key_service_pb2_grpc.ApiKeyServiceServicer):
     async def UpdateApiKey(
         self, request: api_key_service_pb2.UpdateApiKeyRequest, context: Context
     ) -> api_key_pb2.ApiKey:
-        refuse_nul(request)
+        check_message(request)
         project, key = parse(request.api_key.name, "projects/*/apiKeys/*", field="api_key.name")
         wanted = api_key_change(request.api_key, request.update_mask.paths)
         written = await self._keys.update_api_key(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from kit.resource_names import parse
+from kit.storable import check_message
 from services.registry.application.access import ListRequest, Written
 from services.registry.application.change_requests import ChangeRequests
 from services.registry.convert.change_requests import STATES, change_request_to_proto
-from services.registry.convert.text import refuse_nul
 from services.registry.domain import ChangeRequest, ChangeRequestState, Difference
 from services.registry.ports import Clock
 from services.registry.servicer.calling import Context, announced, caller
@@ -48,7 +48,7 @@ class ChangeRequestServicer(change_request_service_pb2_grpc.ChangeRequestService
     async def ApproveChangeRequest(
         self, request: pb.ApproveChangeRequestRequest, context: Context
     ) -> change_request_pb2.ChangeRequest:
-        refuse_nul(request)
+        check_message(request)
         name = _name(request.name)
         return self._decided(await self._change_requests.approve_change_request(caller(), name, request.note))
 
@@ -65,7 +65,7 @@ class ChangeRequestServicer(change_request_service_pb2_grpc.ChangeRequestService
     async def _declined(
         self, request: pb.RejectChangeRequestRequest | pb.CancelChangeRequestRequest, state: ChangeRequestState
     ) -> change_request_pb2.ChangeRequest:
-        refuse_nul(request)
+        check_message(request)
         written = await self._change_requests.decline_change_request(caller(), _name(request.name), state, request.note)
         return self._decided(written)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from kit.resource_names import parse
+from kit.storable import check_message
 from services.registry.application.access import ListRequest, Written
 from services.registry.application.changes import Change
 from services.registry.application.compatibility import Compatibility
@@ -14,7 +15,7 @@ from services.registry.application.snippets import Snippets
 from services.registry.application.variants import Variants
 from services.registry.convert import resources
 from services.registry.convert.contracts import comparison_to_proto, contract_from_proto
-from services.registry.convert.text import refuse_nul, write_from_proto
+from services.registry.convert.text import write_from_proto
 from services.registry.domain import LIVE, Addresses, Bump, Deployment, DeploymentSearch, Variant, order_of, words_of
 from services.registry.servicer.calling import PROJECT, Context, announced, caller
 from turnout.registry.v1 import deployment_pb2, deployment_service_pb2_grpc, revision_pb2
@@ -48,7 +49,7 @@ class DeploymentServicer(deployment_service_pb2_grpc.DeploymentServiceServicer):
     async def CreateDeployment(
         self, request: pb.CreateDeploymentRequest, context: Context
     ) -> deployment_pb2.Deployment:
-        refuse_nul(request)
+        check_message(request)
         (project,) = parse(request.parent, PROJECT, field="parent")
         draft = resources.deployment_draft(request.deployment_id, request.deployment)
         written = await self._deployments.create_deployment(
@@ -61,7 +62,7 @@ class DeploymentServicer(deployment_service_pb2_grpc.DeploymentServiceServicer):
         return resources.deployment_to_proto(await self._deployments.get_deployment(caller(), project, deployment))
 
     async def ListDeployments(self, request: pb.ListDeploymentsRequest, context: Context) -> pb.ListDeploymentsResponse:
-        refuse_nul(request)
+        check_message(request)
         (project,) = parse(request.parent, PROJECT, field="parent")
         asked = ListRequest(request.page_size, request.page_token)
         search = DeploymentSearch(words_of(request.filter), order_of(request.order_by), request.show_archived)
@@ -73,7 +74,7 @@ class DeploymentServicer(deployment_service_pb2_grpc.DeploymentServiceServicer):
     async def UpdateDeployment(
         self, request: pb.UpdateDeploymentRequest, context: Context
     ) -> deployment_pb2.Deployment:
-        refuse_nul(request)
+        check_message(request)
         project, deployment = parse(request.deployment.name, _DEPLOYMENT, field="deployment.name")
         wanted = resources.deployment_change(request.deployment, request.update_mask.paths)
         change = Change(alias=request.alias or LIVE, etag=request.deployment.etag, is_dry=request.validate_only)
@@ -100,7 +101,7 @@ class DeploymentServicer(deployment_service_pb2_grpc.DeploymentServiceServicer):
         return resources.deployment_to_proto(announced(written))
 
     async def CreateVariant(self, request: pb.CreateVariantRequest, context: Context) -> deployment_pb2.Variant:
-        refuse_nul(request)
+        check_message(request)
         project, deployment = parse(request.parent, _DEPLOYMENT, field="parent")
         draft = resources.variant_draft(request.variant, "variant")
         written = await self._variants.create_variant(
@@ -115,7 +116,7 @@ class DeploymentServicer(deployment_service_pb2_grpc.DeploymentServiceServicer):
         return _variant_of(written)
 
     async def UpdateVariant(self, request: pb.UpdateVariantRequest, context: Context) -> deployment_pb2.Variant:
-        refuse_nul(request)
+        check_message(request)
         name = _variant(request.variant.name, field="variant.name")
         wanted = resources.variant_change(request.variant, request.update_mask.paths)
         change = change_from_proto(request, etag=request.variant.etag)
@@ -125,7 +126,7 @@ class DeploymentServicer(deployment_service_pb2_grpc.DeploymentServiceServicer):
         return _variant_of(written)
 
     async def DeleteVariant(self, request: pb.DeleteVariantRequest, context: Context) -> deployment_pb2.Deployment:
-        refuse_nul(request)
+        check_message(request)
         written = await self._variants.delete_variant(
             caller(), _variant(request.name, field="name"), change_from_proto(request)
         )
@@ -147,13 +148,13 @@ class DeploymentServicer(deployment_service_pb2_grpc.DeploymentServiceServicer):
     async def CompareRevisions(
         self, request: pb.CompareRevisionsRequest, context: Context
     ) -> pb.CompareRevisionsResponse:
-        refuse_nul(request)
+        check_message(request)
         project, deployment = parse(request.name, _DEPLOYMENT, field="name")
         found = await self._history.compare_revisions(caller(), project, deployment, request.before, request.after)
         return pb.CompareRevisionsResponse(differences=map(resources.difference_to_proto, found))
 
     async def SetAlias(self, request: pb.SetAliasRequest, context: Context) -> deployment_pb2.Deployment:
-        refuse_nul(request)
+        check_message(request)
         project, deployment = parse(request.name, _DEPLOYMENT, field="name")
         change = Change(
             alias=request.alias,
@@ -166,7 +167,7 @@ class DeploymentServicer(deployment_service_pb2_grpc.DeploymentServiceServicer):
         return _deployment(written)
 
     async def GetCodeSnippets(self, request: pb.GetCodeSnippetsRequest, context: Context) -> pb.GetCodeSnippetsResponse:
-        refuse_nul(request)
+        check_message(request)
         if request.name.count("/") == _DEPLOYMENT.count("/"):
             name = (*parse(request.name, _DEPLOYMENT, field="name"), "")
         else:
@@ -186,7 +187,7 @@ class DeploymentServicer(deployment_service_pb2_grpc.DeploymentServiceServicer):
     async def CheckCompatibility(
         self, request: pb.CheckCompatibilityRequest, context: Context
     ) -> pb.CheckCompatibilityResponse:
-        refuse_nul(request)
+        check_message(request)
         if not request.revision:
             (project,) = parse(request.name, PROJECT, field="name")
             before, after = [contract_from_proto(getattr(request, side), field=side) for side in ("before", "after")]
@@ -199,7 +200,7 @@ class DeploymentServicer(deployment_service_pb2_grpc.DeploymentServiceServicer):
         return comparison_to_proto(compared)
 
     async def DeleteAlias(self, request: pb.DeleteAliasRequest, context: Context) -> deployment_pb2.Deployment:
-        refuse_nul(request)
+        check_message(request)
         project, deployment = parse(request.name, _DEPLOYMENT, field="name")
         written = await self._history.delete_alias(caller(), project, deployment, request.alias, etag=request.etag)
         return resources.deployment_to_proto(announced(written))
@@ -207,7 +208,7 @@ class DeploymentServicer(deployment_service_pb2_grpc.DeploymentServiceServicer):
     async def RollbackDeployment(
         self, request: pb.RollbackDeploymentRequest, context: Context
     ) -> deployment_pb2.Deployment:
-        refuse_nul(request)
+        check_message(request)
         project, deployment = parse(request.name, _DEPLOYMENT, field="name")
         written = await self._history.rollback_deployment(
             caller(), project, deployment, request.revision, change_from_proto(request)

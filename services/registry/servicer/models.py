@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from kit.resource_names import parse
+from kit.storable import check_message
 from services.registry.application.access import ListRequest
 from services.registry.application.models import Models
 from services.registry.convert import models
-from services.registry.convert.text import refuse_nul
 from services.registry.servicer.calling import PROJECT, Context, announced, caller
 from turnout.registry.v1 import model_pb2, model_service_pb2, model_service_pb2_grpc
 
@@ -18,7 +18,7 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
         self._models = models
 
     async def RegisterModel(self, request: model_service_pb2.RegisterModelRequest, context: Context) -> model_pb2.Model:
-        refuse_nul(request)
+        check_message(request)
         (project,) = parse(request.parent, PROJECT, field="parent")
         facts = models.model_facts(request.model)
         written = await self._models.register_model(caller(), project, facts, on_behalf_of=request.on_behalf_of)

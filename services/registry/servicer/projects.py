@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from kit.resource_names import parse
+from kit.storable import check_message
 from services.registry.application.access import ListRequest
 from services.registry.application.projects import Projects
 from services.registry.convert import resources
-from services.registry.convert.text import refuse_nul, write_from_proto
+from services.registry.convert.text import write_from_proto
 from services.registry.servicer.calling import PROJECT, Context, announced, caller
 from turnout.registry.v1 import project_pb2, project_service_pb2, project_service_pb2_grpc
 
@@ -20,7 +21,7 @@ class ProjectServicer(project_service_pb2_grpc.ProjectServiceServicer):
     async def CreateProject(
         self, request: project_service_pb2.CreateProjectRequest, context: Context
     ) -> project_pb2.Project:
-        refuse_nul(request)
+        check_message(request)
         draft = resources.project_draft(request.project_id, request.project)
         written = await self._projects.create_project(draft, write_from_proto(request))
         return resources.project_to_proto(announced(written))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from kit.resource_names import parse
+from kit.storable import check_message
 from services.registry.application.access import ListRequest
 from services.registry.application.prompts import Prompts
 from services.registry.convert import prompts
-from services.registry.convert.text import refuse_nul, write_from_proto
+from services.registry.convert.text import write_from_proto
 from services.registry.servicer.calling import PROJECT, Context, announced, caller
 from turnout.registry.v1 import prompt_pb2, prompt_service_pb2_grpc
 from turnout.registry.v1 import prompt_service_pb2 as pb
@@ -19,7 +20,7 @@ class PromptServicer(prompt_service_pb2_grpc.PromptServiceServicer):
         self._prompts = prompts
 
     async def CreatePrompt(self, request: pb.CreatePromptRequest, context: Context) -> prompt_pb2.Prompt:
-        refuse_nul(request)
+        check_message(request)
         (project,) = parse(request.parent, PROJECT, field="parent")
         draft = prompts.prompt_draft(request.prompt_id, request.prompt)
         write = write_from_proto(request)
@@ -36,7 +37,7 @@ class PromptServicer(prompt_service_pb2_grpc.PromptServiceServicer):
         return pb.ListPromptsResponse(prompts=map(prompts.prompt_to_proto, page.items), next_page_token=page.next_token)
 
     async def UpdatePrompt(self, request: pb.UpdatePromptRequest, context: Context) -> prompt_pb2.Prompt:
-        refuse_nul(request)
+        check_message(request)
         name = prompts.prompt_name(request.prompt.name, field="prompt.name")
         change = prompts.prompt_change(request.prompt, request.update_mask.paths)
         written = await self._prompts.update_prompt(

@@ -6,12 +6,13 @@ import time
 from typing import Final
 
 from kit.resource_names import parse
+from kit.storable import check_message
 from services.registry.application.access import ListRequest
 from services.registry.application.credentials import Credentials
 from services.registry.application.provider_models import ProviderModels
 from services.registry.application.providers import Providers
 from services.registry.convert import providers, resources
-from services.registry.convert.text import refuse_nul, write_from_proto
+from services.registry.convert.text import write_from_proto
 from services.registry.servicer.calling import PROJECT, Context, announced, caller
 from turnout.registry.v1 import provider_pb2, provider_service_pb2, provider_service_pb2_grpc
 
@@ -29,7 +30,7 @@ class ProviderServicer(provider_service_pb2_grpc.ProviderServiceServicer):
     async def CreateProvider(
         self, request: provider_service_pb2.CreateProviderRequest, context: Context
     ) -> provider_pb2.Provider:
-        refuse_nul(request)
+        check_message(request)
         (project,) = parse(request.parent, PROJECT, field="parent")
         draft = resources.provider_draft(request.provider_id, request.provider)
         write = write_from_proto(request, secret=("provider", "credential"))
@@ -56,7 +57,7 @@ class ProviderServicer(provider_service_pb2_grpc.ProviderServiceServicer):
     async def UpdateProvider(
         self, request: provider_service_pb2.UpdateProviderRequest, context: Context
     ) -> provider_pb2.Provider:
-        refuse_nul(request)
+        check_message(request)
         project, provider = parse(request.provider.name, _PROVIDER, field="provider.name")
         change = resources.provider_change(request.provider, request.update_mask.paths)
         written = await self._providers.update_provider(

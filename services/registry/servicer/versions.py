@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from kit.resource_names import parse
+from kit.storable import check_message
 from services.registry.application.access import ListRequest
 from services.registry.application.versions import Versions
 from services.registry.convert import versions
-from services.registry.convert.text import refuse_nul
 from services.registry.domain import Version
 from services.registry.servicer.calling import PROJECT, Context, announced, caller
 from turnout.registry.v1 import version_pb2, version_service_pb2, version_service_pb2_grpc
@@ -19,7 +19,7 @@ class VersionServicer(version_service_pb2_grpc.VersionServiceServicer):
         self._versions = versions
 
     async def PutVersion(self, request: version_service_pb2.PutVersionRequest, context: Context) -> version_pb2.Version:
-        refuse_nul(request)
+        check_message(request)
         (project,) = parse(request.parent, PROJECT, field="parent")
         content = versions.content_from_proto(request.version, field="version")
         written = await self._versions.put_version(

@@ -67,5 +67,6 @@ def _values(key: ApiKey) -> dict[str, Any]:
         "expires_at": key.expires_at,
         "revoked_at": key.revoked_at,
         "bootstrap": key.bootstrap,
+        "requests_per_minute": key.requests_per_minute,
         **rows.record_values(key.record),
     }

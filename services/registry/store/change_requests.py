@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from kit.paging import PageRequest
 from services.registry import tables
-from services.registry.domain import ChangeRequest, ChangeRequestState, Deployment, Project
+from services.registry.domain import ChangeRequest, ChangeRequestState, Deployment, Project, Revision
 from services.registry.store.rows import AnyRow
 
 _BASE = tables.revisions.alias("base")
@@ -29,6 +29,21 @@ class ChangeRequestRows:
         table = tables.change_requests
         query = _query().where(table.c.deployment == deployment.uid, table.c.uid == uid)
         row = (await self.session.execute(query)).one_or_none()
+        return None if row is None else _request(row, deployment.project)
+
+    async def find_in(self, project: Project, uid: str) -> ChangeRequest | None:
+        """By uid, of whichever deployment of the project."""
+        query = _query().where(tables.deployments.c.project == project.uid, tables.change_requests.c.uid == uid)
+        row = (await self.session.execute(query)).one_or_none()
+        return None if row is None else _request(row, project)
+
+    async def latest_for(self, deployment: Deployment, revision: Revision) -> ChangeRequest | None:
+        """The latest that would point an alias to the revision."""
+        table = tables.change_requests
+        query = _query().where(table.c.deployment == deployment.uid, table.c.revision == revision.uid)
+        row = (
+            await self.session.execute(query.order_by(table.c.created_in.desc(), table.c.uid.desc()).limit(1))
+        ).first()
         return None if row is None else _request(row, deployment.project)
 
     async def page(

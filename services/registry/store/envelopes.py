@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, LargeBinary, Select, Text, column, func, select, update, values
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.registry import tables
@@ -14,17 +15,10 @@ from services.registry.store import rows
 
 async def sealed_otherwise(session: AsyncSession, heading: bytes, *, after: str, limit: int) -> Sequence[Provider]:
     """Providers, by uid, whose envelope does not begin with `heading`."""
-    table, project = tables.providers, tables.projects
-    found = (
-        await session.execute(
-            select(table).where(table.c.uid > after, *_otherwise(heading)).order_by(table.c.uid).limit(limit)
-        )
-    ).all()
-    uids = {row.project for row in found}
-    projects = {
-        row.uid: rows.project(row) for row in await session.execute(select(project).where(project.c.uid.in_(uids)))
-    }
-    return [rows.provider(row, projects[row.project]) for row in found]
+    table = tables.providers
+    query: Select[Any] = select(table).where(table.c.uid > after, *_otherwise(heading))
+    found = (await session.execute(query.order_by(table.c.uid).limit(limit))).all()
+    return await _providers(session, found)
 
 
 async def count_sealed_otherwise(session: AsyncSession, heading: bytes) -> int:
@@ -33,10 +27,25 @@ async def count_sealed_otherwise(session: AsyncSession, heading: bytes) -> int:
     return (await session.execute(query)).scalar_one()
 
 
-async def replace_envelope(session: AsyncSession, provider: Provider) -> None:
-    """Store another envelope; nobody but who opens it sees a difference, so the rest of the row stays."""
+async def replace_envelopes(session: AsyncSession, anew: Mapping[str, tuple[bytes, bytes]]) -> Sequence[Provider]:
+    """Store other envelopes; nobody but who opens them sees a difference, so the rest of the rows stays."""
     table = tables.providers
-    await session.execute(update(table).where(table.c.uid == provider.uid).values(envelope=provider.envelope))
+    columns = (column("uid", Text), column("former", LargeBinary), column("envelope", LargeBinary))
+    given = values(*columns, name="given").data([(uid, *envelopes) for uid, envelopes in anew.items()])
+    statement = (
+        update(table)
+        .where(table.c.uid == given.c.uid, table.c.envelope == given.c.former)
+        .values(envelope=given.c.envelope)
+        .returning(table)
+    )
+    return await _providers(session, (await session.execute(statement)).all())
+
+
+async def _providers(session: AsyncSession, found: Sequence[rows.AnyRow]) -> Sequence[Provider]:
+    project = tables.projects
+    query = select(project).where(project.c.uid.in_({row.project for row in found}))
+    projects = {row.uid: rows.project(row) for row in await session.execute(query)}
+    return [rows.provider(row, projects[row.project]) for row in found]
 
 
 def _otherwise(heading: bytes) -> tuple[ColumnElement[bool], ...]:

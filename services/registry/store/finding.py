@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from kit.paging import Cursor, PageRequest
 from services.registry import tables
-from services.registry.convert.versions import model_of_content
+from services.registry.convert.execution import fallback_names
 from services.registry.domain import (
     LIVE,
     MAX_KEY_LENGTH,
@@ -123,7 +123,8 @@ async def search_values(session: AsyncSession, deployment: Deployment) -> dict[s
     """The columns that a deployment is found and sorted by. The revisions that its aliases point to are stored."""
     of, version, provider = tables.revision_variants, tables.versions, tables.providers
     prompt, model = tables.prompts, tables.models
-    columns = (of.c.revision, of.c.active, of.c.display_name, of.c.version, provider.c.slug.label("provider"))
+    own = (of.c.revision, of.c.active, of.c.display_name, of.c.execution)
+    columns = (*own, version.c.model.label("runs"), provider.c.slug.label("provider"))
     query = (
         select(*columns, prompt.c.slug.label("prompt"), model.c.display_name.label("model"), model.c.algorithm)
         .outerjoin(version, and_(version.c.project == of.c.project, version.c.uid == of.c.version))
@@ -134,25 +135,15 @@ async def search_values(session: AsyncSession, deployment: Deployment) -> dict[s
         .order_by(of.c.revision, of.c.position)
     )
     variants = (await session.execute(query)).all()
-    uids = {row.version for row in variants if row.version is not None}
-    names = await _models(session, deployment.project, uids)
     parts = [deployment.slug, deployment.display_name, deployment.description]
     for row in variants:
-        texts = (row.display_name, row.provider, names.get(row.version), row.prompt, row.model, row.algorithm)
+        texts = (row.display_name, row.provider, row.runs, row.prompt, row.model, row.algorithm)
         parts += [each for each in texts if each]
+        parts += [name for names in fallback_names(row.execution or b"") for name in names]
     live = next((alias.revision for alias in deployment.aliases if alias.alias == LIVE), "")
     first = next((row for row in variants if row.revision == live and row.active), None)
     return {
         "search_text": searchable_text(parts),
         "first_provider": "" if first is None else first.provider or "",
-        "first_model": "" if first is None else (names.get(first.version) or first.model or "")[:MAX_KEY_LENGTH],
+        "first_model": "" if first is None else (first.runs or first.model or "")[:MAX_KEY_LENGTH],
     }
-
-
-async def _models(session: AsyncSession, project: Project, versions: set[str]) -> dict[str, str]:
-    """The providers' names for the models that versions run, by the versions' uids."""
-    if not versions:
-        return {}
-    table = tables.versions
-    query = select(table.c.uid, table.c.content).where(table.c.project == project.uid, table.c.uid.in_(versions))
-    return {row.uid: model_of_content(row.content) for row in await session.execute(query)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -131,15 +131,6 @@ class PostgresWriting(VersionWriting, KeyWriting, PromptWriting, PostgresReading
         last: int = (await self._session.execute(statement.returning(table.c.value))).scalar_one()
         return last - count + 1
 
-    async def repeat_of(self, tenant: str, rpc: str, request_id: str) -> Repeat | None:
-        """What the request id was used for."""
-        table = tables.create_requests
-        query = select(table.c.fingerprint, table.c.resource).where(
-            table.c.tenant == tenant, table.c.rpc == rpc, table.c.request_id == request_id
-        )
-        row = (await self._session.execute(query)).one_or_none()
-        return None if row is None else Repeat(row.fingerprint, row.resource)
-
     async def remember(self, tenant: str, rpc: str, request_id: str, repeat: Repeat, now: datetime) -> None:
         """Keep what a request made."""
         await self._insert(
@@ -174,10 +165,7 @@ class PostgresWriting(VersionWriting, KeyWriting, PromptWriting, PostgresReading
                 project=provider.project.uid,
                 slug=provider.slug,
                 kind=provider.kind,
-                display_name=provider.display_name,
-                base_url=provider.base_url,
-                envelope=provider.envelope,
-                **rows.record_values(provider.record),
+                **rows.provider_values(provider),
             ),
             exists("provider", provider.name),
         )
@@ -185,23 +173,13 @@ class PostgresWriting(VersionWriting, KeyWriting, PromptWriting, PostgresReading
     async def replace_provider(self, provider: Provider) -> None:
         """Store another state of it."""
         table = tables.providers
-        values = {
-            "display_name": provider.display_name,
-            "base_url": provider.base_url,
-            "envelope": provider.envelope,
-            "archived_at": provider.archived_at,
-        }
         await self._session.execute(
-            update(table).where(table.c.uid == provider.uid).values(**values, **rows.record_values(provider.record))
+            update(table).where(table.c.uid == provider.uid).values(**rows.provider_values(provider))
         )
 
-    async def sealed_otherwise(self, heading: bytes, *, after: str, limit: int) -> Sequence[Provider]:
-        """By uid, of every project."""
-        return await envelopes.sealed_otherwise(self._session, heading, after=after, limit=limit)
-
-    async def replace_envelope(self, provider: Provider) -> None:
-        """Store it anew."""
-        await envelopes.replace_envelope(self._session, provider)
+    async def replace_envelopes(self, anew: Mapping[str, tuple[bytes, bytes]]) -> Sequence[Provider]:
+        """In one statement."""
+        return await envelopes.replace_envelopes(self._session, anew)
 
     async def add_version(self, version: Version) -> None:
         """Store it."""
@@ -211,6 +189,7 @@ class PostgresWriting(VersionWriting, KeyWriting, PromptWriting, PostgresReading
                 uid=version.uid,
                 provider=version.provider,
                 content=pack_content(version.content),
+                model=version.content.model,
                 created_at=version.created_at,
                 seen_at=version.seen_at,
                 created_in=version.created_in,

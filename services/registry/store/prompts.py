@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from sqlalchemy import ColumnElement, Select, and_, func, select, tuple_, update
@@ -16,6 +16,7 @@ from services.registry import tables
 from services.registry.convert.versions import pack_content, unpack_content
 from services.registry.domain import Project, Prompt, PromptState, exists
 from services.registry.store import rows
+from services.registry.store.answers import fitting
 
 _prompts, _numbers = tables.prompts, tables.prompt_numbers
 _NAMES_BYTES: Final = 1024
@@ -56,10 +57,10 @@ class PromptReading:
             query = query.where(tuple_(_prompts.c.created_in, _prompts.c.uid) > tuple_(*page.after))
         query = query.order_by(_prompts.c.created_in, _prompts.c.uid).limit(page.size + 1)
         sized = (await self._session.execute(query)).all()
-        fitting = _fitting(sized, page.size, max_bytes)
-        states = _states(_numbers.c.number == _prompts.c.number).where(_prompts.c.uid.in_(fitting))
+        keys = fitting(((row.key, row.bytes) for row in sized), page.size, max_bytes)
+        states = _states(_numbers.c.number == _prompts.c.number).where(_prompts.c.uid.in_(keys))
         found = await self._session.execute(states.order_by(_prompts.c.created_in, _prompts.c.uid))
-        return [_prompt(row, project) for row in found], len(fitting) < len(sized)
+        return [_prompt(row, project) for row in found], len(keys) < len(sized)
 
     async def prompt_numbers(
         self, prompt: Prompt, page: PageRequest, *, max_bytes: int
@@ -74,10 +75,10 @@ class PromptReading:
             query = query.where(_numbers.c.number < page.after[0])
         query = query.order_by(_numbers.c.number.desc()).limit(page.size + 1)
         sized = (await self._session.execute(query)).all()
-        fitting = _fitting(sized, page.size, max_bytes)
-        states = _states(_numbers.c.number.in_(fitting)).where(_prompts.c.uid == prompt.uid)
+        keys = fitting(((row.key, row.bytes) for row in sized), page.size, max_bytes)
+        states = _states(_numbers.c.number.in_(keys)).where(_prompts.c.uid == prompt.uid)
         found = await self._session.execute(states.order_by(_numbers.c.number.desc()))
-        return [_prompt(row, prompt.project) for row in found], len(fitting) < len(sized)
+        return [_prompt(row, prompt.project) for row in found], len(keys) < len(sized)
 
 
 class PromptWriting(PromptReading):
@@ -128,17 +129,6 @@ def _states(of: ColumnElement[bool]) -> Select[tuple[object, ...]]:
         _numbers.c.created_at.label("number_created_at"),
     )
     return select(_prompts, *state).join(_numbers, and_(_numbers.c.prompt == _prompts.c.uid, of))
-
-
-def _fitting(sized: Iterable[rows.AnyRow], count: int, max_bytes: int) -> list[str | int]:
-    """The keys of the first rows, at most `count` and `max_bytes` of them, but one whatever its size."""
-    keys: list[str | int] = []
-    for row in sized:
-        max_bytes -= row.bytes
-        if len(keys) == count or (keys and max_bytes < 0):
-            break
-        keys.append(row.key)
-    return keys
 
 
 def _prompt(row: rows.AnyRow, of: Project) -> Prompt:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Table, and_, select, tuple_
+from sqlalchemy import ColumnElement, Select, Table, and_, func, null, select, tuple_
 
 from kit.ids import is_uid
 from kit.paging import Cursor, PageRequest
@@ -30,7 +30,9 @@ from services.registry.domain import (
     Variant,
     Version,
 )
+from services.registry.ports import Repeat
 from services.registry.store import envelopes, rows
+from services.registry.store.answers import deployment_bytes, fitting, revision_bytes
 from services.registry.store.change_requests import ChangeRequestRows
 from services.registry.store.finding import cursor_of, deployment_rows
 from services.registry.store.prompts import PromptReading
@@ -38,12 +40,23 @@ from services.registry.store.uses import uses
 from services.registry.store.versions import VersionReading, is_used
 
 _MAX_NUMBER_DIGITS = 18
+_VERSION_BYTES = 1024
+"""What a version takes in an answer beside its content."""
 _NUMBER = re.compile(r"([1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})")
 """Of a revision: nine digits fit the column."""
 
 
 class PostgresReading(VersionReading, PromptReading):
     """The Reading port on one session."""
+
+    async def repeat_of(self, tenant: str, rpc: str, request_id: str) -> Repeat | None:
+        """What the request id was used for."""
+        table = tables.create_requests
+        query = select(table.c.fingerprint, table.c.resource).where(
+            table.c.tenant == tenant, table.c.rpc == rpc, table.c.request_id == request_id
+        )
+        row = (await self._session.execute(query)).one_or_none()
+        return None if row is None else Repeat(row.fingerprint, row.resource)
 
     async def project(self, segment: str) -> Project | None:
         """By slug, uid or number."""
@@ -75,13 +88,19 @@ class PostgresReading(VersionReading, PromptReading):
         query = _kept(tables.providers, project, with_archived=with_archived)
         return [rows.provider(row, project) for row in await self._page(query, tables.providers, page)]
 
+    async def sealed_otherwise(self, heading: bytes, *, after: str, limit: int) -> Sequence[Provider]:
+        """By uid, of every project."""
+        return await envelopes.sealed_otherwise(self._session, heading, after=after, limit=limit)
+
     async def count_sealed_otherwise(self, heading: bytes) -> int:
         """Of every project."""
         return await envelopes.count_sealed_otherwise(self._session, heading)
 
-    async def uses(self, project: Project, thing: Provider | Model | Prompt, limit: int) -> Sequence[Use]:
+    async def uses(
+        self, project: Project, thing: Provider | Model | Prompt, limit: int, *, only_protected: bool = False
+    ) -> Sequence[Use]:
         """By deployment and alias."""
-        return await uses(self._session, project, thing, limit)
+        return await uses(self._session, project, thing, limit, only_protected=only_protected)
 
     async def version(self, project: Project, uid: str) -> Version | None:
         """By uid."""
@@ -90,11 +109,17 @@ class PostgresReading(VersionReading, PromptReading):
         row = (await self._session.execute(query)).one_or_none()
         return None if row is None else rows.version(row, project)
 
-    async def versions(self, project: Project, page: PageRequest) -> Sequence[Version]:
+    async def versions(self, project: Project, page: PageRequest, *, max_bytes: int) -> tuple[Sequence[Version], bool]:
         """In the order of creation."""
         table = tables.versions
-        query = select(table, is_used().label("is_used")).where(table.c.project == project.uid)
-        return [rows.version(row, project) for row in await self._page(query, table, page)]
+        size = (func.octet_length(table.c.content) + _VERSION_BYTES).label("bytes")
+        query = select(table.c.uid, size).where(table.c.project == project.uid)
+        sized = [(row.uid, row.bytes) for row in await self._page(query, table, page)]
+        keys = fitting(sized, page.size, max_bytes)
+        whole: Select[Any] = select(table, is_used().label("is_used"))
+        whole = whole.where(table.c.project == project.uid, table.c.uid.in_(keys))
+        found = await self._session.execute(whole.order_by(table.c.created_in, table.c.uid))
+        return [rows.version(row, project) for row in found], len(keys) < len(sized)
 
     async def model(self, project: Project, segment: str) -> Model | None:
         """By uid or number."""
@@ -125,12 +150,15 @@ class PostgresReading(VersionReading, PromptReading):
         return None if row is None else (await self._deployments(project, [row]))[0]
 
     async def deployments(
-        self, project: Project, page: PageRequest, search: DeploymentSearch
-    ) -> Sequence[tuple[Deployment, Cursor]]:
+        self, project: Project, page: PageRequest, search: DeploymentSearch, *, max_bytes: int
+    ) -> tuple[Sequence[tuple[Deployment, Cursor]], bool]:
         """Those that are looked for, in the order that is asked for."""
-        found = await deployment_rows(self._session, project, page, search)
+        sized = await deployment_rows(self._session, project, page, search)
+        count = len(fitting(await deployment_bytes(self._session, sized), page.size, max_bytes))
+        found = sized[:count]
         cursors = [cursor_of(row, search.order) for row in found]
-        return list(zip(await self._deployments(project, found), cursors, strict=True))
+        deployments = await self._deployments(project, found, with_contracts=False)
+        return list(zip(deployments, cursors, strict=True)), count < len(sized)
 
     async def revision(self, deployment: Deployment, segment: str) -> Revision | None:
         """By number, uid or alias."""
@@ -143,7 +171,18 @@ class PostgresReading(VersionReading, PromptReading):
         found = (await self._session.scalars(query)).one_or_none()
         return None if found is None else (await self._revisions({found}))[found]
 
-    async def revisions(self, deployment: Deployment, page: PageRequest) -> Sequence[Revision]:
+    async def first_revision_with(self, deployment: Deployment, variant: str) -> Revision | None:
+        """The oldest."""
+        table, of = tables.revisions, tables.revision_variants
+        query = select(table.c.uid).join(of, of.c.revision == table.c.uid)
+        query = query.where(table.c.deployment == deployment.uid, of.c.variant == variant)
+        query = query.order_by(table.c.created_at, table.c.major, table.c.minor).limit(1)
+        found = await self._session.scalar(query)
+        return None if found is None else (await self._revisions({found}))[found]
+
+    async def revisions(
+        self, deployment: Deployment, page: PageRequest, *, max_bytes: int
+    ) -> tuple[Sequence[Revision], bool]:
         """Newest first, by number."""
         table = tables.revisions
         query = select(table.c.uid).where(table.c.deployment == deployment.uid)
@@ -151,8 +190,10 @@ class PostgresReading(VersionReading, PromptReading):
             query = query.where(tuple_(table.c.major, table.c.minor) < tuple_(*page.after))
         query = query.order_by(table.c.major.desc(), table.c.minor.desc()).limit(page.size + 1)
         uids = (await self._session.scalars(query)).all()
-        found = await self._revisions(set(uids))
-        return [found[uid] for uid in uids]
+        sizes = await revision_bytes(self._session, uids)
+        keys = fitting(((uid, sizes.get(uid, 0)) for uid in uids), page.size, max_bytes)
+        found = await self._revisions(set(keys))
+        return [found[uid] for uid in keys], len(keys) < len(uids)
 
     async def things(self, project: Project, revision: Revision) -> Sequence[Version | Model]:
         """What its variants use, each once."""
@@ -173,6 +214,14 @@ class PostgresReading(VersionReading, PromptReading):
     async def change_request(self, deployment: Deployment, uid: str) -> ChangeRequest | None:
         """By uid."""
         return await ChangeRequestRows(self._session).find(deployment, uid)
+
+    async def change_request_of(self, project: Project, uid: str) -> ChangeRequest | None:
+        """By uid."""
+        return await ChangeRequestRows(self._session).find_in(project, uid)
+
+    async def change_request_for(self, deployment: Deployment, revision: Revision) -> ChangeRequest | None:
+        """The latest."""
+        return await ChangeRequestRows(self._session).latest_for(deployment, revision)
 
     async def change_requests(
         self, project: Project, page: PageRequest, *, deployment: str, state: ChangeRequestState | None, now: datetime
@@ -215,15 +264,16 @@ class PostgresReading(VersionReading, PromptReading):
         found: Sequence[rows.AnyRow] = (await self._session.execute(query)).all()
         return found
 
-    async def _deployments(self, project: Project, found: Sequence[rows.AnyRow]) -> list[Deployment]:
+    async def _deployments(
+        self, project: Project, found: Sequence[rows.AnyRow], *, with_contracts: bool = True
+    ) -> list[Deployment]:
         """With their aliases and what these point to, in three queries however many there are."""
         uids = [row.uid for row in found]
         table = tables.aliases
-        pointers = (
-            await self._session.execute(
-                select(table).where(table.c.deployment.in_(uids)).order_by(table.c.deployment, table.c.alias)
-            )
-        ).all()
+        contract = table.c.contract if with_contracts else null().label("contract")
+        query: Select[Any] = select(table.c.deployment, table.c.alias, table.c.revision, table.c.updated_at, contract)
+        query = query.where(table.c.deployment.in_(uids)).order_by(table.c.deployment, table.c.alias)
+        pointers = (await self._session.execute(query)).all()
         revisions = await self._revisions({row.revision for row in pointers})
         by_deployment: dict[str, list[rows.AnyRow]] = defaultdict(list)
         for row in pointers:

@@ -8,6 +8,8 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from services.registry.convert.execution import pack_execution, unpack_execution
+from services.registry.convert.providers import pack_model_facts, unpack_model_facts
 from services.registry.convert.versions import unpack_content
 from services.registry.domain import (
     Alias,
@@ -35,6 +37,17 @@ from services.registry.domain import (
 AnyRow = Row[Any]
 
 _MICROSECOND = timedelta(microseconds=1)
+_SERVING_COLUMNS = (
+    "version",
+    "max_retries",
+    "attempt_timeout_us",
+    "prompt",
+    "prompt_number",
+    "execution",
+    "fallback_providers",
+    "model",
+    "unknown_users",
+)
 
 
 def record(row: AnyRow) -> Record:
@@ -69,7 +82,22 @@ def provider(row: AnyRow, of: Project) -> Provider:
         envelope=row.envelope,
         record=record(row),
         archived_at=row.archived_at,
+        model_facts=unpack_model_facts(row.model_facts),
+        max_concurrent_calls=row.max_concurrent_calls,
     )
+
+
+def provider_values(kept: Provider) -> dict[str, object]:
+    """What of it can change, as columns."""
+    return {
+        "display_name": kept.display_name,
+        "base_url": kept.base_url,
+        "envelope": kept.envelope,
+        "archived_at": kept.archived_at,
+        "model_facts": pack_model_facts(kept.model_facts),
+        "max_concurrent_calls": kept.max_concurrent_calls,
+        **record_values(kept.record),
+    }
 
 
 def version(row: AnyRow, of: Project) -> Version:
@@ -92,6 +120,7 @@ def api_key(row: AnyRow, of: Project | None) -> ApiKey:
         record=record(row),
         bootstrap=row.bootstrap,
         used_at=row.used_at,
+        requests_per_minute=row.requests_per_minute,
     )
 
 
@@ -114,20 +143,21 @@ def _serving(row: AnyRow) -> Serving:
         return Recommendation(row.model, UnknownUsers(row.unknown_users))
     timeout = None if row.attempt_timeout_us is None else timedelta(microseconds=row.attempt_timeout_us)
     prompt = None if row.prompt is None else PromptUse(row.prompt, row.prompt_slug, row.prompt_number)
-    return Completion(row.version, row.max_retries, timeout, prompt)
+    execution = unpack_execution(row.execution, row.fallback_providers or ())
+    return Completion(row.version, row.max_retries, timeout, prompt, execution)
 
 
 def serving_values(serving: Serving) -> dict[str, object]:
     """The same as columns."""
-    values: dict[str, object] = dict.fromkeys(
-        ("version", "max_retries", "attempt_timeout_us", "prompt", "prompt_number", "model", "unknown_users")
-    )
+    values: dict[str, object] = dict.fromkeys(_SERVING_COLUMNS)
     match serving:
-        case Completion(version, max_retries, timeout, prompt):
+        case Completion(version, max_retries, timeout, prompt, execution):
             timeout_us = None if timeout is None else timeout // _MICROSECOND
             values |= {"version": version, "max_retries": max_retries, "attempt_timeout_us": timeout_us}
             if prompt is not None:
                 values |= {"prompt": prompt.uid, "prompt_number": prompt.number}
+            values["execution"] = pack_execution(execution)
+            values["fallback_providers"] = [each.provider_uid for each in execution.fallbacks] or None
         case Recommendation(model, unknown_users):
             values |= {"model": model, "unknown_users": unknown_users}
     return values

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cli.apply.contents import message_documents, messages, version, version_document
+from cli.apply.contents import (
+    completion,
+    message_documents,
+    messages,
+    model_facts,
+    model_facts_documents,
+    trying,
+    version,
+    version_document,
+)
 from cli.apply.documents import Kind, read
 from kit.errors import Invalid
 
@@ -81,6 +91,26 @@ def test_documents_of_files_and_folders_come_in_the_order_in_which_they_are_appl
         (
             variant("provider: p, model: m, attempt_timeout: 30"),
             "f.yaml:4 .*attempt_timeout must be a time such as 30s",
+        ),
+        (
+            variant("provider: p, model: m, fallbacks: [{provider: q}]"),
+            r"f.yaml:4 variants.calm.fallbacks\[0\].model is missing",
+        ),
+        (
+            variant("provider: p, model: m, retry_statuses: [399]"),
+            r"f.yaml:4 .*retry_statuses\[0\] must be a whole number from 400 to 599",
+        ),
+        (
+            variant("provider: p, model: m, output_policy: shrug"),
+            "f.yaml:4 .*output_policy must be one of mark, retry, fail",
+        ),
+        (
+            variant("recommendation: {model: 1}, fallbacks: []"),
+            "f.yaml:4 variants.calm.fallbacks belongs to completions",
+        ),
+        (
+            "kind: Provider\nname: p\nprovider_kind: openai\nmodel_facts:\n- {model: m, context_window_tokens: 0.5}",
+            r"f.yaml:5 model_facts\[0\].context_window_tokens must be a whole number",
         ),
         (
             variant("provider: p, model: m, parameters: {temprature: 1}"),
@@ -157,3 +187,36 @@ def test_what_a_variant_runs_reads_as_it_was_written() -> None:
     assert version_document(proto) == fields
     assert message_documents(messages(fields["messages"])) == fields["messages"]
     assert version_document(proto, prompt="p@1").keys() == fields.keys() - {"messages", "variables_schema"} | {"prompt"}
+
+
+def test_how_hard_a_variant_tries_reads_as_it_was_written() -> None:
+    fields: dict[str, Any] = {
+        "max_retries": 2,
+        "attempt_timeout": "30s",
+        "first_token_timeout": "0.5s",
+        "idle_timeout": "5s",
+        "fallbacks": [
+            {"provider": "p", "model": "m"},
+            {"provider": "q", "model": "n", "parameters": {}, "max_retries": 1, "attempt_timeout": "1.5s"},
+            {"provider": "q", "model": "o", "parameters": {"temperature": 0, "extra": {"x": 1}}},
+        ],
+        "retry_statuses": [429, 503],
+        "output_policy": "retry",
+    }
+    seconds = {name: float(fields[name][:-1]) for name in ("attempt_timeout", "first_token_timeout", "idle_timeout")}
+    fallbacks = [dict(each) for each in fields["fallbacks"]]
+    fallbacks[1]["attempt_timeout"] = 1.5
+
+    read = completion({**fields, **seconds, "fallbacks": fallbacks, "version": "ver_x"}, prompt="")
+
+    assert trying(read) == fields
+    assert trying(completion({"version": "ver_x", "output_policy": "mark"}, prompt="")) == {}
+
+
+def test_facts_of_models_read_as_they_were_written() -> None:
+    documents: list[dict[str, Any]] = [
+        {"model": "a", "input_usd_micros_per_million": 0, "context_window_tokens": 8},
+        {"model": "b"},
+    ]
+
+    assert model_facts_documents(model_facts(documents)) == documents

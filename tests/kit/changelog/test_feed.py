@@ -266,3 +266,22 @@ async def test_a_watcher_that_waits_for_its_turn_is_not_left_in_silence(
     async with feeding(log, sessions, url) as feed:
         for _ in range(9):
             assert ended(await watch(feed, 0, "", until=ended))
+
+
+async def test_who_waits_for_its_turn_is_sent_away_when_the_log_is_lost(
+    url: str, sessions: Sessions, log: ChangeLog
+) -> None:
+    for _ in range(3):
+        await append(sessions, log, ("a", b"1"))
+    async with feeding(log, sessions, url) as feed, contextlib.AsyncExitStack() as slow:
+        for _ in range(4):
+            stream = await slow.enter_async_context(contextlib.aclosing(feed.watch(0, "")))
+            assert isinstance(await anext(stream), SnapshotBegin)
+        async with contextlib.aclosing(feed.watch(0, "")) as waiting:
+            assert await asyncio.wait_for(anext(waiting), 2) == Idle(0)
+            async with transaction(sessions) as session:
+                await session.execute(text("UPDATE change_head SET sequence = 1"))
+                await session.execute(text("DELETE FROM change_log WHERE sequence > 1"))
+            with pytest.raises(Unavailable) as failure:
+                await asyncio.wait_for(drain(waiting), 5)
+        assert failure.value.reason in ("CHANGE_LOG_REPLACED", "FEED_RESTARTED")

@@ -6,7 +6,7 @@ import asyncio
 import datetime
 import gzip
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from kit.egress import Egress, EgressPolicy, EgressResponse, Timeouts
+from kit.egress import Egress, EgressPolicy, EgressResponse, Timeouts, client
 from kit.errors import Invalid, Unavailable
 
 LOOPBACK = EgressPolicy(allow_private=True)
@@ -25,6 +25,9 @@ GENEROUS = Timeouts(total_seconds=20, connect_seconds=20, first_byte_seconds=20)
 
 HttpServer = Callable[..., AbstractAsyncContextManager[str]]
 RawServer = Callable[..., AbstractAsyncContextManager[int]]
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+BIG = b"x" * ((1 << 20) + 1)
+"""A body that is sent piece by piece."""
 
 
 async def post(
@@ -202,6 +205,65 @@ async def test_a_post_on_a_connection_that_dies_is_not_sent_twice(raw_server: Ra
 
     assert failure.value.reason == "EGRESS_CONNECTION_FAILED"
     assert requests == [b"POST", b"POST"]
+
+
+def _ends_after(answers: int, requests: list[bytes]) -> Handler:
+    """A server that answers so many requests on a connection, and ends it at the next."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for number in range(answers + 1):
+            await reader.readuntil(b"\r\n\r\n")
+            requests.append(await reader.readexactly(len(BIG)))
+            if number < answers:
+                writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    return handle
+
+
+async def _post_repeatable(egress: Egress, port: int) -> EgressResponse:
+    return await egress.request(
+        "POST",
+        f"http://127.0.0.1:{port}/",
+        headers={},
+        body=BIG,
+        timeout=GENEROUS,
+        max_response_bytes=1 << 20,
+        is_repeatable=True,
+    )
+
+
+async def test_a_post_that_may_be_repeated_is_sent_once_more_when_a_kept_connection_ends(raw_server: RawServer) -> None:
+    requests: list[bytes] = []
+
+    async with raw_server(_ends_after(1, requests)) as port, Egress(LOOPBACK) as egress:
+        answers = [await _post_repeatable(egress, port) for _ in range(3)]
+
+    assert [answer.status for answer in answers] == [204] * 3
+    assert requests == [BIG] * 5, "the second and the third came twice, and whole"
+
+
+async def test_a_post_that_may_be_repeated_is_not_when_its_own_connection_ends(raw_server: RawServer) -> None:
+    requests: list[bytes] = []
+
+    async with raw_server(_ends_after(0, requests)) as port, Egress(LOOPBACK) as egress:
+        with pytest.raises(Unavailable) as failure:
+            await _post_repeatable(egress, port)
+
+    assert (failure.value.reason, len(requests)) == ("EGRESS_CONNECTION_FAILED", 1)
+
+
+async def test_a_post_that_the_server_worked_on_is_not_sent_again(
+    raw_server: RawServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "_STALE_SECONDS", 0.0)
+    requests: list[bytes] = []
+
+    async with raw_server(_ends_after(1, requests)) as port, Egress(LOOPBACK) as egress:
+        await _post_repeatable(egress, port)
+        with pytest.raises(Unavailable):
+            await _post_repeatable(egress, port)
+
+    assert len(requests) == 2
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,9 @@ class Servicer(rpc.ExecutionServiceServicer):
         assert self.behaviour is not None
         return await self.behaviour(request, context)
 
+    async def GetConfig(self, request: pb.GetConfigRequest, context: Any) -> pb.GetConfigResponse:
+        return pb.GetConfigResponse()
+
     def RunStream(self, request: pb.RunStreamRequest, context: Any) -> AsyncIterator[pb.RunStreamResponse]:
         raise NotImplementedError
 

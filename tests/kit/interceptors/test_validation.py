@@ -14,7 +14,7 @@ async def _never(request: pb.RunRequest, context: Any) -> pb.RunResponse:
 
 
 async def test_a_request_that_breaks_its_contract_is_refused_with_the_path_of_every_field(served: Any) -> None:
-    request = pb.RunRequest(deployment="", routing_key="x" * 600)
+    request = pb.RunRequest(deployment="x" * 500, routing_key="x" * 600)
     request.messages.add(content="no role")
 
     with pytest.raises(grpc.aio.AioRpcError) as failure:

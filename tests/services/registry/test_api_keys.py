@@ -330,3 +330,29 @@ async def test_uses_are_told_by_every_process_that_checks_keys_the_registry_itse
     listed = await registry.platform.call("ListApiKeys", pb.ListApiKeysRequest(parent="projects/-", page_size=1000))
     service = next(key for key in listed.api_keys if key.creator == "TURNOUT_REGISTRY_BOOTSTRAP_SERVICE_KEY")
     assert service.HasField("last_use_time") or service.uid in registry.catalog.key_uses
+
+
+async def test_a_bound_of_calls_is_kept_changed_and_told_by_the_catalog(registry: Any, shop: Any) -> None:
+    asked = request(shop.project)
+    asked.api_key.requests_per_minute = 60
+    made = await shop.call("CreateApiKey", asked)
+
+    async def told() -> int:
+        await registry.catalog.reach(shop.sequence)
+        return int(registry.catalog.usable_view().api_key(made.uid).requests_per_minute)
+
+    assert (made.requests_per_minute, await told()) == (60, 60)
+    update = pb.UpdateApiKeyRequest(api_key=api_key_pb2.ApiKey(name=made.name, requests_per_minute=6))
+    changed = await shop.call("UpdateApiKey", update)
+    assert (changed.requests_per_minute, changed.display_name, await told()) == (6, "a program", 6)
+    assert changed.etag != made.etag
+    assert await shop.call("GetApiKey", pb.GetApiKeyRequest(name=made.name)) == changed
+    renamed = pb.UpdateApiKeyRequest(api_key=api_key_pb2.ApiKey(name=made.name, display_name="other"))
+    assert (await shop.call("UpdateApiKey", renamed)).requests_per_minute == 6
+
+    free = pb.UpdateApiKeyRequest(api_key=api_key_pb2.ApiKey(name=made.name))
+    free.update_mask.paths.append("requests_per_minute")
+    assert (await shop.call("UpdateApiKey", free)).requests_per_minute == 0
+    assert await told() == 0
+    update.api_key.requests_per_minute = -1
+    assert isinstance(await shop.fails("UpdateApiKey", update), Invalid)

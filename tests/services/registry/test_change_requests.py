@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 import re
+import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -73,6 +74,24 @@ async def test_another_key_approves_it_and_callers_meet_it(registry: Any, shop: 
     assert registry.catalog.usable_view().deployment(made.uid).aliases["live"].number == "1.1"
     again = await boss.fails("ApproveChangeRequest", approve)
     assert (type(again), again.reason) == (Precondition, "CHANGE_REQUEST_DECIDED")
+
+
+@pytest.mark.parametrize("is_draft", [False, True])
+async def test_a_repeat_of_a_variant_that_nobody_meets_yet_answers_it_and_what_waits(
+    shop: Any, boss: Any, made: Any, new_version: Any, is_draft: bool
+) -> None:
+    request = deployments_pb.CreateVariantRequest(parent=made.name, request_id=str(uuid.uuid4()), draft=is_draft)
+    request.variant.completion.new_version.CopyFrom(new_version("C {{ name }}"))
+    first = await shop.call("CreateVariant", request)
+
+    again = await shop.call("CreateVariant", request)
+
+    assert again == first
+    assert bool(again.change_request) is not is_draft
+    if not is_draft:
+        await boss.call("ApproveChangeRequest", pb.ApproveChangeRequestRequest(name=first.change_request))
+        approved = await shop.call("CreateVariant", request)
+        assert (approved.uid, approved.change_request) == (first.uid, "")
 
 
 async def test_its_author_cannot_approve_it_whatever_scopes_the_key_gets(registry: Any, shop: Any, made: Any) -> None:
@@ -226,6 +245,27 @@ async def test_change_requests_are_listed_in_pages_also_for_a_whole_project(
             break
     assert found == asked[::-1]
     assert {each.name for each in await listed(shop, made)} == set(asked[::2])
+
+
+async def test_a_uid_alone_names_one_of_whichever_deployment(
+    registry: Any, shop: Any, boss: Any, made: Any, deployment_request: Any
+) -> None:
+    first, second, third = [
+        (await shop.call("UpdateVariant", weighed(made, each))).change_request for each in (1, 2, 3)
+    ]
+
+    def alone(name: str) -> str:
+        return f"projects/{shop.project}/deployments/-/changeRequests/{name.rpartition('/')[2]}"
+
+    assert (await boss.call("GetChangeRequest", pb.GetChangeRequestRequest(name=alone(first)))).name == first
+    await boss.call("RejectChangeRequest", pb.RejectChangeRequestRequest(name=alone(first)))
+    await shop.call("CancelChangeRequest", pb.CancelChangeRequestRequest(name=alone(second)))
+    approved = await boss.call("ApproveChangeRequest", pb.ApproveChangeRequestRequest(name=alone(third)))
+    assert (approved.name, (await read(shop, made)).variants[1].weight) == (third, 3)
+    other = await registry.new_project()
+    name = alone(first).replace(shop.project, other.project)
+    error = await other.fails("GetChangeRequest", pb.GetChangeRequestRequest(name=name))
+    assert (type(error), error.reason) == (NotFound, "CHANGE_REQUEST_NOT_FOUND")
 
 
 async def test_there_is_no_other_change_request(shop: Any, boss: Any, made: Any) -> None:

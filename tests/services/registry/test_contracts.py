@@ -3,10 +3,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import asyncpg
 import pytest
 
 from kit.errors import Invalid, Precondition
-from turnout.registry.v1 import deployment_pb2, version_pb2
+from turnout.registry.v1 import deployment_pb2, version_pb2, version_service_pb2
 from turnout.registry.v1 import deployment_service_pb2 as pb
 
 
@@ -164,11 +165,8 @@ async def test_compatibility_of_a_revision_and_an_alias_is_asked_without_a_chang
     same = await shop.call("CheckCompatibility", pb.CheckCompatibilityRequest(name=made.name, revision="1.0"))
     broken = await shop.call("CheckCompatibility", pb.CheckCompatibilityRequest(name=made.name, revision="2.0"))
 
-    # Nothing says what type a name is.
-    assert (same.compatibility, [each.reason for each in same.warnings]) == (
-        pb.COMPATIBILITY_COMPATIBLE,
-        ["TYPE_UNKNOWN"],
-    )
+    # Nothing says what type a name is, but nothing changes either.
+    assert (same.compatibility, list(same.warnings)) == (pb.COMPATIBILITY_EQUAL, [])
     assert broken.compatibility == pb.COMPATIBILITY_DIFFERENT
     assert [(each.path, each.reason, each.before) for each in broken.differences] == [
         ("variables.country", "PROPERTY_ADDED", "absent")
@@ -225,3 +223,58 @@ async def test_recommendations_have_no_contract(shop: Any, model_request: Any, r
     assert not made.aliases[0].HasField("contract")
     failure = await shop.fails("CheckCompatibility", pb.CheckCompatibilityRequest(name=made.name, revision="1.0"))
     assert failure.reason == "CONTRACT_UNDEFINED"
+
+
+async def test_what_a_call_must_bring_is_what_the_variants_need_now(
+    registry: Any, shop: Any, deployment_request: Any, new_version: Any
+) -> None:
+    made = await shop.call("CreateDeployment", deployment_request(shop.project, "helper", ("{{ name | d('you') }}",)))
+
+    async def required() -> Any:
+        await registry.catalog.reach(shop.sequence)
+        held = registry.catalog.usable_view().deployment(made.uid).contracts["live"]
+        return json.loads(held.variables_schema_json).get("required")
+
+    assert await required() is None
+    needing = await shop.call("CreateVariant", added(made, new_version("{{ name }}")))
+    assert any("was optional and is required" in each for each in needing.warnings)
+    assert await required() == ["name"], "whichever variant a call gets"
+    await shop.call("DeleteVariant", pb.DeleteVariantRequest(name=needing.name))
+    assert await required() is None
+    await shop.call("UpdateVariant", replaced(made, new_version("Hello {{ name }}")))
+    assert await required() == ["name"]
+    await shop.call("UpdateVariant", replaced(made, new_version("Hello"), retain_contract=True))
+    assert await required() is None, "nobody uses it any more"
+
+
+async def test_aliases_are_bounded(shop: Any, made: Any) -> None:
+    for number in range(31):
+        request = pb.SetAliasRequest(name=made.name, alias=f"a{number}", revision="live")
+        await shop.call("SetAlias", request)
+    failure = await shop.fails("SetAlias", pb.SetAliasRequest(name=made.name, alias="more", revision="live"))
+    assert failure.reason == "TOO_MANY_ALIASES"
+    await shop.call("SetAlias", pb.SetAliasRequest(name=made.name, alias="a1", revision="1.0"))
+
+
+async def test_a_deployment_of_before_contracts_can_be_mended(
+    shop: Any, made: Any, new_version: Any, registry: Any
+) -> None:
+    # As it was stored then: two variants that contradict each other, and no contract.
+    parent, other = f"projects/{shop.project}", new_version("{{ name.first }}")
+    added_one = await shop.call("CreateVariant", added(made, new_version("{{ name }}!")))
+    put = await shop.call(
+        "PutVersion", version_service_pb2.PutVersionRequest(parent=f"projects/{shop.project}", version=other)
+    )
+    typed = new_version("{{ name }}")
+    typed.variables_schema_json = '{"type": "object", "properties": {"name": {"type": "string"}}}'
+    text = await shop.call("PutVersion", version_service_pb2.PutVersionRequest(parent=parent, version=typed))
+    connection = await asyncpg.connect(registry.url.replace("+asyncpg", ""))
+    for uid, version in ((added_one.uid, put.uid), (made.variants[0].uid, text.uid)):
+        await connection.execute("UPDATE registry.revision_variants SET version = $1 WHERE variant = $2", version, uid)
+    await connection.execute("UPDATE registry.aliases SET contract = NULL WHERE deployment = $1", made.uid)
+    await connection.close()
+
+    await shop.call("DeleteVariant", pb.DeleteVariantRequest(name=added_one.name))
+
+    [live] = (await read(shop, made)).aliases
+    assert contract_of(live)["properties"] == {"name": {"type": "string"}}

@@ -10,7 +10,8 @@ from completions.chat import ImagePart, Message, Role, TextPart, ToolCall
 from completions.version import Parameters
 from completions.version import Version as Content
 from kit.errors import Invalid
-from services.registry.convert.text import refuse_nul, write_from_proto
+from kit.storable import check_message
+from services.registry.convert.text import write_from_proto
 from services.registry.convert.versions import pack_content, unpack_content
 from turnout.registry.v1 import provider_service_pb2
 
@@ -97,6 +98,6 @@ def test_text_that_no_store_could_hold_is_named_wherever_it_is() -> None:
     wrong.parent, wrong.provider.display_name = "a\0", "\0"
 
     with pytest.raises(Invalid) as failure:
-        refuse_nul(wrong)
+        check_message(wrong)
 
     assert {violation.field for violation in failure.value.violations} == {"parent", "provider.display_name"}

@@ -9,6 +9,7 @@ import pytest
 
 from kit.errors import Precondition
 from kit.secrets import Envelope, Keyring, open_envelope
+from services.registry.application import credentials
 from turnout.registry.v1 import provider_pb2
 from turnout.registry.v1 import provider_service_pb2 as pb
 
@@ -142,3 +143,24 @@ async def test_a_key_id_that_begins_like_another_is_another(own_database: str, n
         answer = await rotate(registry.platform)
 
     assert (answer.rotated_count, answer.remaining_count) == (1, 0)
+
+
+async def test_a_call_looks_at_some_only_and_the_next_goes_on_behind_them(
+    own_database: str, new_keys: Any, start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(credentials, "_MAX_LOOKED", 2)
+    keys, lost = new_keys(), Keyring.generate_setting("lost")
+    async with start(own_database, keys, TURNOUT_KEY_ENCRYPTION_KEYS=lost) as registry:
+        shop = await registry.new_project()
+        for number in range(5):
+            await add_provider(shop, f"unreadable-{number}", "sk-1")
+    async with start(own_database, keys, TURNOUT_KEY_ENCRYPTION_KEYS=OLD) as registry:
+        shop = await registry.client(shop.project, ("registry:write",))
+        await add_provider(shop, "readable", "sk-2")
+    async with start(own_database, keys, TURNOUT_KEY_ENCRYPTION_KEYS=f"{NEW},{OLD}") as registry:
+        answers = [await rotate(registry.platform) for _ in range(3)]
+        error = await registry.platform.fails("RotateCredentials", pb.RotateCredentialsRequest())
+
+    assert [(each.rotated_count, each.remaining_count) for each in answers] == [(0, 6), (0, 6), (1, 5)]
+    assert error.reason == "CREDENTIALS_UNREADABLE"
+    assert error.message.startswith("5 credentials")

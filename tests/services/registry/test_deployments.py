@@ -49,7 +49,9 @@ async def test_what_is_made_is_what_is_read_by_slug_by_uid_and_in_the_list(shop:
     assert await shop.call("GetDeployment", get(shop.project)) == made
     assert await shop.call("GetDeployment", get(shop.project, made.uid)) == made
     listed = await shop.call("ListDeployments", pb.ListDeploymentsRequest(parent=f"projects/{shop.project}"))
-    assert list(listed.deployments) == [made, other]
+    for alias in (*made.aliases, *other.aliases):
+        alias.ClearField("contract")
+    assert list(listed.deployments) == [made, other], "but for contracts"
     assert made.variants[0].completion.attempt_timeout.ToMilliseconds() == 1500
     assert not made.variants[1].active
 

@@ -116,8 +116,8 @@ async def test_two_registries_sweep_many_batches_at_once_and_delete_each_version
         count = 3 * BATCH_VERSIONS + 7
         await run_sql(
             own_database,
-            """INSERT INTO registry.versions (project, uid, provider, content, created_at, seen_at, created_in)
-            SELECT project, 'ver_' || lpad(to_hex(number), 32, '0'), provider, content, created_at,
+            """INSERT INTO registry.versions (project, uid, provider, content, model, created_at, seen_at, created_in)
+            SELECT project, 'ver_' || lpad(to_hex(number), 32, '0'), provider, content, model, created_at,
                 now() - interval '40 days', created_in
             FROM registry.versions, generate_series(1, $1::int) AS number WHERE uid = $2""",
             count,

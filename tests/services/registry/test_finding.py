@@ -99,12 +99,12 @@ class Deployments:
         search, after = DeploymentSearch(words_of(filter_text), order_of(order_by)), None
         while True:
             async with self.store.reading() as tx:
-                page = await tx.deployments(PROJECT, PageRequest(size, after), search)
-            for deployment, _ in page[:size]:
+                page, has_more = await tx.deployments(PROJECT, PageRequest(size, after), search, max_bytes=3 << 20)
+            for deployment, _ in page:
                 yield deployment
-            if len(page) <= size:
+            if not has_more:
                 return
-            after = page[size - 1][1]
+            after = page[-1][1]
 
 
 @asynccontextmanager
@@ -344,7 +344,7 @@ async def plan_and_time(many: Deployments, asked: str, order_by: str) -> tuple[s
     for _ in range(5):
         async with many.store.reading() as tx:
             began = time.perf_counter()
-            await tx.deployments(PROJECT, PageRequest(50, None), search)
+            await tx.deployments(PROJECT, PageRequest(50, None), search, max_bytes=3 << 20)
             times.append(time.perf_counter() - began)
     return "\n".join(lines), min(times) * 1000
 

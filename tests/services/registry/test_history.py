@@ -222,6 +222,8 @@ async def test_an_archived_deployment_is_out_of_service_and_comes_back_as_it_was
     parent = f"projects/{shop.project}"
     assert list((await shop.call("ListDeployments", pb.ListDeploymentsRequest(parent=parent))).deployments) == []
     shown = await shop.call("ListDeployments", pb.ListDeploymentsRequest(parent=parent, show_archived=True))
+    for alias in archived.aliases:
+        alias.ClearField("contract")
     assert list(shown.deployments) == [archived]
     assert (await shop.fails("CreateDeployment", deployment_request(shop.project))).reason == "DEPLOYMENT_EXISTS"
     update = pb.UpdateVariantRequest(variant=deployment_pb2.Variant(name=made.variants[0].name, weight=1))

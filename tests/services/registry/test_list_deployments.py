@@ -172,7 +172,7 @@ async def test_a_page_continues_the_list_with_its_filter_and_order_and_no_other(
         ({"order_by": "weight"}, "ORDER_BY_INVALID", "order_by"),
         ({"order_by": "name; DROP TABLE deployments"}, "ORDER_BY_INVALID", "order_by"),
         ({"filter": " ".join(map(str, range(21)))}, "FILTER_TOO_LONG", "filter"),
-        ({"filter": "a\0b"}, "TEXT_HAS_NUL", "filter"),
+        ({"filter": "a\0b"}, "TEXT_NOT_STORABLE", "filter"),
         ({"filter": "x" * 501}, None, "filter"),
     ],
 )
@@ -183,3 +183,23 @@ async def test_a_wrong_filter_or_order_is_invalid_with_its_field(
 
     assert error.violations[0].field == field
     assert reason in (None, error.reason)
+
+
+async def test_a_page_holds_fewer_where_deployments_are_long_and_no_contracts(
+    shop: Any, deployment_request: Any
+) -> None:
+    for index in range(3):
+        request = deployment_request(shop.project, f"d{index}", tuple(f"{n} {{{{ name }}}}" for n in range(130)))
+        for variant in request.deployment.variants:
+            variant.notes = "x" * 10_000
+        await shop.call("CreateDeployment", request)
+    asked = pb.ListDeploymentsRequest(parent=f"projects/{shop.project}")
+    first = await shop.call("ListDeployments", asked)
+    asked.page_token = first.next_page_token
+    second = await shop.call("ListDeployments", asked)
+
+    assert (slugs(first), slugs(second), second.next_page_token) == (["d0", "d1"], ["d2"], "")
+    assert first.ByteSize() < 3 << 20
+    assert not any(alias.HasField("contract") for each in first.deployments for alias in each.aliases)
+    got = await shop.call("GetDeployment", pb.GetDeploymentRequest(name=first.deployments[0].name))
+    assert got.aliases[0].HasField("contract")

@@ -246,13 +246,15 @@ async def test_a_page_token_fits_its_own_list_only(registry: Any, shop: Any) -> 
     await shop.call("UpdatePrompt", update(made[0].name, "Hi"))
     prompts = await shop.call("ListPrompts", pb.ListPromptsRequest(parent=f"projects/{shop.project}", page_size=1))
     numbers = await shop.call("ListPromptNumbers", pb.ListPromptNumbersRequest(parent=made[0].name, page_size=1))
-    assert prompts.next_page_token
+    token, parent = prompts.next_page_token, f"projects/{shop.project}"
+    assert token
     assert numbers.next_page_token
 
     for rpc, request in (
-        ("ListPrompts", pb.ListPromptsRequest(parent=f"projects/{shop.project}", page_token=numbers.next_page_token)),
+        ("ListPrompts", pb.ListPromptsRequest(parent=parent, page_token=numbers.next_page_token)),
+        ("ListPrompts", pb.ListPromptsRequest(parent=parent, page_token=token, show_archived=True)),
         ("ListPromptNumbers", pb.ListPromptNumbersRequest(parent=made[1].name, page_token=numbers.next_page_token)),
-        ("ListPromptNumbers", pb.ListPromptNumbersRequest(parent=made[0].name, page_token=prompts.next_page_token)),
+        ("ListPromptNumbers", pb.ListPromptNumbersRequest(parent=made[0].name, page_token=token)),
     ):
         assert (await shop.fails(rpc, request)).reason == "PAGE_TOKEN_INVALID"
 

@@ -11,8 +11,15 @@ from typing import Any
 import pytest
 
 from kit.errors import Invalid, NotFound, Precondition
+from services.registry import domain
 from tests.services.registry.offering import Offering, http, offering, openai
-from turnout.registry.v1 import deployment_pb2, deployment_service_pb2, provider_pb2, version_service_pb2
+from turnout.registry.v1 import (
+    deployment_pb2,
+    deployment_service_pb2,
+    prompt_service_pb2,
+    provider_pb2,
+    version_service_pb2,
+)
 from turnout.registry.v1 import provider_service_pb2 as pb
 
 CREDENTIAL = "sk-planted-credential-0123456789"
@@ -216,6 +223,66 @@ async def test_a_version_that_is_stored_is_not_checked_again(
     assert not again.warnings
 
 
+async def test_a_stored_version_that_was_made_from_a_prompt_is_not_checked_again(shop: Any, upstream: Offering) -> None:
+    prompt = prompt_service_pb2.CreatePromptRequest(parent=f"projects/{shop.project}", prompt_id="welcome")
+    prompt.prompt.messages.add(role=3, content="Hello {{ name }}")
+    await shop.call("CreatePrompt", prompt)
+    request = deployment_service_pb2.CreateDeploymentRequest(parent=f"projects/{shop.project}", deployment_id="helper")
+    request.deployment.kind = deployment_pb2.DEPLOYMENT_KIND_COMPLETION
+    completion = request.deployment.variants.add().completion
+    completion.prompt = f"projects/{shop.project}/prompts/welcome@1"
+    completion.new_version.provider, completion.new_version.model = "main", "small"
+    await shop.call("CreateDeployment", request)
+    upstream.then(openai("other"))
+    await shop.call("ListProviderModels", pb.ListProviderModelsRequest(name=main(shop), refresh=True))
+
+    request.deployment_id = "again"
+    assert not (await shop.call("CreateDeployment", request)).warnings
+    request.deployment_id = "third"
+    request.deployment.variants[0].completion.new_version.model = "large"
+    assert (await shop.fails("CreateDeployment", request)).reason == "MODEL_UNKNOWN"
+
+
+async def test_a_repeat_asks_no_provider_again(
+    shop: Any, upstream: Offering, deployment_request: Any, new_version: Any
+) -> None:
+    made = await shop.call("CreateDeployment", deployment_request(shop.project))
+    request = deployment_service_pb2.CreateVariantRequest(parent=made.name, request_id=str(uuid.uuid4()))
+    request.variant.completion.version = made.variants[0].completion.version
+    request.variant.completion.fallbacks.add(provider="main", model="large")
+    # What is not stored is checked whenever it is asked for: a dry run stores nothing.
+    first = await shop.call("CreateVariant", request)
+    deleted = deployment_service_pb2.DeleteVariantRequest(name=first.name)
+    await shop.call("DeleteVariant", deleted)
+    upstream.then(openai("other"))
+    await shop.call("ListProviderModels", pb.ListProviderModelsRequest(name=main(shop), refresh=True))
+
+    assert (await shop.call("CreateVariant", request)).uid == first.uid
+    request.request_id = str(uuid.uuid4())
+    assert (await shop.fails("CreateVariant", request)).reason == "MODEL_UNKNOWN"
+
+
+async def test_the_nearest_names_are_looked_for_a_few_times_whatever_is_asked(
+    shop: Any, deployment_request: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+
+    def nearest(model: str, models: Any) -> tuple[str, ...]:
+        looked.append(model)
+        return ("near",)
+
+    monkeypatch.setattr(domain, "nearest", nearest)
+    request = deployment_request(shop.project, "helper", tuple(f"text {number}" for number in range(12)))
+    for index, variant in enumerate(request.deployment.variants):
+        variant.completion.new_version.model = f"nope-{index // 2}"
+
+    error = await shop.fails("CreateDeployment", request)
+
+    assert looked == ["nope-0", "nope-1", "nope-2"]
+    assert len(error.violations) == 12
+    assert ["'near'" in each.message for each in error.violations] == [True] * 6 + [False] * 6
+
+
 async def test_a_list_that_cannot_be_read_is_a_warning_and_the_write_is_done(
     shop: Any, upstream: Offering, deployment_request: Any, new_version: Any
 ) -> None:
@@ -249,8 +316,9 @@ async def test_a_provider_that_never_answers_holds_up_no_other_writer(
     other = await checking.new_project()
     upstream.gate.clear()
     waiting = asyncio.create_task(shop.call("CreateDeployment", deployment_request(shop.project)))
-    while not upstream.asked:
-        await asyncio.sleep(0.001)
+    async with asyncio.timeout(10):
+        while not upstream.asked:
+            await asyncio.sleep(0.001)
 
     await asyncio.wait_for(add_provider(other, "http://127.0.0.1:1"), 2)
     assert not waiting.done()

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from catalog.view import Credential
-from kit.errors import Exists, Invalid, Precondition
+from kit.errors import Denied, Exists, Invalid, Precondition
 from kit.secrets import Envelope, Keyring, open_envelope
 from turnout.registry.v1 import provider_pb2
 from turnout.registry.v1 import provider_service_pb2 as pb
@@ -63,7 +63,7 @@ async def test_a_taken_slug_exists(shop: Any) -> None:
         ({"base_url": "ftp://example.com"}, "provider.base_url", "EGRESS_URL_INVALID"),
         ({"base_url": "https://user:pass@example.com/v1"}, "provider.base_url", "EGRESS_URL_INVALID"),
         ({"base_url": "https://example.com/v1?key=1"}, "provider.base_url", "BASE_URL_INVALID"),
-        ({"credential": "a\0b"}, "provider.credential", "TEXT_HAS_NUL"),
+        ({"credential": "a\0b"}, "provider.credential", "TEXT_NOT_STORABLE"),
         ({"credential": "x" * 16385}, "provider.credential", "INVALID_REQUEST"),
     ],
 )
@@ -183,6 +183,50 @@ async def test_an_update_that_changes_nothing_writes_nothing(registry: Any, shop
     assert await state_of(registry.url) == before
 
 
+@pytest.mark.parametrize(
+    ("elsewhere", "goes_along"),
+    [
+        ("https://evil.example.com/v1", False),
+        ("https://api.openai.com:8443/v1", False),
+        ("https://API.openai.com:443/v2", True),
+    ],
+)
+async def test_a_stored_credential_goes_to_another_server_only_if_it_is_given_again(
+    shop: Any, elsewhere: str, goes_along: bool
+) -> None:
+    made = await shop.call("CreateProvider", request(shop.project, credential="sk-secret"))
+
+    if goes_along:
+        assert (await shop.call("UpdateProvider", update(made.name, base_url=elsewhere))).has_credential
+        return
+    error = await shop.fails("UpdateProvider", update(made.name, base_url=elsewhere))
+    assert (type(error), error.reason) == (Invalid, "CREDENTIAL_REQUIRED")
+    assert error.violations[0].field == "provider.credential"
+    moved = await shop.call("UpdateProvider", update(made.name, base_url=elsewhere, credential="sk-other"))
+    assert (moved.base_url, moved.has_credential) == (elsewhere, True)
+    removed = update(made.name, "base_url", "credential", base_url="https://third.example.com/v1")
+    assert not (await shop.call("UpdateProvider", removed)).has_credential
+    # Nothing is stored now, so nothing can be sent away.
+    await shop.call("UpdateProvider", update(made.name, base_url="https://fourth.example.com/v1"))
+
+
+async def test_where_a_protected_deployment_sends_its_calls_is_for_those_who_may_approve(
+    registry: Any, shop: Any, deployment_request: Any
+) -> None:
+    wanted = deployment_request(shop.project)
+    wanted.deployment.protected = True
+    await shop.call("CreateDeployment", wanted)
+    name = f"projects/{shop.project}/providers/main"
+
+    for change in ({"base_url": "https://evil.example.com/v1"}, {"credential": "sk-mine"}):
+        error = await shop.fails("UpdateProvider", update(name, **change))
+        assert (type(error), error.reason) == (Denied, "APPROVAL_REQUIRED")
+        assert error.metadata["resource"] == f"projects/{shop.project}/deployments/helper"
+    assert (await shop.call("UpdateProvider", update(name, display_name="Main"))).display_name == "Main"
+    boss = await registry.client(shop.project, ("registry:read", "registry:write", "deployments:approve"))
+    assert (await boss.call("UpdateProvider", update(name, credential="sk-new"))).has_credential
+
+
 async def test_bad_updates_are_refused(shop: Any) -> None:
     made = await shop.call("CreateProvider", request(shop.project))
     for bad, reason in (
@@ -205,3 +249,68 @@ async def test_a_credential_that_no_header_can_carry_is_refused_and_not_repeated
         assert isinstance(error, Invalid)
         assert (error.reason, error.violations[0].field) == ("CREDENTIAL_INVALID", "provider.credential")
         assert credential.strip() == "" or credential not in str(error)
+
+
+def facts(model: str, **fields: int) -> provider_pb2.ModelFacts:
+    return provider_pb2.ModelFacts(model=model, **fields)
+
+
+async def test_facts_of_models_and_a_bound_are_kept_changed_and_told_by_the_catalog(registry: Any, shop: Any) -> None:
+    known = [facts("a", input_usd_micros_per_million=0, context_window_tokens=8192), facts("b")]
+    made = await shop.call("CreateProvider", request(shop.project, model_facts=known, max_concurrent_calls=7))
+
+    assert (list(made.model_facts), made.max_concurrent_calls) == (known, 7)
+    assert await shop.call("GetProvider", pb.GetProviderRequest(name=made.name)) == made
+    update = pb.UpdateProviderRequest(provider=provider_pb2.Provider(name=made.name, display_name="L"))
+    assert list((await shop.call("UpdateProvider", update)).model_facts) == known
+    update = pb.UpdateProviderRequest(provider=provider_pb2.Provider(name=made.name, max_concurrent_calls=9))
+    assert (await shop.call("UpdateProvider", update)).max_concurrent_calls == 9
+    await registry.catalog.reach(shop.sequence)
+    told = registry.catalog.usable_view().provider(made.uid)
+    assert told.max_concurrent_calls == 9
+    assert told.model_facts["a"].input_usd_micros_per_million == 0
+    assert told.model_facts["a"].output_usd_micros_per_million is None
+    assert (told.model_facts["a"].context_window_tokens, told.model_facts["b"].context_window_tokens) == (8192, 0)
+
+    update = pb.UpdateProviderRequest(provider=provider_pb2.Provider(name=made.name))
+    update.update_mask.paths.extend(["model_facts", "max_concurrent_calls"])
+    emptied = await shop.call("UpdateProvider", update)
+    assert (list(emptied.model_facts), emptied.max_concurrent_calls, emptied.display_name) == ([], 0, "L")
+    assert await shop.call("UpdateProvider", update) == emptied
+
+
+async def test_facts_of_one_model_twice_are_refused_with_every_path(shop: Any) -> None:
+    twice = [facts("a"), facts("b"), facts("a"), facts("b")]
+    update = pb.UpdateProviderRequest(
+        provider=provider_pb2.Provider(name=f"projects/{shop.project}/providers/main", model_facts=twice)
+    )
+
+    for error in (
+        await shop.fails("CreateProvider", request(shop.project, model_facts=twice)),
+        await shop.fails("UpdateProvider", update),
+    ):
+        assert isinstance(error, Invalid)
+        assert error.reason == "MODEL_FACTS_DUPLICATE"
+        assert [each.field for each in error.violations] == [f"provider.model_facts[{i}].model" for i in (2, 3)]
+
+
+async def test_facts_are_bounded_in_all_and_pages_with_many_are_shorter(registry: Any) -> None:
+    client = await registry.new_project()
+    large = [facts(f"{number:04}" + "m" * 200) for number in range(500)]
+    for number in range(20):
+        await client.call("CreateProvider", request(client.project, f"p{number}", model_facts=large))
+
+    token, seen = "", []
+    while True:
+        asked = pb.ListProvidersRequest(parent=f"projects/{client.project}", page_size=100, page_token=token)
+        page = await client.call("ListProviders", asked)
+        seen += [each.name.rpartition("/")[2] for each in page.providers]
+        token = page.next_page_token
+        if not token:
+            break
+        assert len(page.providers) < 20
+    assert seen == [f"p{number}" for number in range(20)]
+
+    too_many = [*large, *(facts(f"{number}" + "ä" * 100) for number in range(100))]
+    error = await client.fails("CreateProvider", request(client.project, model_facts=too_many))
+    assert (error.reason, error.violations[0].field) == ("MODEL_FACTS_TOO_LARGE", "provider.model_facts")

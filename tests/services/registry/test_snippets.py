@@ -60,6 +60,19 @@ def test_nothing_that_is_not_needed_stands_in_them() -> None:
         assert not any(word in each.code for word in ("input", "variables_json", "user=", '"user":', "routing_key"))
 
 
+def test_what_must_be_changed_stands_in_a_comment_above_the_program() -> None:
+    sentences = ["variables.code must match coding: utf-7\n$(x)", "variables.n must be at least 3"]
+    found = snippets(DeploymentKind.COMPLETION, "helper", {"code": "x"}, "", ADDRESSES, sentences)
+
+    for each in found:
+        mark = "//" if each.language == "javascript" else "#"
+        lines = each.code.splitlines()
+        assert lines[2:4] == [f"{mark} variables.code must match coding: utf-7\\n$(x)", f"{mark} {sentences[1]}"]
+        assert all(line.startswith(mark) for line in lines[:4])
+        if each.language == "python":
+            ast.parse(each.code.encode())
+
+
 async def test_the_caller_in_them_is_served_by_the_variant(registry: Any, shop: Any, deployment_request: Any) -> None:
     request = deployment_request(shop.project, "helper", tuple(f"{n} {{{{ name }}}}" for n in range(6)))
     for index, variant in enumerate(request.deployment.variants):

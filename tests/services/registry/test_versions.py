@@ -1,11 +1,22 @@
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import orjson
+import pytest
 
 from kit.errors import Invalid
-from turnout.registry.v1 import provider_pb2, provider_service_pb2, version_pb2
+from services.registry import domain
+from services.registry.application import compatibility, versions
+from turnout.registry.v1 import (
+    deployment_pb2,
+    deployment_service_pb2,
+    prompt_service_pb2,
+    provider_pb2,
+    provider_service_pb2,
+    version_pb2,
+)
 from turnout.registry.v1 import version_service_pb2 as pb
 
 
@@ -126,7 +137,8 @@ async def test_a_version_too_large_for_every_services_memory_is_refused(shop: An
     version = rich()
     for field in ("tools_json", "response_format_json", "variables_schema_json"):
         text = "x" * 900_000
-        setattr(version, field, f'["{text}"]' if field == "tools_json" else f'{{"description":"{text}"}}')
+        described = f'{{"type":"x","description":"{text}"}}' if field == "tools_json" else f'{{"description":"{text}"}}'
+        setattr(version, field, f"[{described}]" if field == "tools_json" else described)
 
     error = await shop.fails("PutVersion", pb.PutVersionRequest(parent=f"projects/{shop.project}", version=version))
 
@@ -142,3 +154,53 @@ async def test_faults_in_several_places_are_all_named_as_the_request_names_them(
 
     fields = {violation.field for violation in error.violations}
     assert fields == {"version.tools_json[0]", "version.parameters.extra_json.a"}
+
+
+async def test_a_page_holds_fewer_where_versions_are_long(shop: Any, new_version: Any) -> None:
+    put = []
+    for index in range(5):
+        version = new_version(f"{index} {'x' * 900_000}")
+        put.append(
+            await shop.call("PutVersion", pb.PutVersionRequest(parent=f"projects/{shop.project}", version=version))
+        )
+    seen, token, pages = [], "", 0
+    while token or not pages:
+        request = pb.ListVersionsRequest(parent=f"projects/{shop.project}", page_token=token)
+        page = await shop.call("ListVersions", request)
+        assert page.ByteSize() < 3 << 20
+        seen += [each.name for each in page.versions]
+        token, pages = page.next_page_token, pages + 1
+    assert (seen, pages) == ([each.name for each in put], 2)
+
+
+async def test_what_takes_long_is_judged_in_a_thread(
+    shop: Any, new_version: Any, deployment_request: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calls of others wait for the event loop."""
+    seen: dict[str, bool] = {}
+
+    def noting(module: Any, name: str) -> None:
+        original = getattr(module, name)
+
+        def noted(*args: Any, **named: Any) -> Any:
+            seen[name] = threading.current_thread() is threading.main_thread() and seen.get(name, True)
+            return original(*args, **named)
+
+        monkeypatch.setattr(module, name, noted)
+
+    for module, name in ((versions, "validate"), (compatibility, "compare"), (domain, "compare_for_alias")):
+        noting(module, name)
+    parent = f"projects/{shop.project}"
+    made = await shop.call("CreateDeployment", deployment_request(shop.project))
+    await shop.call("PutVersion", pb.PutVersionRequest(parent=parent, version=new_version("another")))
+    variant = deployment_service_pb2.CreateVariantRequest(parent=made.name)
+    variant.variant.completion.new_version.CopyFrom(new_version("{{ name }} B"))
+    await shop.call("CreateVariant", variant)
+    prompt = prompt_service_pb2.CreatePromptRequest(parent=parent, prompt_id="welcome")
+    prompt.prompt.messages.add(role=3, content="Hello")
+    await shop.call("CreatePrompt", prompt)
+    check, none = deployment_service_pb2.CheckCompatibilityRequest, deployment_pb2.Contract()
+    await shop.call("CheckCompatibility", check(name=made.name, revision="1.0"))
+    await shop.call("CheckCompatibility", check(name=parent, before=none, after=none))
+
+    assert seen == {"validate": False, "compare": False, "compare_for_alias": False}

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from alembic import op
+from sqlalchemy.exc import DBAPIError
+
+from kit.errors import Precondition
 
 revision = "0004"
 down_revision = "0003"
 
+# Trusted: whoever owns the database may create it. In `public`, since a database has it once, whatever the schema.
+_TRIGRAMS = "CREATE EXTENSION IF NOT EXISTS pg_trgm WITH SCHEMA public"
 _STATEMENTS = (
     # NULL: none is set yet; the next change of the alias sets it.
     "ALTER TABLE aliases ADD contract text",
@@ -17,8 +22,7 @@ _STATEMENTS = (
     "UPDATE versions SET seen_at = greatest(created_at, now())",
     "ALTER TABLE versions ALTER seen_at SET NOT NULL",
     "CREATE INDEX versions_seen_at_idx ON versions (seen_at)",
-    # Trusted: whoever owns the database may create it. In `public`, since a database has it once, whatever the schema.
-    "CREATE EXTENSION IF NOT EXISTS pg_trgm WITH SCHEMA public",
+    _TRIGRAMS,
     """
     ALTER TABLE deployments
         ADD protected boolean NOT NULL DEFAULT false,
@@ -97,4 +101,13 @@ _STATEMENTS = (
 def upgrade() -> None:
     """From 0003."""
     for statement in _STATEMENTS:
-        op.execute(statement)
+        try:
+            op.execute(statement)
+        except DBAPIError as error:
+            if statement is not _TRIGRAMS:
+                raise
+            raise Precondition(
+                "the database needs the extension pg_trgm: install PostgreSQL's contrib modules, and let a superuser "
+                f"run `{_TRIGRAMS}` in it",
+                reason="PG_TRGM_MISSING",
+            ) from error

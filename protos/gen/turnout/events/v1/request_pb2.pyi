@@ -96,6 +96,8 @@ class RequestServed(_message.Message):
     STREAMED_FIELD_NUMBER: _builtins.int
     TIME_TO_FIRST_TOKEN_US_FIELD_NUMBER: _builtins.int
     RECOMMENDATION_FIELD_NUMBER: _builtins.int
+    OUTPUT_VIOLATION_COUNT_FIELD_NUMBER: _builtins.int
+    BASE_VERSION_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """request_id is `req_…`, as the caller saw it."""
     project: _builtins.str
@@ -103,7 +105,7 @@ class RequestServed(_message.Message):
     project_slug: _builtins.str
     """project_slug is its slug."""
     deployment_slug: _builtins.str
-    """deployment_slug is the slug of the deployment; its uid is in the decision."""
+    """deployment_slug is the slug of the deployment; its uid is in the decision. Empty of direct completions."""
     latency_us: _builtins.int
     """latency_us is how long it took, in microseconds. 0 if LOST."""
     status: Global___RequestStatus.ValueType
@@ -151,6 +153,14 @@ class RequestServed(_message.Message):
     time_to_first_token_us: _builtins.int
     """time_to_first_token_us is how long it took until the first piece of a streamed answer, in microseconds. Absent if
     there was none.
+    """
+    output_violation_count: _builtins.int
+    """output_violation_count is in how many places, up to 32, the answer did not keep to its JSON schema. Absent if it had
+    none.
+    """
+    base_version: _builtins.str
+    """base_version is the uid of the deployment's own version, where the call laid something over it: then `version` is what
+    came of that. Empty otherwise.
     """
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
@@ -207,17 +217,23 @@ class RequestServed(_message.Message):
         streamed: _builtins.bool = ...,
         time_to_first_token_us: _builtins.int | None = ...,
         recommendation: Global___Recommended | None = ...,
+        output_violation_count: _builtins.int | None = ...,
+        base_version: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_usd_micros", b"_cost_usd_micros", "_time_to_first_token_us", b"_time_to_first_token_us", "cost_usd_micros", b"cost_usd_micros", "decision", b"decision", "recommendation", b"recommendation", "start_time", b"start_time", "time_to_first_token_us", b"time_to_first_token_us", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_usd_micros", b"_cost_usd_micros", "_output_violation_count", b"_output_violation_count", "_time_to_first_token_us", b"_time_to_first_token_us", "cost_usd_micros", b"cost_usd_micros", "decision", b"decision", "output_violation_count", b"output_violation_count", "recommendation", b"recommendation", "start_time", b"start_time", "time_to_first_token_us", b"time_to_first_token_us", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_usd_micros", b"_cost_usd_micros", "_time_to_first_token_us", b"_time_to_first_token_us", "api_key", b"api_key", "attempts", b"attempts", "caller_trace_id", b"caller_trace_id", "cost_usd_micros", b"cost_usd_micros", "decision", b"decision", "deployment_slug", b"deployment_slug", "fallback_index", b"fallback_index", "finish_reason", b"finish_reason", "identity", b"identity", "kind", b"kind", "latency_us", b"latency_us", "metadata_json", b"metadata_json", "model", b"model", "payload_shed", b"payload_shed", "project", b"project", "project_slug", b"project_slug", "provider", b"provider", "reason", b"reason", "recommendation", b"recommendation", "request_id", b"request_id", "served_variant", b"served_variant", "service_instance", b"service_instance", "source", b"source", "start_time", b"start_time", "status", b"status", "streamed", b"streamed", "thread", b"thread", "time_to_first_token_us", b"time_to_first_token_us", "trace_id", b"trace_id", "usage", b"usage", "user", b"user", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_usd_micros", b"_cost_usd_micros", "_output_violation_count", b"_output_violation_count", "_time_to_first_token_us", b"_time_to_first_token_us", "api_key", b"api_key", "attempts", b"attempts", "base_version", b"base_version", "caller_trace_id", b"caller_trace_id", "cost_usd_micros", b"cost_usd_micros", "decision", b"decision", "deployment_slug", b"deployment_slug", "fallback_index", b"fallback_index", "finish_reason", b"finish_reason", "identity", b"identity", "kind", b"kind", "latency_us", b"latency_us", "metadata_json", b"metadata_json", "model", b"model", "output_violation_count", b"output_violation_count", "payload_shed", b"payload_shed", "project", b"project", "project_slug", b"project_slug", "provider", b"provider", "reason", b"reason", "recommendation", b"recommendation", "request_id", b"request_id", "served_variant", b"served_variant", "service_instance", b"service_instance", "source", b"source", "start_time", b"start_time", "status", b"status", "streamed", b"streamed", "thread", b"thread", "time_to_first_token_us", b"time_to_first_token_us", "trace_id", b"trace_id", "usage", b"usage", "user", b"user", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_usd_micros: _TypeAlias = _typing.Literal["cost_usd_micros"]  # noqa: Y015
     _WhichOneofArgType__cost_usd_micros: _TypeAlias = _typing.Literal["_cost_usd_micros", b"_cost_usd_micros"]  # noqa: Y015
+    _WhichOneofReturnType__output_violation_count: _TypeAlias = _typing.Literal["output_violation_count"]  # noqa: Y015
+    _WhichOneofArgType__output_violation_count: _TypeAlias = _typing.Literal["_output_violation_count", b"_output_violation_count"]  # noqa: Y015
     _WhichOneofReturnType__time_to_first_token_us: _TypeAlias = _typing.Literal["time_to_first_token_us"]  # noqa: Y015
     _WhichOneofArgType__time_to_first_token_us: _TypeAlias = _typing.Literal["_time_to_first_token_us", b"_time_to_first_token_us"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_usd_micros) -> _WhichOneofReturnType__cost_usd_micros | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__output_violation_count) -> _WhichOneofReturnType__output_violation_count | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__time_to_first_token_us) -> _WhichOneofReturnType__time_to_first_token_us | None: ...
 

@@ -54,6 +54,7 @@ class Attempt(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     START_OFFSET_US_FIELD_NUMBER: _builtins.int
     LATENCY_US_FIELD_NUMBER: _builtins.int
+    FALLBACK_INDEX_FIELD_NUMBER: _builtins.int
     provider: _builtins.str
     """provider is the slug of the provider."""
     model: _builtins.str
@@ -68,6 +69,8 @@ class Attempt(_message.Message):
     """start_offset_us is when it started, in microseconds after the call's own start."""
     latency_us: _builtins.int
     """latency_us is how long it took, in microseconds."""
+    fallback_index: _builtins.int
+    """fallback_index is 0 for the version's own provider, n for its n-th fallback."""
     def __init__(
         self,
         *,
@@ -78,10 +81,11 @@ class Attempt(_message.Message):
         message: _builtins.str = ...,
         start_offset_us: _builtins.int = ...,
         latency_us: _builtins.int = ...,
+        fallback_index: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["http_status", b"http_status", "latency_us", b"latency_us", "message", b"message", "model", b"model", "provider", b"provider", "reason", b"reason", "start_offset_us", b"start_offset_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fallback_index", b"fallback_index", "http_status", b"http_status", "latency_us", b"latency_us", "message", b"message", "model", b"model", "provider", b"provider", "reason", b"reason", "start_offset_us", b"start_offset_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

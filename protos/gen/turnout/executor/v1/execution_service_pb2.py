@@ -27,10 +27,11 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from turnout.chat.v1 import message_pb2 as turnout_dot_chat_dot_v1_dot_message__pb2
 from turnout.executor.v1 import execution_pb2 as turnout_dot_executor_dot_v1_dot_execution__pb2
 from turnout.options.v1 import options_pb2 as turnout_dot_options_dot_v1_dot_options__pb2
+from turnout.registry.v1 import version_pb2 as turnout_dot_registry_dot_v1_dot_version__pb2
 from turnout.router.v1 import decision_pb2 as turnout_dot_router_dot_v1_dot_decision__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+turnout/executor/v1/execution_service.proto\x12\x13turnout.executor.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1dturnout/chat/v1/message.proto\x1a#turnout/executor/v1/execution.proto\x1a turnout/options/v1/options.proto\x1a turnout/router/v1/decision.proto\"\xe7\x02\n\nRunRequest\x12\x1e\n\ndeployment\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x90\x03\x12\x16\n\x0evariables_json\x18\x02 \x01(\t\x12\x35\n\x08messages\x18\x03 \x03(\x0b\x32\x18.turnout.chat.v1.MessageB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12\x1d\n\x0brouting_key\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x12/\n\x08identity\x18\x05 \x01(\x0b\x32\x1d.turnout.executor.v1.Identity\x12\x18\n\x06thread\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x15\n\rmetadata_json\x18\x07 \x01(\t\x12\x1a\n\x08trace_id\x18\x08 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x35\n\x06source\x18\t \x01(\x0e\x32\x1b.turnout.executor.v1.SourceB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x16\n\x04user\x18\n \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"\x80\x03\n\x0bRunResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12)\n\x07message\x18\x02 \x01(\x0b\x32\x18.turnout.chat.v1.Message\x12\x34\n\rfinish_reason\x18\x03 \x01(\x0e\x32\x1d.turnout.chat.v1.FinishReason\x12%\n\x05usage\x18\x04 \x01(\x0b\x32\x16.turnout.chat.v1.Usage\x12-\n\x08\x64\x65\x63ision\x18\x05 \x01(\x0b\x32\x1b.turnout.router.v1.Decision\x12\x10\n\x08provider\x18\x06 \x01(\t\x12\r\n\x05model\x18\x07 \x01(\t\x12\x0f\n\x07version\x18\x08 \x01(\t\x12\x1c\n\x0f\x63ost_usd_micros\x18\t \x01(\x03H\x00\x88\x01\x01\x12.\n\x08\x61ttempts\x18\n \x03(\x0b\x32\x1c.turnout.executor.v1.Attempt\x12\x12\n\nlatency_us\x18\x0b \x01(\x03\x42\x12\n\x10_cost_usd_micros\"H\n\x10RunStreamRequest\x12\x34\n\x03run\x18\x01 \x01(\x0b\x32\x1f.turnout.executor.v1.RunRequestB\x06\xbaH\x03\xc8\x01\x01\"\xb0\x01\n\x11RunStreamResponse\x12\x32\n\x07started\x18\x01 \x01(\x0b\x32\x1f.turnout.executor.v1.RunStartedH\x00\x12.\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x1d.turnout.executor.v1.RunDeltaH\x00\x12.\n\x05\x65nded\x18\x03 \x01(\x0b\x32\x1d.turnout.executor.v1.RunEndedH\x00\x42\x07\n\x05\x65vent\"\x81\x01\n\nRunStarted\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12-\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0b\x32\x1b.turnout.router.v1.Decision\x12\x10\n\x08provider\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\t\"f\n\x08RunDelta\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\t\x12\x11\n\treasoning\x18\x02 \x01(\t\x12\x36\n\ntool_calls\x18\x03 \x03(\x0b\x32\".turnout.executor.v1.ToolCallDelta\"P\n\rToolCallDelta\x12\r\n\x05index\x18\x01 \x01(\x05\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0c\n\x04tool\x18\x03 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x04 \x01(\t\"\xfd\x01\n\x08RunEnded\x12\x34\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x1d.turnout.chat.v1.FinishReason\x12%\n\x05usage\x18\x02 \x01(\x0b\x32\x16.turnout.chat.v1.Usage\x12\x1c\n\x0f\x63ost_usd_micros\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12.\n\x08\x61ttempts\x18\x04 \x03(\x0b\x32\x1c.turnout.executor.v1.Attempt\x12\x12\n\nlatency_us\x18\x05 \x01(\x03\x12\x1e\n\x16time_to_first_token_us\x18\x06 \x01(\x03\x42\x12\n\x10_cost_usd_micros2\x86\x02\n\x10\x45xecutionService\x12}\n\x03Run\x12\x1f.turnout.executor.v1.RunRequest\x1a .turnout.executor.v1.RunResponse\"3\xca\xdb\x18\x11\n\x0f\x64\x65ployments:run\x82\xd3\xe4\x93\x02\x18\"\x13/v1/deployments:run:\x01*\x12s\n\tRunStream\x12%.turnout.executor.v1.RunStreamRequest\x1a&.turnout.executor.v1.RunStreamResponse\"\x15\xca\xdb\x18\x11\n\x0f\x64\x65ployments:run0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+turnout/executor/v1/execution_service.proto\x12\x13turnout.executor.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1dturnout/chat/v1/message.proto\x1a#turnout/executor/v1/execution.proto\x1a turnout/options/v1/options.proto\x1a!turnout/registry/v1/version.proto\x1a turnout/router/v1/decision.proto\"\xc9\x04\n\nRunRequest\x12\x1c\n\ndeployment\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x90\x03\x12\x16\n\x0evariables_json\x18\x02 \x01(\t\x12\x35\n\x08messages\x18\x03 \x03(\x0b\x32\x18.turnout.chat.v1.MessageB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12\x1d\n\x0brouting_key\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x12/\n\x08identity\x18\x05 \x01(\x0b\x32\x1d.turnout.executor.v1.Identity\x12\x18\n\x06thread\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x15\n\rmetadata_json\x18\x07 \x01(\t\x12\x1a\n\x08trace_id\x18\x08 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x35\n\x06source\x18\t \x01(\x0e\x32\x1b.turnout.executor.v1.SourceB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x16\n\x04user\x18\n \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12,\n\x06\x64irect\x18\x0b \x01(\x0b\x32\x1c.turnout.registry.v1.Version\x12\x31\n\toverrides\x18\x0c \x01(\x0b\x32\x1e.turnout.executor.v1.Overrides\x12<\n\x0fprefix_messages\x18\r \x03(\x0b\x32\x18.turnout.chat.v1.MessageB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12 \n\rmock_response\x18\x0e \x01(\tB\t\xbaH\x06r\x04(\x80\x80@\x12!\n\x0fidempotency_key\x18\x0f \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"\x8c\x01\n\tOverrides\x12\x33\n\nparameters\x18\x01 \x01(\x0b\x32\x1f.turnout.registry.v1.Parameters\x12\x12\n\ntools_json\x18\x02 \x01(\t\x12\x18\n\x10tool_choice_json\x18\x03 \x01(\t\x12\x1c\n\x14response_format_json\x18\x04 \x01(\t\"\xdc\x03\n\x0bRunResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12)\n\x07message\x18\x02 \x01(\x0b\x32\x18.turnout.chat.v1.Message\x12\x34\n\rfinish_reason\x18\x03 \x01(\x0e\x32\x1d.turnout.chat.v1.FinishReason\x12%\n\x05usage\x18\x04 \x01(\x0b\x32\x16.turnout.chat.v1.Usage\x12-\n\x08\x64\x65\x63ision\x18\x05 \x01(\x0b\x32\x1b.turnout.router.v1.Decision\x12\x10\n\x08provider\x18\x06 \x01(\t\x12\r\n\x05model\x18\x07 \x01(\t\x12\x0f\n\x07version\x18\x08 \x01(\t\x12\x1c\n\x0f\x63ost_usd_micros\x18\t \x01(\x03H\x00\x88\x01\x01\x12.\n\x08\x61ttempts\x18\n \x03(\x0b\x32\x1c.turnout.executor.v1.Attempt\x12\x12\n\nlatency_us\x18\x0b \x01(\x03\x12\x16\n\x0e\x66\x61llback_index\x18\x0c \x01(\x05\x12\x19\n\x11output_violations\x18\r \x03(\t\x12\x0e\n\x06mocked\x18\x0e \x01(\x08\x12\x17\n\x0frepeated_answer\x18\x0f \x01(\x08\x42\x12\n\x10_cost_usd_micros\"H\n\x10GetConfigRequest\x12\x34\n\x03run\x18\x01 \x01(\x0b\x32\x1f.turnout.executor.v1.RunRequestB\x06\xbaH\x03\xc8\x01\x01\"\xe8\x01\n\x11GetConfigResponse\x12-\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x1b.turnout.router.v1.Decision\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x32\n\x07targets\x18\x03 \x03(\x0b\x32!.turnout.executor.v1.ConfigTarget\x12*\n\x08messages\x18\x04 \x03(\x0b\x32\x18.turnout.chat.v1.Message\x12\x33\n\rconfiguration\x18\x05 \x01(\x0b\x32\x1c.turnout.registry.v1.Version\"Z\n\x0c\x43onfigTarget\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x16\n\x0emethod_and_url\x18\x03 \x01(\t\x12\x11\n\tbody_json\x18\x04 \x01(\t\"H\n\x10RunStreamRequest\x12\x34\n\x03run\x18\x01 \x01(\x0b\x32\x1f.turnout.executor.v1.RunRequestB\x06\xbaH\x03\xc8\x01\x01\"\xb0\x01\n\x11RunStreamResponse\x12\x32\n\x07started\x18\x01 \x01(\x0b\x32\x1f.turnout.executor.v1.RunStartedH\x00\x12.\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x1d.turnout.executor.v1.RunDeltaH\x00\x12.\n\x05\x65nded\x18\x03 \x01(\x0b\x32\x1d.turnout.executor.v1.RunEndedH\x00\x42\x07\n\x05\x65vent\"\x99\x01\n\nRunStarted\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12-\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0b\x32\x1b.turnout.router.v1.Decision\x12\x10\n\x08provider\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\t\x12\x16\n\x0e\x66\x61llback_index\x18\x06 \x01(\x05\"f\n\x08RunDelta\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\t\x12\x11\n\treasoning\x18\x02 \x01(\t\x12\x36\n\ntool_calls\x18\x03 \x03(\x0b\x32\".turnout.executor.v1.ToolCallDelta\"P\n\rToolCallDelta\x12\r\n\x05index\x18\x01 \x01(\x05\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0c\n\x04tool\x18\x03 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x04 \x01(\t\"\x98\x02\n\x08RunEnded\x12\x34\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x1d.turnout.chat.v1.FinishReason\x12%\n\x05usage\x18\x02 \x01(\x0b\x32\x16.turnout.chat.v1.Usage\x12\x1c\n\x0f\x63ost_usd_micros\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12.\n\x08\x61ttempts\x18\x04 \x03(\x0b\x32\x1c.turnout.executor.v1.Attempt\x12\x12\n\nlatency_us\x18\x05 \x01(\x03\x12\x1e\n\x16time_to_first_token_us\x18\x06 \x01(\x03\x12\x19\n\x11output_violations\x18\x07 \x03(\tB\x12\n\x10_cost_usd_micros2\x9e\x03\n\x10\x45xecutionService\x12}\n\x03Run\x12\x1f.turnout.executor.v1.RunRequest\x1a .turnout.executor.v1.RunResponse\"3\xca\xdb\x18\x11\n\x0f\x64\x65ployments:run\x82\xd3\xe4\x93\x02\x18\"\x13/v1/deployments:run:\x01*\x12s\n\tRunStream\x12%.turnout.executor.v1.RunStreamRequest\x1a&.turnout.executor.v1.RunStreamResponse\"\x15\xca\xdb\x18\x11\n\x0f\x64\x65ployments:run0\x01\x12\x95\x01\n\tGetConfig\x12%.turnout.executor.v1.GetConfigRequest\x1a&.turnout.executor.v1.GetConfigResponse\"9\xca\xdb\x18\x11\n\x0f\x64\x65ployments:run\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/deployments:getConfig:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,7 +39,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'turnout.executor.v1.executi
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RUNREQUEST'].fields_by_name['deployment']._loaded_options = None
-  _globals['_RUNREQUEST'].fields_by_name['deployment']._serialized_options = b'\272H\007r\005\020\001\030\220\003'
+  _globals['_RUNREQUEST'].fields_by_name['deployment']._serialized_options = b'\272H\005r\003\030\220\003'
   _globals['_RUNREQUEST'].fields_by_name['messages']._loaded_options = None
   _globals['_RUNREQUEST'].fields_by_name['messages']._serialized_options = b'\272H\006\222\001\003\020\350\007'
   _globals['_RUNREQUEST'].fields_by_name['routing_key']._loaded_options = None
@@ -51,28 +52,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUNREQUEST'].fields_by_name['source']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_RUNREQUEST'].fields_by_name['user']._loaded_options = None
   _globals['_RUNREQUEST'].fields_by_name['user']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_RUNREQUEST'].fields_by_name['prefix_messages']._loaded_options = None
+  _globals['_RUNREQUEST'].fields_by_name['prefix_messages']._serialized_options = b'\272H\006\222\001\003\020\350\007'
+  _globals['_RUNREQUEST'].fields_by_name['mock_response']._loaded_options = None
+  _globals['_RUNREQUEST'].fields_by_name['mock_response']._serialized_options = b'\272H\006r\004(\200\200@'
+  _globals['_RUNREQUEST'].fields_by_name['idempotency_key']._loaded_options = None
+  _globals['_RUNREQUEST'].fields_by_name['idempotency_key']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_GETCONFIGREQUEST'].fields_by_name['run']._loaded_options = None
+  _globals['_GETCONFIGREQUEST'].fields_by_name['run']._serialized_options = b'\272H\003\310\001\001'
   _globals['_RUNSTREAMREQUEST'].fields_by_name['run']._loaded_options = None
   _globals['_RUNSTREAMREQUEST'].fields_by_name['run']._serialized_options = b'\272H\003\310\001\001'
   _globals['_EXECUTIONSERVICE'].methods_by_name['Run']._loaded_options = None
   _globals['_EXECUTIONSERVICE'].methods_by_name['Run']._serialized_options = b'\312\333\030\021\n\017deployments:run\202\323\344\223\002\030\"\023/v1/deployments:run:\001*'
   _globals['_EXECUTIONSERVICE'].methods_by_name['RunStream']._loaded_options = None
   _globals['_EXECUTIONSERVICE'].methods_by_name['RunStream']._serialized_options = b'\312\333\030\021\n\017deployments:run'
-  _globals['_RUNREQUEST']._serialized_start=264
-  _globals['_RUNREQUEST']._serialized_end=623
-  _globals['_RUNRESPONSE']._serialized_start=626
-  _globals['_RUNRESPONSE']._serialized_end=1010
-  _globals['_RUNSTREAMREQUEST']._serialized_start=1012
-  _globals['_RUNSTREAMREQUEST']._serialized_end=1084
-  _globals['_RUNSTREAMRESPONSE']._serialized_start=1087
-  _globals['_RUNSTREAMRESPONSE']._serialized_end=1263
-  _globals['_RUNSTARTED']._serialized_start=1266
-  _globals['_RUNSTARTED']._serialized_end=1395
-  _globals['_RUNDELTA']._serialized_start=1397
-  _globals['_RUNDELTA']._serialized_end=1499
-  _globals['_TOOLCALLDELTA']._serialized_start=1501
-  _globals['_TOOLCALLDELTA']._serialized_end=1581
-  _globals['_RUNENDED']._serialized_start=1584
-  _globals['_RUNENDED']._serialized_end=1837
-  _globals['_EXECUTIONSERVICE']._serialized_start=1840
-  _globals['_EXECUTIONSERVICE']._serialized_end=2102
+  _globals['_EXECUTIONSERVICE'].methods_by_name['GetConfig']._loaded_options = None
+  _globals['_EXECUTIONSERVICE'].methods_by_name['GetConfig']._serialized_options = b'\312\333\030\021\n\017deployments:run\202\323\344\223\002\036\"\031/v1/deployments:getConfig:\001*'
+  _globals['_RUNREQUEST']._serialized_start=299
+  _globals['_RUNREQUEST']._serialized_end=884
+  _globals['_OVERRIDES']._serialized_start=887
+  _globals['_OVERRIDES']._serialized_end=1027
+  _globals['_RUNRESPONSE']._serialized_start=1030
+  _globals['_RUNRESPONSE']._serialized_end=1506
+  _globals['_GETCONFIGREQUEST']._serialized_start=1508
+  _globals['_GETCONFIGREQUEST']._serialized_end=1580
+  _globals['_GETCONFIGRESPONSE']._serialized_start=1583
+  _globals['_GETCONFIGRESPONSE']._serialized_end=1815
+  _globals['_CONFIGTARGET']._serialized_start=1817
+  _globals['_CONFIGTARGET']._serialized_end=1907
+  _globals['_RUNSTREAMREQUEST']._serialized_start=1909
+  _globals['_RUNSTREAMREQUEST']._serialized_end=1981
+  _globals['_RUNSTREAMRESPONSE']._serialized_start=1984
+  _globals['_RUNSTREAMRESPONSE']._serialized_end=2160
+  _globals['_RUNSTARTED']._serialized_start=2163
+  _globals['_RUNSTARTED']._serialized_end=2316
+  _globals['_RUNDELTA']._serialized_start=2318
+  _globals['_RUNDELTA']._serialized_end=2420
+  _globals['_TOOLCALLDELTA']._serialized_start=2422
+  _globals['_TOOLCALLDELTA']._serialized_end=2502
+  _globals['_RUNENDED']._serialized_start=2505
+  _globals['_RUNENDED']._serialized_end=2785
+  _globals['_EXECUTIONSERVICE']._serialized_start=2788
+  _globals['_EXECUTIONSERVICE']._serialized_end=3202
 # @@protoc_insertion_point(module_scope)

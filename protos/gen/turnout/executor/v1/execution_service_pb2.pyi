@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from turnout.chat.v1 import message_pb2 as _message_pb2
 from turnout.executor.v1 import execution_pb2 as _execution_pb2
+from turnout.registry.v1 import version_pb2 as _version_pb2
 from turnout.router.v1 import decision_pb2 as _decision_pb2
 import builtins as _builtins
 import sys
@@ -37,8 +38,15 @@ class RunRequest(_message.Message):
     TRACE_ID_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     USER_FIELD_NUMBER: _builtins.int
+    DIRECT_FIELD_NUMBER: _builtins.int
+    OVERRIDES_FIELD_NUMBER: _builtins.int
+    PREFIX_MESSAGES_FIELD_NUMBER: _builtins.int
+    MOCK_RESPONSE_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     deployment: _builtins.str
-    """deployment is the target: `name`, `name:alias`, `name/alias`, the uid, or the resource name. Required."""
+    """deployment is the target: `name`, `name:alias`, `name/alias`, the uid, or the resource name. Required unless `direct` is
+    given, and not together with it.
+    """
     variables_json: _builtins.str
     """variables_json is a JSON object of the template's variables. At most 256 KiB. Empty means none."""
     routing_key: _builtins.str
@@ -55,6 +63,15 @@ class RunRequest(_message.Message):
     """source says where the call came from. Unspecified lets Turnout tell."""
     user: _builtins.str
     """user is the end user, as in the OpenAI API. It is not sent to the provider. Empty means none."""
+    mock_response: _builtins.str
+    """mock_response is answered as if a model had said it, after everything but the call to a provider: without a log and
+    without cost. Empty means a real call.
+    """
+    idempotency_key: _builtins.str
+    """idempotency_key makes a repeat safe: for 24 hours the same key with the same request gets the first one's answer, and
+    no provider is called again. Another request under it is refused with INVALID_ARGUMENT `IDEMPOTENCY_KEY_REUSED`; one
+    that comes while the first runs with ABORTED `IDEMPOTENCY_KEY_IN_USE`. Empty means no protection. Not of streams.
+    """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
         """messages follow the deployment's own. They are data, never templates. At most 1000."""
@@ -62,6 +79,22 @@ class RunRequest(_message.Message):
     @_builtins.property
     def identity(self) -> _execution_pb2.Identity:
         """identity is whom the caller acts for. Optional."""
+
+    @_builtins.property
+    def direct(self) -> _version_pb2.Version:
+        """direct is a completion without a deployment: a whole configuration, provider and model included, whose messages are
+        templates only if `variables_json` is given, `{}` included. What of it is static becomes a version that can be deployed.
+        """
+
+    @_builtins.property
+    def overrides(self) -> Global___Overrides:
+        """overrides are laid over what the deployment configures, for this call. Optional."""
+
+    @_builtins.property
+    def prefix_messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
+        """prefix_messages come after the deployment's leading system message and before its others. They are data, never
+        templates. At most 1000.
+        """
 
     def __init__(
         self,
@@ -76,14 +109,59 @@ class RunRequest(_message.Message):
         trace_id: _builtins.str = ...,
         source: _execution_pb2.Source.ValueType = ...,
         user: _builtins.str = ...,
+        direct: _version_pb2.Version | None = ...,
+        overrides: Global___Overrides | None = ...,
+        prefix_messages: _abc.Iterable[_message_pb2.Message] | None = ...,
+        mock_response: _builtins.str = ...,
+        idempotency_key: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["direct", b"direct", "identity", b"identity", "overrides", b"overrides"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "identity", b"identity", "messages", b"messages", "metadata_json", b"metadata_json", "routing_key", b"routing_key", "source", b"source", "thread", b"thread", "trace_id", b"trace_id", "user", b"user", "variables_json", b"variables_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "direct", b"direct", "idempotency_key", b"idempotency_key", "identity", b"identity", "messages", b"messages", "metadata_json", b"metadata_json", "mock_response", b"mock_response", "overrides", b"overrides", "prefix_messages", b"prefix_messages", "routing_key", b"routing_key", "source", b"source", "thread", b"thread", "trace_id", b"trace_id", "user", b"user", "variables_json", b"variables_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RunRequest: _TypeAlias = RunRequest  # noqa: Y015
+
+@_typing.final
+class Overrides(_message.Message):
+    """Overrides are laid over a configuration for one call. What ran is a version of its own, named in the answer; metrics stay
+    with the deployment's.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARAMETERS_FIELD_NUMBER: _builtins.int
+    TOOLS_JSON_FIELD_NUMBER: _builtins.int
+    TOOL_CHOICE_JSON_FIELD_NUMBER: _builtins.int
+    RESPONSE_FORMAT_JSON_FIELD_NUMBER: _builtins.int
+    tools_json: _builtins.str
+    """tools_json is a JSON list that takes the place of the version's tools. Empty means the version's; `[]` means none."""
+    tool_choice_json: _builtins.str
+    """tool_choice_json takes the place of the version's. Empty means the version's."""
+    response_format_json: _builtins.str
+    """response_format_json takes the place of the version's; it must be compatible with the contract of the alias, else
+    FAILED_PRECONDITION `CONTRACT_BROKEN`. Empty means the version's.
+    """
+    @_builtins.property
+    def parameters(self) -> _version_pb2.Parameters:
+        """parameters that are given here win, one by one; of `extra_json`, member by member."""
+
+    def __init__(
+        self,
+        *,
+        parameters: _version_pb2.Parameters | None = ...,
+        tools_json: _builtins.str = ...,
+        tool_choice_json: _builtins.str = ...,
+        response_format_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters", "response_format_json", b"response_format_json", "tool_choice_json", b"tool_choice_json", "tools_json", b"tools_json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Overrides: _TypeAlias = Overrides  # noqa: Y015
 
 @_typing.final
 class RunResponse(_message.Message):
@@ -102,6 +180,10 @@ class RunResponse(_message.Message):
     COST_USD_MICROS_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     LATENCY_US_FIELD_NUMBER: _builtins.int
+    FALLBACK_INDEX_FIELD_NUMBER: _builtins.int
+    OUTPUT_VIOLATIONS_FIELD_NUMBER: _builtins.int
+    MOCKED_FIELD_NUMBER: _builtins.int
+    REPEATED_ANSWER_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """request_id is `req_…`: the id of this call in logs and metrics."""
     finish_reason: _message_pb2.FinishReason.ValueType
@@ -116,6 +198,12 @@ class RunResponse(_message.Message):
     """cost_usd_micros is the price of the call in millionths of a US dollar. Absent means unknown."""
     latency_us: _builtins.int
     """latency_us is how long Turnout took in all, in microseconds."""
+    fallback_index: _builtins.int
+    """fallback_index is 0 if the version's own provider answered, n if its n-th fallback did."""
+    mocked: _builtins.bool
+    """mocked says that `mock_response` was answered and no model asked."""
+    repeated_answer: _builtins.bool
+    """repeated_answer says that this is the answer to an earlier request with the same `idempotency_key`."""
     @_builtins.property
     def message(self) -> _message_pb2.Message:
         """message is what the model said."""
@@ -132,6 +220,12 @@ class RunResponse(_message.Message):
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[_execution_pb2.Attempt]:
         """attempts are the calls to providers that this answer took, failed ones included."""
 
+    @_builtins.property
+    def output_violations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """output_violations say where the answer does not keep to its JSON schema, such as `answer.city must be a string`; at most
+        32. Empty if it does, or if there is none.
+        """
+
     def __init__(
         self,
         *,
@@ -146,16 +240,124 @@ class RunResponse(_message.Message):
         cost_usd_micros: _builtins.int | None = ...,
         attempts: _abc.Iterable[_execution_pb2.Attempt] | None = ...,
         latency_us: _builtins.int = ...,
+        fallback_index: _builtins.int = ...,
+        output_violations: _abc.Iterable[_builtins.str] | None = ...,
+        mocked: _builtins.bool = ...,
+        repeated_answer: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_usd_micros", b"_cost_usd_micros", "cost_usd_micros", b"cost_usd_micros", "decision", b"decision", "message", b"message", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_usd_micros", b"_cost_usd_micros", "attempts", b"attempts", "cost_usd_micros", b"cost_usd_micros", "decision", b"decision", "finish_reason", b"finish_reason", "latency_us", b"latency_us", "message", b"message", "model", b"model", "provider", b"provider", "request_id", b"request_id", "usage", b"usage", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_usd_micros", b"_cost_usd_micros", "attempts", b"attempts", "cost_usd_micros", b"cost_usd_micros", "decision", b"decision", "fallback_index", b"fallback_index", "finish_reason", b"finish_reason", "latency_us", b"latency_us", "message", b"message", "mocked", b"mocked", "model", b"model", "output_violations", b"output_violations", "provider", b"provider", "repeated_answer", b"repeated_answer", "request_id", b"request_id", "usage", b"usage", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_usd_micros: _TypeAlias = _typing.Literal["cost_usd_micros"]  # noqa: Y015
     _WhichOneofArgType__cost_usd_micros: _TypeAlias = _typing.Literal["_cost_usd_micros", b"_cost_usd_micros"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_usd_micros) -> _WhichOneofReturnType__cost_usd_micros | None: ...
 
 Global___RunResponse: _TypeAlias = RunResponse  # noqa: Y015
+
+@_typing.final
+class GetConfigRequest(_message.Message):
+    """GetConfigRequest is a call that is not made."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def run(self) -> Global___RunRequest:
+        """run is the call. Required."""
+
+    def __init__(
+        self,
+        *,
+        run: Global___RunRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetConfigRequest: _TypeAlias = GetConfigRequest  # noqa: Y015
+
+@_typing.final
+class GetConfigResponse(_message.Message):
+    """GetConfigResponse is what Run would send."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISION_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    TARGETS_FIELD_NUMBER: _builtins.int
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    CONFIGURATION_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    """version is the uid of what would run, overrides laid over."""
+    @_builtins.property
+    def decision(self) -> _decision_pb2.Decision:
+        """decision is the variant that the call is assigned, and how. Absent of direct completions."""
+
+    @_builtins.property
+    def targets(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConfigTarget]:
+        """targets are where it would run: first the version's own, then its fallbacks in order."""
+
+    @_builtins.property
+    def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
+        """messages are rendered, in order."""
+
+    @_builtins.property
+    def configuration(self) -> _version_pb2.Version:
+        """configuration is the version that would run, overrides laid over, as it would be stored."""
+
+    def __init__(
+        self,
+        *,
+        decision: _decision_pb2.Decision | None = ...,
+        version: _builtins.str = ...,
+        targets: _abc.Iterable[Global___ConfigTarget] | None = ...,
+        messages: _abc.Iterable[_message_pb2.Message] | None = ...,
+        configuration: _version_pb2.Version | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["configuration", b"configuration", "decision", b"decision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["configuration", b"configuration", "decision", b"decision", "messages", b"messages", "targets", b"targets", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetConfigResponse: _TypeAlias = GetConfigResponse  # noqa: Y015
+
+@_typing.final
+class ConfigTarget(_message.Message):
+    """ConfigTarget is one place where a call would run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    METHOD_AND_URL_FIELD_NUMBER: _builtins.int
+    BODY_JSON_FIELD_NUMBER: _builtins.int
+    provider: _builtins.str
+    """provider is its slug."""
+    model: _builtins.str
+    """model is what would be asked of it."""
+    method_and_url: _builtins.str
+    """method_and_url is the HTTP request's first line, such as `POST https://api.example.com/v1/chat/completions`."""
+    body_json: _builtins.str
+    """body_json is the HTTP request's body, byte for byte."""
+    def __init__(
+        self,
+        *,
+        provider: _builtins.str = ...,
+        model: _builtins.str = ...,
+        method_and_url: _builtins.str = ...,
+        body_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body_json", b"body_json", "method_and_url", b"method_and_url", "model", b"model", "provider", b"provider"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfigTarget: _TypeAlias = ConfigTarget  # noqa: Y015
 
 @_typing.final
 class RunStreamRequest(_message.Message):
@@ -230,6 +432,7 @@ class RunStarted(_message.Message):
     PROVIDER_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    FALLBACK_INDEX_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """request_id is `req_…`: the id of this call in logs and metrics."""
     provider: _builtins.str
@@ -238,6 +441,8 @@ class RunStarted(_message.Message):
     """model is the model that answers, in the provider's words."""
     version: _builtins.str
     """version is the uid of the version that runs."""
+    fallback_index: _builtins.int
+    """fallback_index is 0 if the version's own provider answers, n if its n-th fallback does."""
     @_builtins.property
     def decision(self) -> _decision_pb2.Decision:
         """decision is the variant that the call was assigned, and how."""
@@ -250,10 +455,11 @@ class RunStarted(_message.Message):
         provider: _builtins.str = ...,
         model: _builtins.str = ...,
         version: _builtins.str = ...,
+        fallback_index: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "model", b"model", "provider", b"provider", "request_id", b"request_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "fallback_index", b"fallback_index", "model", b"model", "provider", b"provider", "request_id", b"request_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -337,6 +543,7 @@ class RunEnded(_message.Message):
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     LATENCY_US_FIELD_NUMBER: _builtins.int
     TIME_TO_FIRST_TOKEN_US_FIELD_NUMBER: _builtins.int
+    OUTPUT_VIOLATIONS_FIELD_NUMBER: _builtins.int
     finish_reason: _message_pb2.FinishReason.ValueType
     """finish_reason says why the model stopped."""
     cost_usd_micros: _builtins.int
@@ -353,6 +560,10 @@ class RunEnded(_message.Message):
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[_execution_pb2.Attempt]:
         """attempts are the calls to providers that this answer took, failed ones included."""
 
+    @_builtins.property
+    def output_violations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """output_violations say where the answer does not keep to its JSON schema, as in RunResponse."""
+
     def __init__(
         self,
         *,
@@ -362,10 +573,11 @@ class RunEnded(_message.Message):
         attempts: _abc.Iterable[_execution_pb2.Attempt] | None = ...,
         latency_us: _builtins.int = ...,
         time_to_first_token_us: _builtins.int = ...,
+        output_violations: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_usd_micros", b"_cost_usd_micros", "cost_usd_micros", b"cost_usd_micros", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_usd_micros", b"_cost_usd_micros", "attempts", b"attempts", "cost_usd_micros", b"cost_usd_micros", "finish_reason", b"finish_reason", "latency_us", b"latency_us", "time_to_first_token_us", b"time_to_first_token_us", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_usd_micros", b"_cost_usd_micros", "attempts", b"attempts", "cost_usd_micros", b"cost_usd_micros", "finish_reason", b"finish_reason", "latency_us", b"latency_us", "output_violations", b"output_violations", "time_to_first_token_us", b"time_to_first_token_us", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_usd_micros: _TypeAlias = _typing.Literal["cost_usd_micros"]  # noqa: Y015
     _WhichOneofArgType__cost_usd_micros: _TypeAlias = _typing.Literal["_cost_usd_micros", b"_cost_usd_micros"]  # noqa: Y015

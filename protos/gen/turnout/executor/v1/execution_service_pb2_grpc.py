@@ -45,6 +45,11 @@ class ExecutionServiceStub:
                 request_serializer=turnout_dot_executor_dot_v1_dot_execution__service__pb2.RunStreamRequest.SerializeToString,
                 response_deserializer=turnout_dot_executor_dot_v1_dot_execution__service__pb2.RunStreamResponse.FromString,
                 _registered_method=True)
+        self.GetConfig = channel.unary_unary(
+                '/turnout.executor.v1.ExecutionService/GetConfig',
+                request_serializer=turnout_dot_executor_dot_v1_dot_execution__service__pb2.GetConfigRequest.SerializeToString,
+                response_deserializer=turnout_dot_executor_dot_v1_dot_execution__service__pb2.GetConfigResponse.FromString,
+                _registered_method=True)
 
 
 class ExecutionServiceServicer:
@@ -72,6 +77,14 @@ class ExecutionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetConfig(self, request, context):
+        """GetConfig decides and renders exactly like Run, and answers what Run would send instead of sending it. It calls nobody
+        and records nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ExecutionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -84,6 +97,11 @@ def add_ExecutionServiceServicer_to_server(servicer, server):
                     servicer.RunStream,
                     request_deserializer=turnout_dot_executor_dot_v1_dot_execution__service__pb2.RunStreamRequest.FromString,
                     response_serializer=turnout_dot_executor_dot_v1_dot_execution__service__pb2.RunStreamResponse.SerializeToString,
+            ),
+            'GetConfig': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetConfig,
+                    request_deserializer=turnout_dot_executor_dot_v1_dot_execution__service__pb2.GetConfigRequest.FromString,
+                    response_serializer=turnout_dot_executor_dot_v1_dot_execution__service__pb2.GetConfigResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -141,6 +159,33 @@ class ExecutionService:
             '/turnout.executor.v1.ExecutionService/RunStream',
             turnout_dot_executor_dot_v1_dot_execution__service__pb2.RunStreamRequest.SerializeToString,
             turnout_dot_executor_dot_v1_dot_execution__service__pb2.RunStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetConfig(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.executor.v1.ExecutionService/GetConfig',
+            turnout_dot_executor_dot_v1_dot_execution__service__pb2.GetConfigRequest.SerializeToString,
+            turnout_dot_executor_dot_v1_dot_execution__service__pb2.GetConfigResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -46,6 +46,10 @@ class ExecutionServiceStub:
     Run's, and an attempt may be repeated until then. A failure later is UNAVAILABLE `STREAM_BROKEN` after what was sent;
     a stream is whole only if RunEnded came. A caller who cancels ends the call to the provider.
     """
+    GetConfig: _grpc.UnaryUnaryMultiCallable[_execution_service_pb2.GetConfigRequest, _execution_service_pb2.GetConfigResponse]
+    """GetConfig decides and renders exactly like Run, and answers what Run would send instead of sending it. It calls nobody
+    and records nothing.
+    """
 
 @_typing.type_check_only
 class ExecutionServiceAsyncStub(ExecutionServiceStub):
@@ -64,6 +68,10 @@ class ExecutionServiceAsyncStub(ExecutionServiceStub):
     RunEnded. Nothing is sent before the model has said something, so a failure until then is a status alone, exactly as
     Run's, and an attempt may be repeated until then. A failure later is UNAVAILABLE `STREAM_BROKEN` after what was sent;
     a stream is whole only if RunEnded came. A caller who cancels ends the call to the provider.
+    """
+    GetConfig: _aio.UnaryUnaryMultiCallable[_execution_service_pb2.GetConfigRequest, _execution_service_pb2.GetConfigResponse]  # type: ignore[assignment]
+    """GetConfig decides and renders exactly like Run, and answers what Run would send instead of sending it. It calls nobody
+    and records nothing.
     """
 
 class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -92,6 +100,16 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
         RunEnded. Nothing is sent before the model has said something, so a failure until then is a status alone, exactly as
         Run's, and an attempt may be repeated until then. A failure later is UNAVAILABLE `STREAM_BROKEN` after what was sent;
         a stream is whole only if RunEnded came. A caller who cancels ends the call to the provider.
+        """
+
+    @_abc_1.abstractmethod
+    def GetConfig(
+        self,
+        request: _execution_service_pb2.GetConfigRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_execution_service_pb2.GetConfigResponse, _abc.Awaitable[_execution_service_pb2.GetConfigResponse]]:
+        """GetConfig decides and renders exactly like Run, and answers what Run would send instead of sending it. It calls nobody
+        and records nothing.
         """
 
 def add_ExecutionServiceServicer_to_server(servicer: ExecutionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!turnout/registry/v1/api_key.proto\x12\x13turnout.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf0\x02\n\x06\x41piKey\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12\x1e\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x34\n\x06scopes\x18\x04 \x03(\tB$\xbaH!\x92\x01\x1e\x10 \x18\x01\"\x18r\x16\x18@2\x12^[a-z]+(:[a-z]+)?$\x12\x10\n\x03key\x18\x05 \x01(\tB\x03\x80\x01\x01\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_use_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x63reator\x18\n \x01(\t\x12\x0c\n\x04\x65tag\x18\x0b \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!turnout/registry/v1/api_key.proto\x12\x13turnout.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9b\x03\n\x06\x41piKey\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12\x1e\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x34\n\x06scopes\x18\x04 \x03(\tB$\xbaH!\x92\x01\x1e\x10 \x18\x01\"\x18r\x16\x18@2\x12^[a-z]+(:[a-z]+)?$\x12\x10\n\x03key\x18\x05 \x01(\tB\x03\x80\x01\x01\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_use_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x63reator\x18\n \x01(\t\x12\x0c\n\x04\x65tag\x18\x0b \x01(\t\x12)\n\x13requests_per_minute\x18\x0c \x01(\x05\x42\x0c\xbaH\t\x1a\x07\x18\x80\xad\xe2\x04(\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,6 +39,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_APIKEY'].fields_by_name['scopes']._serialized_options = b'\272H!\222\001\036\020 \030\001\"\030r\026\030@2\022^[a-z]+(:[a-z]+)?$'
   _globals['_APIKEY'].fields_by_name['key']._loaded_options = None
   _globals['_APIKEY'].fields_by_name['key']._serialized_options = b'\200\001\001'
+  _globals['_APIKEY'].fields_by_name['requests_per_minute']._loaded_options = None
+  _globals['_APIKEY'].fields_by_name['requests_per_minute']._serialized_options = b'\272H\t\032\007\030\200\255\342\004(\000'
   _globals['_APIKEY']._serialized_start=121
-  _globals['_APIKEY']._serialized_end=489
+  _globals['_APIKEY']._serialized_end=532
 # @@protoc_insertion_point(module_scope)

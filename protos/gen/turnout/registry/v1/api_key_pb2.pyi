@@ -36,6 +36,7 @@ class ApiKey(_message.Message):
     LAST_USE_TIME_FIELD_NUMBER: _builtins.int
     CREATOR_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    REQUESTS_PER_MINUTE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is the resource name `projects/{project}/apiKeys/{id}`; the project of platform and service keys is `-`. Output only."""
     uid: _builtins.str
@@ -48,6 +49,10 @@ class ApiKey(_message.Message):
     """creator is the key that made it, such as `projects/shop/apiKeys/…`. Output only."""
     etag: _builtins.str
     """etag changes with every change, but not with use. Output only."""
+    requests_per_minute: _builtins.int
+    """requests_per_minute bounds how many calls of completions and recommendations it may make; more fail with
+    RESOURCE_EXHAUSTED `KEY_RATE_EXCEEDED`. Each process allows its share: see docs/operating.md. 0 means no bound.
+    """
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """scopes are what it may do, such as `deployments:run`. At least one. `platform:admin` and the `catalog:` scopes are
@@ -84,10 +89,11 @@ class ApiKey(_message.Message):
         last_use_time: _timestamp_pb2.Timestamp | None = ...,
         creator: _builtins.str = ...,
         etag: _builtins.str = ...,
+        requests_per_minute: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "last_use_time", b"last_use_time", "revoke_time", b"revoke_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "creator", b"creator", "display_name", b"display_name", "etag", b"etag", "expire_time", b"expire_time", "key", b"key", "last_use_time", b"last_use_time", "name", b"name", "revoke_time", b"revoke_time", "scopes", b"scopes", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "creator", b"creator", "display_name", b"display_name", "etag", b"etag", "expire_time", b"expire_time", "key", b"key", "last_use_time", b"last_use_time", "name", b"name", "requests_per_minute", b"requests_per_minute", "revoke_time", b"revoke_time", "scopes", b"scopes", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

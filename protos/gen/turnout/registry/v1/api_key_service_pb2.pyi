@@ -177,7 +177,8 @@ class UpdateApiKeyRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """update_mask names what to change, of `display_name`, `scopes` and `expire_time`; an absent expire_time removes the end.
+        """update_mask names what to change, of `display_name`, `scopes`, `requests_per_minute` and `expire_time`; an absent
+        expire_time removes the end.
         Absent means every one of them that has a value.
         """
 

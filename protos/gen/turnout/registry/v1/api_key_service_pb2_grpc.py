@@ -68,7 +68,9 @@ class ApiKeyServiceServicer:
     """
 
     def CreateApiKey(self, request, context):
-        """CreateApiKey makes a key and shows it this once; only a hash of it is kept.
+        """CreateApiKey makes a key and shows it this once; only a hash of it is kept. Fails with INVALID_ARGUMENT
+        `DISPLAY_NAME_REQUIRED`, `SCOPES_REQUIRED` or `EXPIRE_TIME_PAST`; PERMISSION_DENIED `SCOPE_MISSING` for keys of the
+        installation, which need `platform:admin`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -90,7 +92,8 @@ class ApiKeyServiceServicer:
 
     def UpdateApiKey(self, request, context):
         """UpdateApiKey changes what a key is called, what it may do, and until when; its secret stays. Every connected service
-        knows within a second. Fails with FAILED_PRECONDITION `API_KEY_REVOKED`; ABORTED `ETAG_MISMATCH`.
+        knows within a second. Fails with NOT_FOUND `API_KEY_NOT_FOUND`; FAILED_PRECONDITION `API_KEY_REVOKED`, or
+        `API_KEY_FROM_SETTING` for a bootstrap key; ABORTED `ETAG_MISMATCH`; INVALID_ARGUMENT as CreateApiKey.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -35,14 +35,18 @@ class ApiKeyServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ApiKeyServiceAsyncStub: ...
     CreateApiKey: _grpc.UnaryUnaryMultiCallable[_api_key_service_pb2.CreateApiKeyRequest, _api_key_pb2.ApiKey]
-    """CreateApiKey makes a key and shows it this once; only a hash of it is kept."""
+    """CreateApiKey makes a key and shows it this once; only a hash of it is kept. Fails with INVALID_ARGUMENT
+    `DISPLAY_NAME_REQUIRED`, `SCOPES_REQUIRED` or `EXPIRE_TIME_PAST`; PERMISSION_DENIED `SCOPE_MISSING` for keys of the
+    installation, which need `platform:admin`.
+    """
     GetApiKey: _grpc.UnaryUnaryMultiCallable[_api_key_service_pb2.GetApiKeyRequest, _api_key_pb2.ApiKey]
     """GetApiKey answers one key, without its secret."""
     ListApiKeys: _grpc.UnaryUnaryMultiCallable[_api_key_service_pb2.ListApiKeysRequest, _api_key_service_pb2.ListApiKeysResponse]
     """ListApiKeys answers a project's keys, oldest first, revoked ones included."""
     UpdateApiKey: _grpc.UnaryUnaryMultiCallable[_api_key_service_pb2.UpdateApiKeyRequest, _api_key_pb2.ApiKey]
     """UpdateApiKey changes what a key is called, what it may do, and until when; its secret stays. Every connected service
-    knows within a second. Fails with FAILED_PRECONDITION `API_KEY_REVOKED`; ABORTED `ETAG_MISMATCH`.
+    knows within a second. Fails with NOT_FOUND `API_KEY_NOT_FOUND`; FAILED_PRECONDITION `API_KEY_REVOKED`, or
+    `API_KEY_FROM_SETTING` for a bootstrap key; ABORTED `ETAG_MISMATCH`; INVALID_ARGUMENT as CreateApiKey.
     """
     RevokeApiKey: _grpc.UnaryUnaryMultiCallable[_api_key_service_pb2.RevokeApiKeyRequest, _api_key_pb2.ApiKey]
     """RevokeApiKey stops a key for ever. Every connected service refuses it within a second. Revoking again changes nothing."""
@@ -53,14 +57,18 @@ class ApiKeyServiceAsyncStub(ApiKeyServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateApiKey: _aio.UnaryUnaryMultiCallable[_api_key_service_pb2.CreateApiKeyRequest, _api_key_pb2.ApiKey]  # type: ignore[assignment]
-    """CreateApiKey makes a key and shows it this once; only a hash of it is kept."""
+    """CreateApiKey makes a key and shows it this once; only a hash of it is kept. Fails with INVALID_ARGUMENT
+    `DISPLAY_NAME_REQUIRED`, `SCOPES_REQUIRED` or `EXPIRE_TIME_PAST`; PERMISSION_DENIED `SCOPE_MISSING` for keys of the
+    installation, which need `platform:admin`.
+    """
     GetApiKey: _aio.UnaryUnaryMultiCallable[_api_key_service_pb2.GetApiKeyRequest, _api_key_pb2.ApiKey]  # type: ignore[assignment]
     """GetApiKey answers one key, without its secret."""
     ListApiKeys: _aio.UnaryUnaryMultiCallable[_api_key_service_pb2.ListApiKeysRequest, _api_key_service_pb2.ListApiKeysResponse]  # type: ignore[assignment]
     """ListApiKeys answers a project's keys, oldest first, revoked ones included."""
     UpdateApiKey: _aio.UnaryUnaryMultiCallable[_api_key_service_pb2.UpdateApiKeyRequest, _api_key_pb2.ApiKey]  # type: ignore[assignment]
     """UpdateApiKey changes what a key is called, what it may do, and until when; its secret stays. Every connected service
-    knows within a second. Fails with FAILED_PRECONDITION `API_KEY_REVOKED`; ABORTED `ETAG_MISMATCH`.
+    knows within a second. Fails with NOT_FOUND `API_KEY_NOT_FOUND`; FAILED_PRECONDITION `API_KEY_REVOKED`, or
+    `API_KEY_FROM_SETTING` for a bootstrap key; ABORTED `ETAG_MISMATCH`; INVALID_ARGUMENT as CreateApiKey.
     """
     RevokeApiKey: _aio.UnaryUnaryMultiCallable[_api_key_service_pb2.RevokeApiKeyRequest, _api_key_pb2.ApiKey]  # type: ignore[assignment]
     """RevokeApiKey stops a key for ever. Every connected service refuses it within a second. Revoking again changes nothing."""
@@ -74,7 +82,10 @@ class ApiKeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _api_key_service_pb2.CreateApiKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_api_key_pb2.ApiKey, _abc.Awaitable[_api_key_pb2.ApiKey]]:
-        """CreateApiKey makes a key and shows it this once; only a hash of it is kept."""
+        """CreateApiKey makes a key and shows it this once; only a hash of it is kept. Fails with INVALID_ARGUMENT
+        `DISPLAY_NAME_REQUIRED`, `SCOPES_REQUIRED` or `EXPIRE_TIME_PAST`; PERMISSION_DENIED `SCOPE_MISSING` for keys of the
+        installation, which need `platform:admin`.
+        """
 
     @_abc_1.abstractmethod
     def GetApiKey(
@@ -99,7 +110,8 @@ class ApiKeyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_api_key_pb2.ApiKey, _abc.Awaitable[_api_key_pb2.ApiKey]]:
         """UpdateApiKey changes what a key is called, what it may do, and until when; its secret stays. Every connected service
-        knows within a second. Fails with FAILED_PRECONDITION `API_KEY_REVOKED`; ABORTED `ETAG_MISMATCH`.
+        knows within a second. Fails with NOT_FOUND `API_KEY_NOT_FOUND`; FAILED_PRECONDITION `API_KEY_REVOKED`, or
+        `API_KEY_FROM_SETTING` for a bootstrap key; ABORTED `ETAG_MISMATCH`; INVALID_ARGUMENT as CreateApiKey.
         """
 
     @_abc_1.abstractmethod

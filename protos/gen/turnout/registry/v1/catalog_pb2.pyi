@@ -129,6 +129,8 @@ class CatalogProvider(_message.Message):
     SLUG_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     BASE_URL_FIELD_NUMBER: _builtins.int
+    MODEL_FACTS_FIELD_NUMBER: _builtins.int
+    MAX_CONCURRENT_CALLS_FIELD_NUMBER: _builtins.int
     uid: _builtins.str
     """uid is the typed id."""
     project: _builtins.str
@@ -139,6 +141,12 @@ class CatalogProvider(_message.Message):
     """kind is the wire contract."""
     base_url: _builtins.str
     """base_url is where its API starts; never empty."""
+    max_concurrent_calls: _builtins.int
+    """max_concurrent_calls bounds how many calls one process has under way there. 0 means the executor's setting."""
+    @_builtins.property
+    def model_facts(self) -> _containers.RepeatedCompositeFieldContainer[_provider_pb2.ModelFacts]:
+        """model_facts go before the price table."""
+
     def __init__(
         self,
         *,
@@ -147,10 +155,12 @@ class CatalogProvider(_message.Message):
         slug: _builtins.str = ...,
         kind: _provider_pb2.ProviderKind.ValueType = ...,
         base_url: _builtins.str = ...,
+        model_facts: _abc.Iterable[_provider_pb2.ModelFacts] | None = ...,
+        max_concurrent_calls: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_url", b"base_url", "kind", b"kind", "project", b"project", "slug", b"slug", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_url", b"base_url", "kind", b"kind", "max_concurrent_calls", b"max_concurrent_calls", "model_facts", b"model_facts", "project", b"project", "slug", b"slug", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -389,13 +399,36 @@ class CatalogCompletion(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     MAX_RETRIES_FIELD_NUMBER: _builtins.int
     ATTEMPT_TIMEOUT_FIELD_NUMBER: _builtins.int
+    FALLBACKS_FIELD_NUMBER: _builtins.int
+    RETRY_STATUSES_FIELD_NUMBER: _builtins.int
+    FIRST_TOKEN_TIMEOUT_FIELD_NUMBER: _builtins.int
+    IDLE_TIMEOUT_FIELD_NUMBER: _builtins.int
+    OUTPUT_POLICY_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """version is the uid of the version, which is in the catalog too."""
     max_retries: _builtins.int
     """max_retries is how often a failed attempt is repeated."""
+    output_policy: _deployment_pb2.OutputPolicy.ValueType
+    """output_policy says what becomes of an answer that does not keep to its schema; never unspecified."""
     @_builtins.property
     def attempt_timeout(self) -> _duration_pb2.Duration:
         """attempt_timeout bounds one attempt. Absent means what the deadline leaves."""
+
+    @_builtins.property
+    def fallbacks(self) -> _containers.RepeatedCompositeFieldContainer[_deployment_pb2.Fallback]:
+        """fallbacks are tried in order. Their providers are uids here."""
+
+    @_builtins.property
+    def retry_statuses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """retry_statuses are the HTTP statuses after which an attempt may be repeated. Empty means the usual."""
+
+    @_builtins.property
+    def first_token_timeout(self) -> _duration_pb2.Duration:
+        """first_token_timeout bounds the silence before a streamed answer. Absent means attempt_timeout."""
+
+    @_builtins.property
+    def idle_timeout(self) -> _duration_pb2.Duration:
+        """idle_timeout bounds the silence within one. Absent means attempt_timeout."""
 
     def __init__(
         self,
@@ -403,10 +436,15 @@ class CatalogCompletion(_message.Message):
         version: _builtins.str = ...,
         max_retries: _builtins.int = ...,
         attempt_timeout: _duration_pb2.Duration | None = ...,
+        fallbacks: _abc.Iterable[_deployment_pb2.Fallback] | None = ...,
+        retry_statuses: _abc.Iterable[_builtins.int] | None = ...,
+        first_token_timeout: _duration_pb2.Duration | None = ...,
+        idle_timeout: _duration_pb2.Duration | None = ...,
+        output_policy: _deployment_pb2.OutputPolicy.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_timeout", b"attempt_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_timeout", b"attempt_timeout", "first_token_timeout", b"first_token_timeout", "idle_timeout", b"idle_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_timeout", b"attempt_timeout", "max_retries", b"max_retries", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_timeout", b"attempt_timeout", "fallbacks", b"fallbacks", "first_token_timeout", b"first_token_timeout", "idle_timeout", b"idle_timeout", "max_retries", b"max_retries", "output_policy", b"output_policy", "retry_statuses", b"retry_statuses", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -483,6 +521,7 @@ class CatalogApiKey(_message.Message):
     SECRET_HASH_FIELD_NUMBER: _builtins.int
     SCOPES_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_MS_FIELD_NUMBER: _builtins.int
+    REQUESTS_PER_MINUTE_FIELD_NUMBER: _builtins.int
     uid: _builtins.str
     """uid is the 12-character id inside the key."""
     project: _builtins.str
@@ -491,6 +530,8 @@ class CatalogApiKey(_message.Message):
     """secret_hash is the BLAKE2b-256 hash of the secret part."""
     expire_time_ms: _builtins.int
     """expire_time_ms is Unix time in milliseconds. 0 means never."""
+    requests_per_minute: _builtins.int
+    """requests_per_minute bounds its calls. 0 means no bound."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """scopes are what it may do."""
@@ -503,10 +544,11 @@ class CatalogApiKey(_message.Message):
         secret_hash: _builtins.bytes = ...,
         scopes: _abc.Iterable[_builtins.str] | None = ...,
         expire_time_ms: _builtins.int = ...,
+        requests_per_minute: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time_ms", b"expire_time_ms", "project", b"project", "scopes", b"scopes", "secret_hash", b"secret_hash", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time_ms", b"expire_time_ms", "project", b"project", "requests_per_minute", b"requests_per_minute", "scopes", b"scopes", "secret_hash", b"secret_hash", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -151,7 +151,7 @@ class WatchCatalogResponse(_message.Message):
 
     @_builtins.property
     def heartbeat(self) -> Global___CatalogHeartbeat:
-        """heartbeat means that the connection lives and nothing happened."""
+        """heartbeat means that the connection lives, and nothing happened or the snapshot is yet to come."""
 
     def __init__(
         self,
@@ -301,7 +301,7 @@ Global___CatalogChange: _TypeAlias = CatalogChange  # noqa: Y015
 
 @_typing.final
 class CatalogHeartbeat(_message.Message):
-    """CatalogHeartbeat means that nothing happened."""
+    """CatalogHeartbeat means that nothing happened, or, before a snapshot, that it is not this watcher's turn yet."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -54,7 +54,10 @@ class CatalogServiceServicer:
     def WatchCatalog(self, request, context):
         """WatchCatalog answers the whole catalog, or what changed since a sequence, and then every change as it is committed.
         One message is one transaction of the registry, so a watcher never sees half of one. A heartbeat comes at least every
-        250 ms; a watcher that misses several should reconnect with the last sequence it saw.
+        250 ms, also to a watcher that waits for its snapshot because many others take theirs; one that misses several should
+        reconnect with the last sequence it saw. Heartbeats before the snapshot or Resumed say that the registry lives, not
+        that what the watcher has from before is current. While the registry cannot read its database it sends none, and then
+        ends the stream with UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,7 +36,10 @@ class CatalogServiceStub:
     WatchCatalog: _grpc.UnaryStreamMultiCallable[_catalog_service_pb2.WatchCatalogRequest, _catalog_service_pb2.WatchCatalogResponse]
     """WatchCatalog answers the whole catalog, or what changed since a sequence, and then every change as it is committed.
     One message is one transaction of the registry, so a watcher never sees half of one. A heartbeat comes at least every
-    250 ms; a watcher that misses several should reconnect with the last sequence it saw.
+    250 ms, also to a watcher that waits for its snapshot because many others take theirs; one that misses several should
+    reconnect with the last sequence it saw. Heartbeats before the snapshot or Resumed say that the registry lives, not
+    that what the watcher has from before is current. While the registry cannot read its database it sends none, and then
+    ends the stream with UNAVAILABLE.
     """
     ReportKeyUses: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.ReportKeyUsesRequest, _catalog_service_pb2.ReportKeyUsesResponse]
     """ReportKeyUses tells when keys were last used, once a minute or so; the registry keeps the latest time of each. What is
@@ -51,7 +54,10 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     WatchCatalog: _aio.UnaryStreamMultiCallable[_catalog_service_pb2.WatchCatalogRequest, _catalog_service_pb2.WatchCatalogResponse]  # type: ignore[assignment]
     """WatchCatalog answers the whole catalog, or what changed since a sequence, and then every change as it is committed.
     One message is one transaction of the registry, so a watcher never sees half of one. A heartbeat comes at least every
-    250 ms; a watcher that misses several should reconnect with the last sequence it saw.
+    250 ms, also to a watcher that waits for its snapshot because many others take theirs; one that misses several should
+    reconnect with the last sequence it saw. Heartbeats before the snapshot or Resumed say that the registry lives, not
+    that what the watcher has from before is current. While the registry cannot read its database it sends none, and then
+    ends the stream with UNAVAILABLE.
     """
     ReportKeyUses: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.ReportKeyUsesRequest, _catalog_service_pb2.ReportKeyUsesResponse]  # type: ignore[assignment]
     """ReportKeyUses tells when keys were last used, once a minute or so; the registry keeps the latest time of each. What is
@@ -69,7 +75,10 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_catalog_service_pb2.WatchCatalogResponse], _abc.AsyncIterator[_catalog_service_pb2.WatchCatalogResponse]]:
         """WatchCatalog answers the whole catalog, or what changed since a sequence, and then every change as it is committed.
         One message is one transaction of the registry, so a watcher never sees half of one. A heartbeat comes at least every
-        250 ms; a watcher that misses several should reconnect with the last sequence it saw.
+        250 ms, also to a watcher that waits for its snapshot because many others take theirs; one that misses several should
+        reconnect with the last sequence it saw. Heartbeats before the snapshot or Resumed say that the registry lives, not
+        that what the watcher has from before is current. While the registry cannot read its database it sends none, and then
+        ends the stream with UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod

@@ -27,7 +27,9 @@ class GetChangeRequestRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """name is `projects/{project}/deployments/{deployment}/changeRequests/{uid}`. Required."""
+    """name is `projects/{project}/deployments/{deployment}/changeRequests/{uid}`; `-` stands for whichever deployment it is.
+    Required.
+    """
     def __init__(
         self,
         *,
@@ -112,7 +114,9 @@ class ApproveChangeRequestRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """name is `projects/{project}/deployments/{deployment}/changeRequests/{uid}`. Required."""
+    """name is `projects/{project}/deployments/{deployment}/changeRequests/{uid}`; `-` stands for whichever deployment it is.
+    Required.
+    """
     note: _builtins.str
     """note says why, for the record. Empty by default."""
     def __init__(
@@ -138,7 +142,9 @@ class RejectChangeRequestRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """name is `projects/{project}/deployments/{deployment}/changeRequests/{uid}`. Required."""
+    """name is `projects/{project}/deployments/{deployment}/changeRequests/{uid}`; `-` stands for whichever deployment it is.
+    Required.
+    """
     note: _builtins.str
     """note says why, for the record. Empty by default."""
     def __init__(
@@ -164,7 +170,9 @@ class CancelChangeRequestRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """name is `projects/{project}/deployments/{deployment}/changeRequests/{uid}`. Required."""
+    """name is `projects/{project}/deployments/{deployment}/changeRequests/{uid}`; `-` stands for whichever deployment it is.
+    Required.
+    """
     note: _builtins.str
     """note says why, for the record. Empty by default."""
     def __init__(

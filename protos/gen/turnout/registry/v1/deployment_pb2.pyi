@@ -46,6 +46,38 @@ DEPLOYMENT_KIND_RECOMMENDATION: DeploymentKind.ValueType  # 2
 """DEPLOYMENT_KIND_RECOMMENDATION answers items for users from trained recommenders."""
 Global___DeploymentKind: _TypeAlias = DeploymentKind  # noqa: Y015
 
+class _OutputPolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OutputPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OutputPolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OUTPUT_POLICY_UNSPECIFIED: _OutputPolicy.ValueType  # 0
+    """OUTPUT_POLICY_UNSPECIFIED means OUTPUT_POLICY_MARK."""
+    OUTPUT_POLICY_MARK: _OutputPolicy.ValueType  # 1
+    """OUTPUT_POLICY_MARK answers it, with what is wrong in `output_violations`."""
+    OUTPUT_POLICY_RETRY: _OutputPolicy.ValueType  # 2
+    """OUTPUT_POLICY_RETRY asks the same model again, telling it what was wrong, as often as `max_retries` allows; then as
+    OUTPUT_POLICY_FAIL.
+    """
+    OUTPUT_POLICY_FAIL: _OutputPolicy.ValueType  # 3
+    """OUTPUT_POLICY_FAIL fails with FAILED_PRECONDITION `OUTPUT_INVALID`."""
+
+class OutputPolicy(_OutputPolicy, metaclass=_OutputPolicyEnumTypeWrapper):
+    """OutputPolicy says what becomes of an answer that does not keep to its JSON schema."""
+
+OUTPUT_POLICY_UNSPECIFIED: OutputPolicy.ValueType  # 0
+"""OUTPUT_POLICY_UNSPECIFIED means OUTPUT_POLICY_MARK."""
+OUTPUT_POLICY_MARK: OutputPolicy.ValueType  # 1
+"""OUTPUT_POLICY_MARK answers it, with what is wrong in `output_violations`."""
+OUTPUT_POLICY_RETRY: OutputPolicy.ValueType  # 2
+"""OUTPUT_POLICY_RETRY asks the same model again, telling it what was wrong, as often as `max_retries` allows; then as
+OUTPUT_POLICY_FAIL.
+"""
+OUTPUT_POLICY_FAIL: OutputPolicy.ValueType  # 3
+"""OUTPUT_POLICY_FAIL fails with FAILED_PRECONDITION `OUTPUT_INVALID`."""
+Global___OutputPolicy: _TypeAlias = OutputPolicy  # noqa: Y015
+
 class _UnknownUsers:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -221,7 +253,7 @@ class Alias(_message.Message):
     @_builtins.property
     def contract(self) -> Global___Contract:
         """contract is what its callers rely on, set by the first revision with variants that it pointed to; of completion
-        deployments. Absent until then. It moves only to revisions with an equal one.
+        deployments. Absent until then, and in ListDeployments. It moves only to revisions with an equal one.
         """
 
     def __init__(
@@ -341,6 +373,11 @@ class CompletionVariant(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     NEW_VERSION_FIELD_NUMBER: _builtins.int
     PROMPT_FIELD_NUMBER: _builtins.int
+    FALLBACKS_FIELD_NUMBER: _builtins.int
+    RETRY_STATUSES_FIELD_NUMBER: _builtins.int
+    FIRST_TOKEN_TIMEOUT_FIELD_NUMBER: _builtins.int
+    IDLE_TIMEOUT_FIELD_NUMBER: _builtins.int
+    OUTPUT_POLICY_FIELD_NUMBER: _builtins.int
     MAX_RETRIES_FIELD_NUMBER: _builtins.int
     ATTEMPT_TIMEOUT_FIELD_NUMBER: _builtins.int
     version: _builtins.str
@@ -351,11 +388,33 @@ class CompletionVariant(_message.Message):
     stays as it was: editing the prompt changes nothing here. As output it says what the version was made from, number
     included. Empty means no prompt.
     """
+    output_policy: Global___OutputPolicy.ValueType
+    """output_policy says what becomes of an answer that does not keep to the version's JSON schema. Unspecified means MARK."""
     max_retries: _builtins.int
     """max_retries is how often a failed attempt is repeated, 0 to 10. Default 0. Client errors are never repeated."""
     @_builtins.property
     def new_version(self) -> _version_pb2.Version:
         """new_version is put and used in one step. Input only."""
+
+    @_builtins.property
+    def fallbacks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fallback]:
+        """fallbacks are tried in order when all attempts have failed, and at once when the prompt cannot fit the model's context
+        window. At most 10. Client errors never lead there.
+        """
+
+    @_builtins.property
+    def retry_statuses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """retry_statuses are the HTTP statuses after which an attempt may be repeated, 400 to 599. Empty means 408, 409, 429, 500,
+        501, 502, 503 and 504. Connection errors and time-outs always may.
+        """
+
+    @_builtins.property
+    def first_token_timeout(self) -> _duration_pb2.Duration:
+        """first_token_timeout bounds the silence before the first piece of a streamed answer. Absent means attempt_timeout."""
+
+    @_builtins.property
+    def idle_timeout(self) -> _duration_pb2.Duration:
+        """idle_timeout bounds the silence between pieces of a streamed answer. Absent means attempt_timeout."""
 
     @_builtins.property
     def attempt_timeout(self) -> _duration_pb2.Duration:
@@ -367,16 +426,65 @@ class CompletionVariant(_message.Message):
         version: _builtins.str = ...,
         new_version: _version_pb2.Version | None = ...,
         prompt: _builtins.str = ...,
+        fallbacks: _abc.Iterable[Global___Fallback] | None = ...,
+        retry_statuses: _abc.Iterable[_builtins.int] | None = ...,
+        first_token_timeout: _duration_pb2.Duration | None = ...,
+        idle_timeout: _duration_pb2.Duration | None = ...,
+        output_policy: Global___OutputPolicy.ValueType = ...,
         max_retries: _builtins.int = ...,
         attempt_timeout: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_timeout", b"attempt_timeout", "new_version", b"new_version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_timeout", b"attempt_timeout", "first_token_timeout", b"first_token_timeout", "idle_timeout", b"idle_timeout", "new_version", b"new_version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_timeout", b"attempt_timeout", "max_retries", b"max_retries", "new_version", b"new_version", "prompt", b"prompt", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_timeout", b"attempt_timeout", "fallbacks", b"fallbacks", "first_token_timeout", b"first_token_timeout", "idle_timeout", b"idle_timeout", "max_retries", b"max_retries", "new_version", b"new_version", "output_policy", b"output_policy", "prompt", b"prompt", "retry_statuses", b"retry_statuses", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CompletionVariant: _TypeAlias = CompletionVariant  # noqa: Y015
+
+@_typing.final
+class Fallback(_message.Message):
+    """Fallback is where a completion runs when it cannot run where it should: the same messages, tools and response format, with
+    another provider, model and parameters.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    PARAMETERS_FIELD_NUMBER: _builtins.int
+    MAX_RETRIES_FIELD_NUMBER: _builtins.int
+    ATTEMPT_TIMEOUT_FIELD_NUMBER: _builtins.int
+    provider: _builtins.str
+    """provider is the slug (or uid) of a provider of the same project. Required."""
+    model: _builtins.str
+    """model is the provider's name for a model. Required."""
+    max_retries: _builtins.int
+    """max_retries is how often a failed attempt is repeated, 0 to 10. Default 0."""
+    @_builtins.property
+    def parameters(self) -> _version_pb2.Parameters:
+        """parameters steer the model instead of the version's. Absent means the version's own."""
+
+    @_builtins.property
+    def attempt_timeout(self) -> _duration_pb2.Duration:
+        """attempt_timeout bounds one attempt. Absent means what the call's deadline leaves."""
+
+    def __init__(
+        self,
+        *,
+        provider: _builtins.str = ...,
+        model: _builtins.str = ...,
+        parameters: _version_pb2.Parameters | None = ...,
+        max_retries: _builtins.int = ...,
+        attempt_timeout: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_timeout", b"attempt_timeout", "parameters", b"parameters"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_timeout", b"attempt_timeout", "max_retries", b"max_retries", "model", b"model", "parameters", b"parameters", "provider", b"provider"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Fallback: _TypeAlias = Fallback  # noqa: Y015
 
 @_typing.final
 class RecommendationVariant(_message.Message):

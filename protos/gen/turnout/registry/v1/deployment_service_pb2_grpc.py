@@ -130,7 +130,8 @@ class DeploymentServiceServicer:
 
     def CreateDeployment(self, request, context):
         """CreateDeployment makes a name with its variants: revision 1.0, to which the alias `live` points.
-        Fails with ALREADY_EXISTS `DEPLOYMENT_EXISTS` if the slug is taken.
+        Fails with ALREADY_EXISTS `DEPLOYMENT_EXISTS` if the slug is taken; INVALID_ARGUMENT `SLUG_INVALID`,
+        `CONTRACT_CONFLICT`, `CONTRACT_TOO_LARGE` or `REQUEST_ID_REUSED`, and as CreateVariant.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -145,7 +146,9 @@ class DeploymentServiceServicer:
 
     def UpdateDeployment(self, request, context):
         """UpdateDeployment changes a deployment's texts, or its salt, which is a new revision.
-        Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND`; ABORTED `ETAG_MISMATCH` if it changed since it was read.
+        Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND`; ABORTED `ETAG_MISMATCH` if it changed since it was read;
+        FAILED_PRECONDITION `DEPLOYMENT_ARCHIVED`; PERMISSION_DENIED `APPROVAL_REQUIRED` to end the protection without the scope
+        `deployments:approve`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -153,22 +156,24 @@ class DeploymentServiceServicer:
 
     def ArchiveDeployment(self, request, context):
         """ArchiveDeployment takes a deployment out of service: calls to it fail with NOT_FOUND. Its name stays taken, its
-        history stays, and UnarchiveDeployment brings it back as it was. Archiving it again changes nothing.
+        history stays, and UnarchiveDeployment brings it back as it was. Archiving it again changes nothing. Fails with
+        PERMISSION_DENIED `APPROVAL_REQUIRED` where it is protected and the key lacks `deployments:approve`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnarchiveDeployment(self, request, context):
-        """UnarchiveDeployment brings an archived deployment back.
+        """UnarchiveDeployment brings an archived deployment back. Fails as ArchiveDeployment.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListDeployments(self, request, context):
-        """ListDeployments answers a project's deployments, oldest first unless another order is asked for.
-        Fails with INVALID_ARGUMENT `ORDER_BY_INVALID`.
+        """ListDeployments answers a project's deployments, oldest first unless another order is asked for, without the contracts
+        of their aliases. A page holds at most 3 MiB, so it may hold fewer than page_size.
+        Fails with INVALID_ARGUMENT `ORDER_BY_INVALID` or `FILTER_TOO_LONG`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -176,8 +181,12 @@ class DeploymentServiceServicer:
 
     def CreateVariant(self, request, context):
         """CreateVariant adds one way to serve: a new revision, to which the alias moves.
+        Repeated with its request_id it answers the variant as it made it, and the change request that still waits.
         Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND` or `ALIAS_NOT_FOUND`; INVALID_ARGUMENT `VERSION_NOT_FOUND`,
-        `MODEL_NOT_FOUND` or `VARIANT_KIND_MISMATCH`; ABORTED `ETAG_MISMATCH`.
+        `MODEL_NOT_FOUND`, `PROMPT_NOT_FOUND`, `PROMPT_AND_MESSAGES`, `PROMPT_MISMATCH`, `MODEL_UNKNOWN`, `WEIGHT_INVALID`,
+        `VARIANT_KIND_MISMATCH`, `TOO_MANY_VARIANTS`, `VERSION_TOO_LARGE` or `FALLBACKS_TOO_LARGE`; FAILED_PRECONDITION
+        `DEPLOYMENT_ARCHIVED`, `CONTRACT_BROKEN`, `PROMPT_ARCHIVED`, `PROVIDER_ARCHIVED` or `MODEL_ARCHIVED`; ABORTED
+        `ETAG_MISMATCH`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -185,7 +194,7 @@ class DeploymentServiceServicer:
 
     def DeleteVariant(self, request, context):
         """DeleteVariant takes one way to serve away: a new revision without it, to which the alias moves. Earlier revisions keep
-        it. Answers the deployment.
+        it. Answers the deployment. Fails as UpdateVariant.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -195,7 +204,8 @@ class DeploymentServiceServicer:
         """UpdateVariant changes one variant: a new revision whose parent is the one that the alias pointed to, and the alias
         moves to it. An update that changes nothing makes none.
         Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND`, `VARIANT_NOT_FOUND` or `ALIAS_NOT_FOUND`; INVALID_ARGUMENT
-        `VERSION_NOT_FOUND` or `MODEL_NOT_FOUND`; ABORTED `ETAG_MISMATCH` if the deployment changed since it was read.
+        `VERSION_NOT_FOUND` or `MODEL_NOT_FOUND`; ABORTED `ETAG_MISMATCH` if the deployment changed since it was read; else as
+        CreateVariant.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -217,7 +227,8 @@ class DeploymentServiceServicer:
 
     def CheckCompatibility(self, request, context):
         """CheckCompatibility answers whether an alias may move to a revision, or whether one contract may follow another: every
-        path that differs, with both sides. It changes nothing.
+        path that differs, with both sides. It changes nothing. Fails with FAILED_PRECONDITION `CONTRACT_UNDEFINED` where a side
+        says nothing: without variants, and of recommendations.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -225,7 +236,8 @@ class DeploymentServiceServicer:
 
     def GetCodeSnippets(self, request, context):
         """GetCodeSnippets answers programs that call a deployment, ready to run: filled with its variables, and for one variant
-        with a caller whom that variant serves.
+        with a caller whom that variant serves. Of many variables some are left out. Fails with FAILED_PRECONDITION
+        `VARIANT_NOT_REACHABLE` if the variant serves nobody, or hardly anybody.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -240,14 +252,17 @@ class DeploymentServiceServicer:
 
     def SetAlias(self, request, context):
         """SetAlias points an alias to a revision, making the alias if need be. A draft is published so, and only where the alias
-        still points to the draft's parent: else ABORTED `BASE_MOVED`.
+        still points to the draft's parent: else ABORTED `BASE_MOVED`. Fails with NOT_FOUND `REVISION_NOT_FOUND`;
+        FAILED_PRECONDITION `CONTRACT_BROKEN`, `TOO_MANY_ALIASES` or `DEPLOYMENT_ARCHIVED`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteAlias(self, request, context):
-        """DeleteAlias removes an alias; calls that name it fail with NOT_FOUND. `live` cannot be removed.
+        """DeleteAlias removes an alias; calls that name it fail with NOT_FOUND. `live` cannot be removed: FAILED_PRECONDITION
+        `ALIAS_REQUIRED`. Fails with PERMISSION_DENIED `APPROVAL_REQUIRED` where the deployment is protected and the key lacks
+        `deployments:approve`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -255,7 +270,7 @@ class DeploymentServiceServicer:
 
     def RollbackDeployment(self, request, context):
         """RollbackDeployment makes a new revision equal to an earlier one, and the alias moves to it. Variants keep their uids, so
-        callers come back to those that they had.
+        callers come back to those that they had. Fails as SetAlias.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

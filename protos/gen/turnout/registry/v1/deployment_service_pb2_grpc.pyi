@@ -37,38 +37,48 @@ class DeploymentServiceStub:
     def __new__(cls, channel: _aio.Channel) -> DeploymentServiceAsyncStub: ...
     CreateDeployment: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.CreateDeploymentRequest, _deployment_pb2.Deployment]
     """CreateDeployment makes a name with its variants: revision 1.0, to which the alias `live` points.
-    Fails with ALREADY_EXISTS `DEPLOYMENT_EXISTS` if the slug is taken.
+    Fails with ALREADY_EXISTS `DEPLOYMENT_EXISTS` if the slug is taken; INVALID_ARGUMENT `SLUG_INVALID`,
+    `CONTRACT_CONFLICT`, `CONTRACT_TOO_LARGE` or `REQUEST_ID_REUSED`, and as CreateVariant.
     """
     GetDeployment: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.GetDeploymentRequest, _deployment_pb2.Deployment]
     """GetDeployment answers one deployment as its alias `live` sees it."""
     UpdateDeployment: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.UpdateDeploymentRequest, _deployment_pb2.Deployment]
     """UpdateDeployment changes a deployment's texts, or its salt, which is a new revision.
-    Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND`; ABORTED `ETAG_MISMATCH` if it changed since it was read.
+    Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND`; ABORTED `ETAG_MISMATCH` if it changed since it was read;
+    FAILED_PRECONDITION `DEPLOYMENT_ARCHIVED`; PERMISSION_DENIED `APPROVAL_REQUIRED` to end the protection without the scope
+    `deployments:approve`.
     """
     ArchiveDeployment: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.ArchiveDeploymentRequest, _deployment_pb2.Deployment]
     """ArchiveDeployment takes a deployment out of service: calls to it fail with NOT_FOUND. Its name stays taken, its
-    history stays, and UnarchiveDeployment brings it back as it was. Archiving it again changes nothing.
+    history stays, and UnarchiveDeployment brings it back as it was. Archiving it again changes nothing. Fails with
+    PERMISSION_DENIED `APPROVAL_REQUIRED` where it is protected and the key lacks `deployments:approve`.
     """
     UnarchiveDeployment: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.UnarchiveDeploymentRequest, _deployment_pb2.Deployment]
-    """UnarchiveDeployment brings an archived deployment back."""
+    """UnarchiveDeployment brings an archived deployment back. Fails as ArchiveDeployment."""
     ListDeployments: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.ListDeploymentsRequest, _deployment_service_pb2.ListDeploymentsResponse]
-    """ListDeployments answers a project's deployments, oldest first unless another order is asked for.
-    Fails with INVALID_ARGUMENT `ORDER_BY_INVALID`.
+    """ListDeployments answers a project's deployments, oldest first unless another order is asked for, without the contracts
+    of their aliases. A page holds at most 3 MiB, so it may hold fewer than page_size.
+    Fails with INVALID_ARGUMENT `ORDER_BY_INVALID` or `FILTER_TOO_LONG`.
     """
     CreateVariant: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.CreateVariantRequest, _deployment_pb2.Variant]
     """CreateVariant adds one way to serve: a new revision, to which the alias moves.
+    Repeated with its request_id it answers the variant as it made it, and the change request that still waits.
     Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND` or `ALIAS_NOT_FOUND`; INVALID_ARGUMENT `VERSION_NOT_FOUND`,
-    `MODEL_NOT_FOUND` or `VARIANT_KIND_MISMATCH`; ABORTED `ETAG_MISMATCH`.
+    `MODEL_NOT_FOUND`, `PROMPT_NOT_FOUND`, `PROMPT_AND_MESSAGES`, `PROMPT_MISMATCH`, `MODEL_UNKNOWN`, `WEIGHT_INVALID`,
+    `VARIANT_KIND_MISMATCH`, `TOO_MANY_VARIANTS`, `VERSION_TOO_LARGE` or `FALLBACKS_TOO_LARGE`; FAILED_PRECONDITION
+    `DEPLOYMENT_ARCHIVED`, `CONTRACT_BROKEN`, `PROMPT_ARCHIVED`, `PROVIDER_ARCHIVED` or `MODEL_ARCHIVED`; ABORTED
+    `ETAG_MISMATCH`.
     """
     DeleteVariant: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.DeleteVariantRequest, _deployment_pb2.Deployment]
     """DeleteVariant takes one way to serve away: a new revision without it, to which the alias moves. Earlier revisions keep
-    it. Answers the deployment.
+    it. Answers the deployment. Fails as UpdateVariant.
     """
     UpdateVariant: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.UpdateVariantRequest, _deployment_pb2.Variant]
     """UpdateVariant changes one variant: a new revision whose parent is the one that the alias pointed to, and the alias
     moves to it. An update that changes nothing makes none.
     Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND`, `VARIANT_NOT_FOUND` or `ALIAS_NOT_FOUND`; INVALID_ARGUMENT
-    `VERSION_NOT_FOUND` or `MODEL_NOT_FOUND`; ABORTED `ETAG_MISMATCH` if the deployment changed since it was read.
+    `VERSION_NOT_FOUND` or `MODEL_NOT_FOUND`; ABORTED `ETAG_MISMATCH` if the deployment changed since it was read; else as
+    CreateVariant.
     """
     ListRevisions: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.ListRevisionsRequest, _deployment_service_pb2.ListRevisionsResponse]
     """ListRevisions answers a deployment's revisions, newest first."""
@@ -76,23 +86,29 @@ class DeploymentServiceStub:
     """GetRevision answers one revision. Fails with NOT_FOUND `REVISION_NOT_FOUND`."""
     CheckCompatibility: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.CheckCompatibilityRequest, _deployment_service_pb2.CheckCompatibilityResponse]
     """CheckCompatibility answers whether an alias may move to a revision, or whether one contract may follow another: every
-    path that differs, with both sides. It changes nothing.
+    path that differs, with both sides. It changes nothing. Fails with FAILED_PRECONDITION `CONTRACT_UNDEFINED` where a side
+    says nothing: without variants, and of recommendations.
     """
     GetCodeSnippets: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.GetCodeSnippetsRequest, _deployment_service_pb2.GetCodeSnippetsResponse]
     """GetCodeSnippets answers programs that call a deployment, ready to run: filled with its variables, and for one variant
-    with a caller whom that variant serves.
+    with a caller whom that variant serves. Of many variables some are left out. Fails with FAILED_PRECONDITION
+    `VARIANT_NOT_REACHABLE` if the variant serves nobody, or hardly anybody.
     """
     CompareRevisions: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.CompareRevisionsRequest, _deployment_service_pb2.CompareRevisionsResponse]
     """CompareRevisions answers in what two revisions of a deployment differ."""
     SetAlias: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.SetAliasRequest, _deployment_pb2.Deployment]
     """SetAlias points an alias to a revision, making the alias if need be. A draft is published so, and only where the alias
-    still points to the draft's parent: else ABORTED `BASE_MOVED`.
+    still points to the draft's parent: else ABORTED `BASE_MOVED`. Fails with NOT_FOUND `REVISION_NOT_FOUND`;
+    FAILED_PRECONDITION `CONTRACT_BROKEN`, `TOO_MANY_ALIASES` or `DEPLOYMENT_ARCHIVED`.
     """
     DeleteAlias: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.DeleteAliasRequest, _deployment_pb2.Deployment]
-    """DeleteAlias removes an alias; calls that name it fail with NOT_FOUND. `live` cannot be removed."""
+    """DeleteAlias removes an alias; calls that name it fail with NOT_FOUND. `live` cannot be removed: FAILED_PRECONDITION
+    `ALIAS_REQUIRED`. Fails with PERMISSION_DENIED `APPROVAL_REQUIRED` where the deployment is protected and the key lacks
+    `deployments:approve`.
+    """
     RollbackDeployment: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.RollbackDeploymentRequest, _deployment_pb2.Deployment]
     """RollbackDeployment makes a new revision equal to an earlier one, and the alias moves to it. Variants keep their uids, so
-    callers come back to those that they had.
+    callers come back to those that they had. Fails as SetAlias.
     """
 
 @_typing.type_check_only
@@ -102,38 +118,48 @@ class DeploymentServiceAsyncStub(DeploymentServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateDeployment: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.CreateDeploymentRequest, _deployment_pb2.Deployment]  # type: ignore[assignment]
     """CreateDeployment makes a name with its variants: revision 1.0, to which the alias `live` points.
-    Fails with ALREADY_EXISTS `DEPLOYMENT_EXISTS` if the slug is taken.
+    Fails with ALREADY_EXISTS `DEPLOYMENT_EXISTS` if the slug is taken; INVALID_ARGUMENT `SLUG_INVALID`,
+    `CONTRACT_CONFLICT`, `CONTRACT_TOO_LARGE` or `REQUEST_ID_REUSED`, and as CreateVariant.
     """
     GetDeployment: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.GetDeploymentRequest, _deployment_pb2.Deployment]  # type: ignore[assignment]
     """GetDeployment answers one deployment as its alias `live` sees it."""
     UpdateDeployment: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.UpdateDeploymentRequest, _deployment_pb2.Deployment]  # type: ignore[assignment]
     """UpdateDeployment changes a deployment's texts, or its salt, which is a new revision.
-    Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND`; ABORTED `ETAG_MISMATCH` if it changed since it was read.
+    Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND`; ABORTED `ETAG_MISMATCH` if it changed since it was read;
+    FAILED_PRECONDITION `DEPLOYMENT_ARCHIVED`; PERMISSION_DENIED `APPROVAL_REQUIRED` to end the protection without the scope
+    `deployments:approve`.
     """
     ArchiveDeployment: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.ArchiveDeploymentRequest, _deployment_pb2.Deployment]  # type: ignore[assignment]
     """ArchiveDeployment takes a deployment out of service: calls to it fail with NOT_FOUND. Its name stays taken, its
-    history stays, and UnarchiveDeployment brings it back as it was. Archiving it again changes nothing.
+    history stays, and UnarchiveDeployment brings it back as it was. Archiving it again changes nothing. Fails with
+    PERMISSION_DENIED `APPROVAL_REQUIRED` where it is protected and the key lacks `deployments:approve`.
     """
     UnarchiveDeployment: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.UnarchiveDeploymentRequest, _deployment_pb2.Deployment]  # type: ignore[assignment]
-    """UnarchiveDeployment brings an archived deployment back."""
+    """UnarchiveDeployment brings an archived deployment back. Fails as ArchiveDeployment."""
     ListDeployments: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.ListDeploymentsRequest, _deployment_service_pb2.ListDeploymentsResponse]  # type: ignore[assignment]
-    """ListDeployments answers a project's deployments, oldest first unless another order is asked for.
-    Fails with INVALID_ARGUMENT `ORDER_BY_INVALID`.
+    """ListDeployments answers a project's deployments, oldest first unless another order is asked for, without the contracts
+    of their aliases. A page holds at most 3 MiB, so it may hold fewer than page_size.
+    Fails with INVALID_ARGUMENT `ORDER_BY_INVALID` or `FILTER_TOO_LONG`.
     """
     CreateVariant: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.CreateVariantRequest, _deployment_pb2.Variant]  # type: ignore[assignment]
     """CreateVariant adds one way to serve: a new revision, to which the alias moves.
+    Repeated with its request_id it answers the variant as it made it, and the change request that still waits.
     Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND` or `ALIAS_NOT_FOUND`; INVALID_ARGUMENT `VERSION_NOT_FOUND`,
-    `MODEL_NOT_FOUND` or `VARIANT_KIND_MISMATCH`; ABORTED `ETAG_MISMATCH`.
+    `MODEL_NOT_FOUND`, `PROMPT_NOT_FOUND`, `PROMPT_AND_MESSAGES`, `PROMPT_MISMATCH`, `MODEL_UNKNOWN`, `WEIGHT_INVALID`,
+    `VARIANT_KIND_MISMATCH`, `TOO_MANY_VARIANTS`, `VERSION_TOO_LARGE` or `FALLBACKS_TOO_LARGE`; FAILED_PRECONDITION
+    `DEPLOYMENT_ARCHIVED`, `CONTRACT_BROKEN`, `PROMPT_ARCHIVED`, `PROVIDER_ARCHIVED` or `MODEL_ARCHIVED`; ABORTED
+    `ETAG_MISMATCH`.
     """
     DeleteVariant: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.DeleteVariantRequest, _deployment_pb2.Deployment]  # type: ignore[assignment]
     """DeleteVariant takes one way to serve away: a new revision without it, to which the alias moves. Earlier revisions keep
-    it. Answers the deployment.
+    it. Answers the deployment. Fails as UpdateVariant.
     """
     UpdateVariant: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.UpdateVariantRequest, _deployment_pb2.Variant]  # type: ignore[assignment]
     """UpdateVariant changes one variant: a new revision whose parent is the one that the alias pointed to, and the alias
     moves to it. An update that changes nothing makes none.
     Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND`, `VARIANT_NOT_FOUND` or `ALIAS_NOT_FOUND`; INVALID_ARGUMENT
-    `VERSION_NOT_FOUND` or `MODEL_NOT_FOUND`; ABORTED `ETAG_MISMATCH` if the deployment changed since it was read.
+    `VERSION_NOT_FOUND` or `MODEL_NOT_FOUND`; ABORTED `ETAG_MISMATCH` if the deployment changed since it was read; else as
+    CreateVariant.
     """
     ListRevisions: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.ListRevisionsRequest, _deployment_service_pb2.ListRevisionsResponse]  # type: ignore[assignment]
     """ListRevisions answers a deployment's revisions, newest first."""
@@ -141,23 +167,29 @@ class DeploymentServiceAsyncStub(DeploymentServiceStub):
     """GetRevision answers one revision. Fails with NOT_FOUND `REVISION_NOT_FOUND`."""
     CheckCompatibility: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.CheckCompatibilityRequest, _deployment_service_pb2.CheckCompatibilityResponse]  # type: ignore[assignment]
     """CheckCompatibility answers whether an alias may move to a revision, or whether one contract may follow another: every
-    path that differs, with both sides. It changes nothing.
+    path that differs, with both sides. It changes nothing. Fails with FAILED_PRECONDITION `CONTRACT_UNDEFINED` where a side
+    says nothing: without variants, and of recommendations.
     """
     GetCodeSnippets: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.GetCodeSnippetsRequest, _deployment_service_pb2.GetCodeSnippetsResponse]  # type: ignore[assignment]
     """GetCodeSnippets answers programs that call a deployment, ready to run: filled with its variables, and for one variant
-    with a caller whom that variant serves.
+    with a caller whom that variant serves. Of many variables some are left out. Fails with FAILED_PRECONDITION
+    `VARIANT_NOT_REACHABLE` if the variant serves nobody, or hardly anybody.
     """
     CompareRevisions: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.CompareRevisionsRequest, _deployment_service_pb2.CompareRevisionsResponse]  # type: ignore[assignment]
     """CompareRevisions answers in what two revisions of a deployment differ."""
     SetAlias: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.SetAliasRequest, _deployment_pb2.Deployment]  # type: ignore[assignment]
     """SetAlias points an alias to a revision, making the alias if need be. A draft is published so, and only where the alias
-    still points to the draft's parent: else ABORTED `BASE_MOVED`.
+    still points to the draft's parent: else ABORTED `BASE_MOVED`. Fails with NOT_FOUND `REVISION_NOT_FOUND`;
+    FAILED_PRECONDITION `CONTRACT_BROKEN`, `TOO_MANY_ALIASES` or `DEPLOYMENT_ARCHIVED`.
     """
     DeleteAlias: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.DeleteAliasRequest, _deployment_pb2.Deployment]  # type: ignore[assignment]
-    """DeleteAlias removes an alias; calls that name it fail with NOT_FOUND. `live` cannot be removed."""
+    """DeleteAlias removes an alias; calls that name it fail with NOT_FOUND. `live` cannot be removed: FAILED_PRECONDITION
+    `ALIAS_REQUIRED`. Fails with PERMISSION_DENIED `APPROVAL_REQUIRED` where the deployment is protected and the key lacks
+    `deployments:approve`.
+    """
     RollbackDeployment: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.RollbackDeploymentRequest, _deployment_pb2.Deployment]  # type: ignore[assignment]
     """RollbackDeployment makes a new revision equal to an earlier one, and the alias moves to it. Variants keep their uids, so
-    callers come back to those that they had.
+    callers come back to those that they had. Fails as SetAlias.
     """
 
 class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -170,7 +202,8 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_deployment_pb2.Deployment, _abc.Awaitable[_deployment_pb2.Deployment]]:
         """CreateDeployment makes a name with its variants: revision 1.0, to which the alias `live` points.
-        Fails with ALREADY_EXISTS `DEPLOYMENT_EXISTS` if the slug is taken.
+        Fails with ALREADY_EXISTS `DEPLOYMENT_EXISTS` if the slug is taken; INVALID_ARGUMENT `SLUG_INVALID`,
+        `CONTRACT_CONFLICT`, `CONTRACT_TOO_LARGE` or `REQUEST_ID_REUSED`, and as CreateVariant.
         """
 
     @_abc_1.abstractmethod
@@ -188,7 +221,9 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_deployment_pb2.Deployment, _abc.Awaitable[_deployment_pb2.Deployment]]:
         """UpdateDeployment changes a deployment's texts, or its salt, which is a new revision.
-        Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND`; ABORTED `ETAG_MISMATCH` if it changed since it was read.
+        Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND`; ABORTED `ETAG_MISMATCH` if it changed since it was read;
+        FAILED_PRECONDITION `DEPLOYMENT_ARCHIVED`; PERMISSION_DENIED `APPROVAL_REQUIRED` to end the protection without the scope
+        `deployments:approve`.
         """
 
     @_abc_1.abstractmethod
@@ -198,7 +233,8 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_deployment_pb2.Deployment, _abc.Awaitable[_deployment_pb2.Deployment]]:
         """ArchiveDeployment takes a deployment out of service: calls to it fail with NOT_FOUND. Its name stays taken, its
-        history stays, and UnarchiveDeployment brings it back as it was. Archiving it again changes nothing.
+        history stays, and UnarchiveDeployment brings it back as it was. Archiving it again changes nothing. Fails with
+        PERMISSION_DENIED `APPROVAL_REQUIRED` where it is protected and the key lacks `deployments:approve`.
         """
 
     @_abc_1.abstractmethod
@@ -207,7 +243,7 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _deployment_service_pb2.UnarchiveDeploymentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_deployment_pb2.Deployment, _abc.Awaitable[_deployment_pb2.Deployment]]:
-        """UnarchiveDeployment brings an archived deployment back."""
+        """UnarchiveDeployment brings an archived deployment back. Fails as ArchiveDeployment."""
 
     @_abc_1.abstractmethod
     def ListDeployments(
@@ -215,8 +251,9 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _deployment_service_pb2.ListDeploymentsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_deployment_service_pb2.ListDeploymentsResponse, _abc.Awaitable[_deployment_service_pb2.ListDeploymentsResponse]]:
-        """ListDeployments answers a project's deployments, oldest first unless another order is asked for.
-        Fails with INVALID_ARGUMENT `ORDER_BY_INVALID`.
+        """ListDeployments answers a project's deployments, oldest first unless another order is asked for, without the contracts
+        of their aliases. A page holds at most 3 MiB, so it may hold fewer than page_size.
+        Fails with INVALID_ARGUMENT `ORDER_BY_INVALID` or `FILTER_TOO_LONG`.
         """
 
     @_abc_1.abstractmethod
@@ -226,8 +263,12 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_deployment_pb2.Variant, _abc.Awaitable[_deployment_pb2.Variant]]:
         """CreateVariant adds one way to serve: a new revision, to which the alias moves.
+        Repeated with its request_id it answers the variant as it made it, and the change request that still waits.
         Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND` or `ALIAS_NOT_FOUND`; INVALID_ARGUMENT `VERSION_NOT_FOUND`,
-        `MODEL_NOT_FOUND` or `VARIANT_KIND_MISMATCH`; ABORTED `ETAG_MISMATCH`.
+        `MODEL_NOT_FOUND`, `PROMPT_NOT_FOUND`, `PROMPT_AND_MESSAGES`, `PROMPT_MISMATCH`, `MODEL_UNKNOWN`, `WEIGHT_INVALID`,
+        `VARIANT_KIND_MISMATCH`, `TOO_MANY_VARIANTS`, `VERSION_TOO_LARGE` or `FALLBACKS_TOO_LARGE`; FAILED_PRECONDITION
+        `DEPLOYMENT_ARCHIVED`, `CONTRACT_BROKEN`, `PROMPT_ARCHIVED`, `PROVIDER_ARCHIVED` or `MODEL_ARCHIVED`; ABORTED
+        `ETAG_MISMATCH`.
         """
 
     @_abc_1.abstractmethod
@@ -237,7 +278,7 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_deployment_pb2.Deployment, _abc.Awaitable[_deployment_pb2.Deployment]]:
         """DeleteVariant takes one way to serve away: a new revision without it, to which the alias moves. Earlier revisions keep
-        it. Answers the deployment.
+        it. Answers the deployment. Fails as UpdateVariant.
         """
 
     @_abc_1.abstractmethod
@@ -249,7 +290,8 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         """UpdateVariant changes one variant: a new revision whose parent is the one that the alias pointed to, and the alias
         moves to it. An update that changes nothing makes none.
         Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND`, `VARIANT_NOT_FOUND` or `ALIAS_NOT_FOUND`; INVALID_ARGUMENT
-        `VERSION_NOT_FOUND` or `MODEL_NOT_FOUND`; ABORTED `ETAG_MISMATCH` if the deployment changed since it was read.
+        `VERSION_NOT_FOUND` or `MODEL_NOT_FOUND`; ABORTED `ETAG_MISMATCH` if the deployment changed since it was read; else as
+        CreateVariant.
         """
 
     @_abc_1.abstractmethod
@@ -275,7 +317,8 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_deployment_service_pb2.CheckCompatibilityResponse, _abc.Awaitable[_deployment_service_pb2.CheckCompatibilityResponse]]:
         """CheckCompatibility answers whether an alias may move to a revision, or whether one contract may follow another: every
-        path that differs, with both sides. It changes nothing.
+        path that differs, with both sides. It changes nothing. Fails with FAILED_PRECONDITION `CONTRACT_UNDEFINED` where a side
+        says nothing: without variants, and of recommendations.
         """
 
     @_abc_1.abstractmethod
@@ -285,7 +328,8 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_deployment_service_pb2.GetCodeSnippetsResponse, _abc.Awaitable[_deployment_service_pb2.GetCodeSnippetsResponse]]:
         """GetCodeSnippets answers programs that call a deployment, ready to run: filled with its variables, and for one variant
-        with a caller whom that variant serves.
+        with a caller whom that variant serves. Of many variables some are left out. Fails with FAILED_PRECONDITION
+        `VARIANT_NOT_REACHABLE` if the variant serves nobody, or hardly anybody.
         """
 
     @_abc_1.abstractmethod
@@ -303,7 +347,8 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_deployment_pb2.Deployment, _abc.Awaitable[_deployment_pb2.Deployment]]:
         """SetAlias points an alias to a revision, making the alias if need be. A draft is published so, and only where the alias
-        still points to the draft's parent: else ABORTED `BASE_MOVED`.
+        still points to the draft's parent: else ABORTED `BASE_MOVED`. Fails with NOT_FOUND `REVISION_NOT_FOUND`;
+        FAILED_PRECONDITION `CONTRACT_BROKEN`, `TOO_MANY_ALIASES` or `DEPLOYMENT_ARCHIVED`.
         """
 
     @_abc_1.abstractmethod
@@ -312,7 +357,10 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _deployment_service_pb2.DeleteAliasRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_deployment_pb2.Deployment, _abc.Awaitable[_deployment_pb2.Deployment]]:
-        """DeleteAlias removes an alias; calls that name it fail with NOT_FOUND. `live` cannot be removed."""
+        """DeleteAlias removes an alias; calls that name it fail with NOT_FOUND. `live` cannot be removed: FAILED_PRECONDITION
+        `ALIAS_REQUIRED`. Fails with PERMISSION_DENIED `APPROVAL_REQUIRED` where the deployment is protected and the key lacks
+        `deployments:approve`.
+        """
 
     @_abc_1.abstractmethod
     def RollbackDeployment(
@@ -321,7 +369,7 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_deployment_pb2.Deployment, _abc.Awaitable[_deployment_pb2.Deployment]]:
         """RollbackDeployment makes a new revision equal to an earlier one, and the alias moves to it. Variants keep their uids, so
-        callers come back to those that they had.
+        callers come back to those that they had. Fails as SetAlias.
         """
 
 def add_DeploymentServiceServicer_to_server(servicer: DeploymentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

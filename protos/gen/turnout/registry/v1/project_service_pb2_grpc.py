@@ -58,7 +58,9 @@ class ProjectServiceServicer:
     """
 
     def CreateProject(self, request, context):
-        """CreateProject makes a tenant. Its slug is for ever. Fails with ALREADY_EXISTS `PROJECT_EXISTS` if the slug is taken.
+        """CreateProject makes a tenant. Its slug is for ever. Fails with ALREADY_EXISTS `PROJECT_EXISTS` if the slug is taken;
+        INVALID_ARGUMENT `SLUG_INVALID`; `REQUEST_ID_REUSED` where the request_id was used for another request. This, and
+        INVALID_ARGUMENT `TEXT_NOT_STORABLE` for text with a NUL character, is so for every write of this package.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

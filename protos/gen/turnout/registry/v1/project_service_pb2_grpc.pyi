@@ -35,7 +35,10 @@ class ProjectServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ProjectServiceAsyncStub: ...
     CreateProject: _grpc.UnaryUnaryMultiCallable[_project_service_pb2.CreateProjectRequest, _project_pb2.Project]
-    """CreateProject makes a tenant. Its slug is for ever. Fails with ALREADY_EXISTS `PROJECT_EXISTS` if the slug is taken."""
+    """CreateProject makes a tenant. Its slug is for ever. Fails with ALREADY_EXISTS `PROJECT_EXISTS` if the slug is taken;
+    INVALID_ARGUMENT `SLUG_INVALID`; `REQUEST_ID_REUSED` where the request_id was used for another request. This, and
+    INVALID_ARGUMENT `TEXT_NOT_STORABLE` for text with a NUL character, is so for every write of this package.
+    """
     GetProject: _grpc.UnaryUnaryMultiCallable[_project_service_pb2.GetProjectRequest, _project_pb2.Project]
     """GetProject answers one project; NOT_FOUND `PROJECT_NOT_FOUND` for another tenant's as for none."""
     ListProjects: _grpc.UnaryUnaryMultiCallable[_project_service_pb2.ListProjectsRequest, _project_service_pb2.ListProjectsResponse]
@@ -47,7 +50,10 @@ class ProjectServiceAsyncStub(ProjectServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateProject: _aio.UnaryUnaryMultiCallable[_project_service_pb2.CreateProjectRequest, _project_pb2.Project]  # type: ignore[assignment]
-    """CreateProject makes a tenant. Its slug is for ever. Fails with ALREADY_EXISTS `PROJECT_EXISTS` if the slug is taken."""
+    """CreateProject makes a tenant. Its slug is for ever. Fails with ALREADY_EXISTS `PROJECT_EXISTS` if the slug is taken;
+    INVALID_ARGUMENT `SLUG_INVALID`; `REQUEST_ID_REUSED` where the request_id was used for another request. This, and
+    INVALID_ARGUMENT `TEXT_NOT_STORABLE` for text with a NUL character, is so for every write of this package.
+    """
     GetProject: _aio.UnaryUnaryMultiCallable[_project_service_pb2.GetProjectRequest, _project_pb2.Project]  # type: ignore[assignment]
     """GetProject answers one project; NOT_FOUND `PROJECT_NOT_FOUND` for another tenant's as for none."""
     ListProjects: _aio.UnaryUnaryMultiCallable[_project_service_pb2.ListProjectsRequest, _project_service_pb2.ListProjectsResponse]  # type: ignore[assignment]
@@ -62,7 +68,10 @@ class ProjectServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _project_service_pb2.CreateProjectRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_project_pb2.Project, _abc.Awaitable[_project_pb2.Project]]:
-        """CreateProject makes a tenant. Its slug is for ever. Fails with ALREADY_EXISTS `PROJECT_EXISTS` if the slug is taken."""
+        """CreateProject makes a tenant. Its slug is for ever. Fails with ALREADY_EXISTS `PROJECT_EXISTS` if the slug is taken;
+        INVALID_ARGUMENT `SLUG_INVALID`; `REQUEST_ID_REUSED` where the request_id was used for another request. This, and
+        INVALID_ARGUMENT `TEXT_NOT_STORABLE` for text with a NUL character, is so for every write of this package.
+        """
 
     @_abc_1.abstractmethod
     def GetProject(

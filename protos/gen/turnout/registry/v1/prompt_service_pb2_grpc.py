@@ -85,7 +85,8 @@ class PromptServiceServicer:
     """
 
     def CreatePrompt(self, request, context):
-        """CreatePrompt makes a prompt, number 1. Fails with ALREADY_EXISTS `PROMPT_EXISTS` if the slug is taken.
+        """CreatePrompt makes a prompt, number 1. Fails with ALREADY_EXISTS `PROMPT_EXISTS` if the slug is taken; INVALID_ARGUMENT
+        `SLUG_INVALID` or `MESSAGES_REQUIRED`, and for messages as PutVersion.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

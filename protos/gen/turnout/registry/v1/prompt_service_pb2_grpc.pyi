@@ -37,7 +37,9 @@ class PromptServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PromptServiceAsyncStub: ...
     CreatePrompt: _grpc.UnaryUnaryMultiCallable[_prompt_service_pb2.CreatePromptRequest, _prompt_pb2.Prompt]
-    """CreatePrompt makes a prompt, number 1. Fails with ALREADY_EXISTS `PROMPT_EXISTS` if the slug is taken."""
+    """CreatePrompt makes a prompt, number 1. Fails with ALREADY_EXISTS `PROMPT_EXISTS` if the slug is taken; INVALID_ARGUMENT
+    `SLUG_INVALID` or `MESSAGES_REQUIRED`, and for messages as PutVersion.
+    """
     GetPrompt: _grpc.UnaryUnaryMultiCallable[_prompt_service_pb2.GetPromptRequest, _prompt_pb2.Prompt]
     """GetPrompt answers a prompt as of its latest number, or of the one that the name says."""
     ListPrompts: _grpc.UnaryUnaryMultiCallable[_prompt_service_pb2.ListPromptsRequest, _prompt_service_pb2.ListPromptsResponse]
@@ -67,7 +69,9 @@ class PromptServiceAsyncStub(PromptServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreatePrompt: _aio.UnaryUnaryMultiCallable[_prompt_service_pb2.CreatePromptRequest, _prompt_pb2.Prompt]  # type: ignore[assignment]
-    """CreatePrompt makes a prompt, number 1. Fails with ALREADY_EXISTS `PROMPT_EXISTS` if the slug is taken."""
+    """CreatePrompt makes a prompt, number 1. Fails with ALREADY_EXISTS `PROMPT_EXISTS` if the slug is taken; INVALID_ARGUMENT
+    `SLUG_INVALID` or `MESSAGES_REQUIRED`, and for messages as PutVersion.
+    """
     GetPrompt: _aio.UnaryUnaryMultiCallable[_prompt_service_pb2.GetPromptRequest, _prompt_pb2.Prompt]  # type: ignore[assignment]
     """GetPrompt answers a prompt as of its latest number, or of the one that the name says."""
     ListPrompts: _aio.UnaryUnaryMultiCallable[_prompt_service_pb2.ListPromptsRequest, _prompt_service_pb2.ListPromptsResponse]  # type: ignore[assignment]
@@ -100,7 +104,9 @@ class PromptServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _prompt_service_pb2.CreatePromptRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_prompt_pb2.Prompt, _abc.Awaitable[_prompt_pb2.Prompt]]:
-        """CreatePrompt makes a prompt, number 1. Fails with ALREADY_EXISTS `PROMPT_EXISTS` if the slug is taken."""
+        """CreatePrompt makes a prompt, number 1. Fails with ALREADY_EXISTS `PROMPT_EXISTS` if the slug is taken; INVALID_ARGUMENT
+        `SLUG_INVALID` or `MESSAGES_REQUIRED`, and for messages as PutVersion.
+        """
 
     @_abc_1.abstractmethod
     def GetPrompt(

@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"turnout/registry/v1/provider.proto\x12\x13turnout.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd8\x02\n\x08Provider\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12\x39\n\x04kind\x18\x03 \x01(\x0e\x32!.turnout.registry.v1.ProviderKindB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1e\n\x0c\x64isplay_name\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x1a\n\x08\x62\x61se_url\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12 \n\ncredential\x18\x06 \x01(\tB\x0c\x80\x01\x01\xbaH\x06r\x04\x18\x80\x80\x01\x12\x16\n\x0ehas_credential\x18\x07 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\n \x01(\t\x12\x10\n\x08\x61rchived\x18\x0b \x01(\x08\"\x84\x01\n\rProviderModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1d\n\x15\x63ontext_window_tokens\x18\x04 \x01(\x03*\xa3\x01\n\x0cProviderKind\x12\x1d\n\x19PROVIDER_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14PROVIDER_KIND_OPENAI\x10\x01\x12#\n\x1fPROVIDER_KIND_OPENAI_COMPATIBLE\x10\x02\x12\x1b\n\x17PROVIDER_KIND_ANTHROPIC\x10\x03\x12\x18\n\x14PROVIDER_KIND_OLLAMA\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"turnout/registry/v1/provider.proto\x12\x13turnout.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc4\x03\n\x08Provider\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12\x39\n\x04kind\x18\x03 \x01(\x0e\x32!.turnout.registry.v1.ProviderKindB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1e\n\x0c\x64isplay_name\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x1a\n\x08\x62\x61se_url\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12 \n\ncredential\x18\x06 \x01(\tB\x0c\x80\x01\x01\xbaH\x06r\x04\x18\x80\x80\x01\x12\x16\n\x0ehas_credential\x18\x07 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\n \x01(\t\x12\x10\n\x08\x61rchived\x18\x0b \x01(\x08\x12?\n\x0bmodel_facts\x18\x0c \x03(\x0b\x32\x1f.turnout.registry.v1.ModelFactsB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12)\n\x14max_concurrent_calls\x18\r \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xa0\x8d\x06(\x00\"\xf3\x02\n\nModelFacts\x12\x19\n\x05model\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12\x39\n\x1cinput_usd_micros_per_million\x18\x02 \x01(\x03\x42\x0e\xbaH\x0b\"\t\x18\x80\xa0\x94\xa5\x8d\x1d(\x00H\x00\x88\x01\x01\x12@\n#cached_input_usd_micros_per_million\x18\x03 \x01(\x03\x42\x0e\xbaH\x0b\"\t\x18\x80\xa0\x94\xa5\x8d\x1d(\x00H\x01\x88\x01\x01\x12:\n\x1doutput_usd_micros_per_million\x18\x04 \x01(\x03\x42\x0e\xbaH\x0b\"\t\x18\x80\xa0\x94\xa5\x8d\x1d(\x00H\x02\x88\x01\x01\x12&\n\x15\x63ontext_window_tokens\x18\x05 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x42\x1f\n\x1d_input_usd_micros_per_millionB&\n$_cached_input_usd_micros_per_millionB \n\x1e_output_usd_micros_per_million\"\x84\x01\n\rProviderModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1d\n\x15\x63ontext_window_tokens\x18\x04 \x01(\x03*\xa3\x01\n\x0cProviderKind\x12\x1d\n\x19PROVIDER_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14PROVIDER_KIND_OPENAI\x10\x01\x12#\n\x1fPROVIDER_KIND_OPENAI_COMPATIBLE\x10\x02\x12\x1b\n\x17PROVIDER_KIND_ANTHROPIC\x10\x03\x12\x18\n\x14PROVIDER_KIND_OLLAMA\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,10 +41,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROVIDER'].fields_by_name['base_url']._serialized_options = b'\272H\005r\003\030\200\020'
   _globals['_PROVIDER'].fields_by_name['credential']._loaded_options = None
   _globals['_PROVIDER'].fields_by_name['credential']._serialized_options = b'\200\001\001\272H\006r\004\030\200\200\001'
-  _globals['_PROVIDERKIND']._serialized_start=604
-  _globals['_PROVIDERKIND']._serialized_end=767
+  _globals['_PROVIDER'].fields_by_name['model_facts']._loaded_options = None
+  _globals['_PROVIDER'].fields_by_name['model_facts']._serialized_options = b'\272H\006\222\001\003\020\350\007'
+  _globals['_PROVIDER'].fields_by_name['max_concurrent_calls']._loaded_options = None
+  _globals['_PROVIDER'].fields_by_name['max_concurrent_calls']._serialized_options = b'\272H\010\032\006\030\240\215\006(\000'
+  _globals['_MODELFACTS'].fields_by_name['model']._loaded_options = None
+  _globals['_MODELFACTS'].fields_by_name['model']._serialized_options = b'\272H\007r\005\020\001\030\200\002'
+  _globals['_MODELFACTS'].fields_by_name['input_usd_micros_per_million']._loaded_options = None
+  _globals['_MODELFACTS'].fields_by_name['input_usd_micros_per_million']._serialized_options = b'\272H\013\"\t\030\200\240\224\245\215\035(\000'
+  _globals['_MODELFACTS'].fields_by_name['cached_input_usd_micros_per_million']._loaded_options = None
+  _globals['_MODELFACTS'].fields_by_name['cached_input_usd_micros_per_million']._serialized_options = b'\272H\013\"\t\030\200\240\224\245\215\035(\000'
+  _globals['_MODELFACTS'].fields_by_name['output_usd_micros_per_million']._loaded_options = None
+  _globals['_MODELFACTS'].fields_by_name['output_usd_micros_per_million']._serialized_options = b'\272H\013\"\t\030\200\240\224\245\215\035(\000'
+  _globals['_MODELFACTS'].fields_by_name['context_window_tokens']._loaded_options = None
+  _globals['_MODELFACTS'].fields_by_name['context_window_tokens']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_PROVIDERKIND']._serialized_start=1086
+  _globals['_PROVIDERKIND']._serialized_end=1249
   _globals['_PROVIDER']._serialized_start=122
-  _globals['_PROVIDER']._serialized_end=466
-  _globals['_PROVIDERMODEL']._serialized_start=469
-  _globals['_PROVIDERMODEL']._serialized_end=601
+  _globals['_PROVIDER']._serialized_end=574
+  _globals['_MODELFACTS']._serialized_start=577
+  _globals['_MODELFACTS']._serialized_end=948
+  _globals['_PROVIDERMODEL']._serialized_start=951
+  _globals['_PROVIDERMODEL']._serialized_end=1083
 # @@protoc_insertion_point(module_scope)

@@ -3,9 +3,11 @@
 isort:skip_file
 Providers: places that run LLMs."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -67,6 +69,8 @@ class Provider(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     ARCHIVED_FIELD_NUMBER: _builtins.int
+    MODEL_FACTS_FIELD_NUMBER: _builtins.int
+    MAX_CONCURRENT_CALLS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is the resource name `projects/{project}/providers/{slug}`. Output only."""
     uid: _builtins.str
@@ -89,6 +93,10 @@ class Provider(_message.Message):
     """etag changes with every change. Output only."""
     archived: _builtins.bool
     """archived says that no new version may use it. Output only."""
+    max_concurrent_calls: _builtins.int
+    """max_concurrent_calls bounds how many calls one process has under way there; more wait shortly, then fail with
+    RESOURCE_EXHAUSTED `PROVIDER_BUSY`. 0 means the executor's setting.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """create_time is when it was created. Output only."""
@@ -96,6 +104,10 @@ class Provider(_message.Message):
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """update_time is when it last changed. Output only."""
+
+    @_builtins.property
+    def model_facts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelFacts]:
+        """model_facts say of single models what the price table does not know, or knows otherwise. At most 1000."""
 
     def __init__(
         self,
@@ -111,14 +123,69 @@ class Provider(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
         archived: _builtins.bool = ...,
+        model_facts: _abc.Iterable[Global___ModelFacts] | None = ...,
+        max_concurrent_calls: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived", "base_url", b"base_url", "create_time", b"create_time", "credential", b"credential", "display_name", b"display_name", "etag", b"etag", "has_credential", b"has_credential", "kind", b"kind", "name", b"name", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived", "base_url", b"base_url", "create_time", b"create_time", "credential", b"credential", "display_name", b"display_name", "etag", b"etag", "has_credential", b"has_credential", "kind", b"kind", "max_concurrent_calls", b"max_concurrent_calls", "model_facts", b"model_facts", "name", b"name", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Provider: _TypeAlias = Provider  # noqa: Y015
+
+@_typing.final
+class ModelFacts(_message.Message):
+    """ModelFacts are what is known of a model of one provider, before the price table."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    INPUT_USD_MICROS_PER_MILLION_FIELD_NUMBER: _builtins.int
+    CACHED_INPUT_USD_MICROS_PER_MILLION_FIELD_NUMBER: _builtins.int
+    OUTPUT_USD_MICROS_PER_MILLION_FIELD_NUMBER: _builtins.int
+    CONTEXT_WINDOW_TOKENS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """model is the provider's name for it. Required."""
+    input_usd_micros_per_million: _builtins.int
+    """input_usd_micros_per_million is the price of a million tokens read, in millionths of a US dollar. Absent means the
+    table's.
+    """
+    cached_input_usd_micros_per_million: _builtins.int
+    """cached_input_usd_micros_per_million is that of tokens that the provider had cached. Absent means the input's, where that
+    is given.
+    """
+    output_usd_micros_per_million: _builtins.int
+    """output_usd_micros_per_million is that of tokens written. Absent means the table's."""
+    context_window_tokens: _builtins.int
+    """context_window_tokens is how much it can read and write together. 0 means the table's."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        input_usd_micros_per_million: _builtins.int | None = ...,
+        cached_input_usd_micros_per_million: _builtins.int | None = ...,
+        output_usd_micros_per_million: _builtins.int | None = ...,
+        context_window_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cached_input_usd_micros_per_million", b"_cached_input_usd_micros_per_million", "_input_usd_micros_per_million", b"_input_usd_micros_per_million", "_output_usd_micros_per_million", b"_output_usd_micros_per_million", "cached_input_usd_micros_per_million", b"cached_input_usd_micros_per_million", "input_usd_micros_per_million", b"input_usd_micros_per_million", "output_usd_micros_per_million", b"output_usd_micros_per_million"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cached_input_usd_micros_per_million", b"_cached_input_usd_micros_per_million", "_input_usd_micros_per_million", b"_input_usd_micros_per_million", "_output_usd_micros_per_million", b"_output_usd_micros_per_million", "cached_input_usd_micros_per_million", b"cached_input_usd_micros_per_million", "context_window_tokens", b"context_window_tokens", "input_usd_micros_per_million", b"input_usd_micros_per_million", "model", b"model", "output_usd_micros_per_million", b"output_usd_micros_per_million"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cached_input_usd_micros_per_million: _TypeAlias = _typing.Literal["cached_input_usd_micros_per_million"]  # noqa: Y015
+    _WhichOneofArgType__cached_input_usd_micros_per_million: _TypeAlias = _typing.Literal["_cached_input_usd_micros_per_million", b"_cached_input_usd_micros_per_million"]  # noqa: Y015
+    _WhichOneofReturnType__input_usd_micros_per_million: _TypeAlias = _typing.Literal["input_usd_micros_per_million"]  # noqa: Y015
+    _WhichOneofArgType__input_usd_micros_per_million: _TypeAlias = _typing.Literal["_input_usd_micros_per_million", b"_input_usd_micros_per_million"]  # noqa: Y015
+    _WhichOneofReturnType__output_usd_micros_per_million: _TypeAlias = _typing.Literal["output_usd_micros_per_million"]  # noqa: Y015
+    _WhichOneofArgType__output_usd_micros_per_million: _TypeAlias = _typing.Literal["_output_usd_micros_per_million", b"_output_usd_micros_per_million"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cached_input_usd_micros_per_million) -> _WhichOneofReturnType__cached_input_usd_micros_per_million | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__input_usd_micros_per_million) -> _WhichOneofReturnType__input_usd_micros_per_million | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__output_usd_micros_per_million) -> _WhichOneofReturnType__output_usd_micros_per_million | None: ...
+
+Global___ModelFacts: _TypeAlias = ModelFacts  # noqa: Y015
 
 @_typing.final
 class ProviderModel(_message.Message):

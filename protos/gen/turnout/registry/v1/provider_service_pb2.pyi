@@ -162,8 +162,8 @@ class UpdateProviderRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """update_mask names what to change, of `display_name`, `base_url` and `credential`; an empty credential removes the one
-        that is stored. Absent means every one of them that has a value.
+        """update_mask names what to change, of `display_name`, `base_url`, `credential`, `model_facts` (as a whole) and
+        `max_concurrent_calls`; an empty credential removes the one that is stored. Absent means every one of them that has a value.
         """
 
     def __init__(

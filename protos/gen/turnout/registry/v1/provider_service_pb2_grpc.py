@@ -88,7 +88,10 @@ class ProviderServiceServicer:
     """
 
     def CreateProvider(self, request, context):
-        """CreateProvider adds a place. Fails with ALREADY_EXISTS `PROVIDER_EXISTS` if the slug is taken.
+        """CreateProvider adds a place. Fails with ALREADY_EXISTS `PROVIDER_EXISTS` if the slug is taken; INVALID_ARGUMENT
+        `SLUG_INVALID`, `BASE_URL_REQUIRED`, `BASE_URL_INVALID`, `EGRESS_URL_INVALID`, `CREDENTIAL_INVALID`,
+        `MODEL_FACTS_DUPLICATE`, `MODEL_FACTS_TOO_LARGE` or `REQUEST_ID_REUSED`; FAILED_PRECONDITION
+        `KEY_ENCRYPTION_KEY_MISSING`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -110,7 +113,12 @@ class ProviderServiceServicer:
 
     def UpdateProvider(self, request, context):
         """UpdateProvider changes a provider for every version that names it: where it is, its credential, its display name.
-        Fails with NOT_FOUND `PROVIDER_NOT_FOUND`; ABORTED `ETAG_MISMATCH` if it changed since it was read.
+        A stored credential goes to no other scheme, host or port than it was given for: such a base_url needs the credential
+        in the same update, else INVALID_ARGUMENT `CREDENTIAL_REQUIRED`. While an alias of a protected deployment uses the
+        provider, its base_url and credential are changed by keys with `deployments:approve` only, else PERMISSION_DENIED
+        `APPROVAL_REQUIRED`.
+        Fails with NOT_FOUND `PROVIDER_NOT_FOUND`; ABORTED `ETAG_MISMATCH` if it changed since it was read; INVALID_ARGUMENT as
+        CreateProvider.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -150,7 +158,9 @@ class ProviderServiceServicer:
 
     def RotateCredentials(self, request, context):
         """RotateCredentials encrypts stored credentials under the first key of `TURNOUT_KEY_ENCRYPTION_KEYS`, some at a time, of
-        every project; calls go on meanwhile. Repeat it until nothing remains; then the former key may be removed.
+        every project; calls go on meanwhile. Repeat it until nothing remains, also where one call finds none among the 2000 that
+        it looks at; then the former key may be removed. Fails with FAILED_PRECONDITION `CREDENTIALS_UNREADABLE`, naming
+        providers, when nothing else remains; `KEY_ENCRYPTION_KEY_MISSING`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

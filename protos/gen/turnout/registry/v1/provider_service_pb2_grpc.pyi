@@ -35,14 +35,23 @@ class ProviderServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ProviderServiceAsyncStub: ...
     CreateProvider: _grpc.UnaryUnaryMultiCallable[_provider_service_pb2.CreateProviderRequest, _provider_pb2.Provider]
-    """CreateProvider adds a place. Fails with ALREADY_EXISTS `PROVIDER_EXISTS` if the slug is taken."""
+    """CreateProvider adds a place. Fails with ALREADY_EXISTS `PROVIDER_EXISTS` if the slug is taken; INVALID_ARGUMENT
+    `SLUG_INVALID`, `BASE_URL_REQUIRED`, `BASE_URL_INVALID`, `EGRESS_URL_INVALID`, `CREDENTIAL_INVALID`,
+    `MODEL_FACTS_DUPLICATE`, `MODEL_FACTS_TOO_LARGE` or `REQUEST_ID_REUSED`; FAILED_PRECONDITION
+    `KEY_ENCRYPTION_KEY_MISSING`.
+    """
     GetProvider: _grpc.UnaryUnaryMultiCallable[_provider_service_pb2.GetProviderRequest, _provider_pb2.Provider]
     """GetProvider answers one provider, without its credential."""
     ListProviders: _grpc.UnaryUnaryMultiCallable[_provider_service_pb2.ListProvidersRequest, _provider_service_pb2.ListProvidersResponse]
     """ListProviders answers a project's providers, oldest first."""
     UpdateProvider: _grpc.UnaryUnaryMultiCallable[_provider_service_pb2.UpdateProviderRequest, _provider_pb2.Provider]
     """UpdateProvider changes a provider for every version that names it: where it is, its credential, its display name.
-    Fails with NOT_FOUND `PROVIDER_NOT_FOUND`; ABORTED `ETAG_MISMATCH` if it changed since it was read.
+    A stored credential goes to no other scheme, host or port than it was given for: such a base_url needs the credential
+    in the same update, else INVALID_ARGUMENT `CREDENTIAL_REQUIRED`. While an alias of a protected deployment uses the
+    provider, its base_url and credential are changed by keys with `deployments:approve` only, else PERMISSION_DENIED
+    `APPROVAL_REQUIRED`.
+    Fails with NOT_FOUND `PROVIDER_NOT_FOUND`; ABORTED `ETAG_MISMATCH` if it changed since it was read; INVALID_ARGUMENT as
+    CreateProvider.
     """
     ArchiveProvider: _grpc.UnaryUnaryMultiCallable[_provider_service_pb2.ArchiveProviderRequest, _provider_pb2.Provider]
     """ArchiveProvider takes a provider out of use: no new version may name it. Fails with FAILED_PRECONDITION `PROVIDER_IN_USE`, naming
@@ -61,7 +70,9 @@ class ProviderServiceStub:
     """
     RotateCredentials: _grpc.UnaryUnaryMultiCallable[_provider_service_pb2.RotateCredentialsRequest, _provider_service_pb2.RotateCredentialsResponse]
     """RotateCredentials encrypts stored credentials under the first key of `TURNOUT_KEY_ENCRYPTION_KEYS`, some at a time, of
-    every project; calls go on meanwhile. Repeat it until nothing remains; then the former key may be removed.
+    every project; calls go on meanwhile. Repeat it until nothing remains, also where one call finds none among the 2000 that
+    it looks at; then the former key may be removed. Fails with FAILED_PRECONDITION `CREDENTIALS_UNREADABLE`, naming
+    providers, when nothing else remains; `KEY_ENCRYPTION_KEY_MISSING`.
     """
 
 @_typing.type_check_only
@@ -70,14 +81,23 @@ class ProviderServiceAsyncStub(ProviderServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateProvider: _aio.UnaryUnaryMultiCallable[_provider_service_pb2.CreateProviderRequest, _provider_pb2.Provider]  # type: ignore[assignment]
-    """CreateProvider adds a place. Fails with ALREADY_EXISTS `PROVIDER_EXISTS` if the slug is taken."""
+    """CreateProvider adds a place. Fails with ALREADY_EXISTS `PROVIDER_EXISTS` if the slug is taken; INVALID_ARGUMENT
+    `SLUG_INVALID`, `BASE_URL_REQUIRED`, `BASE_URL_INVALID`, `EGRESS_URL_INVALID`, `CREDENTIAL_INVALID`,
+    `MODEL_FACTS_DUPLICATE`, `MODEL_FACTS_TOO_LARGE` or `REQUEST_ID_REUSED`; FAILED_PRECONDITION
+    `KEY_ENCRYPTION_KEY_MISSING`.
+    """
     GetProvider: _aio.UnaryUnaryMultiCallable[_provider_service_pb2.GetProviderRequest, _provider_pb2.Provider]  # type: ignore[assignment]
     """GetProvider answers one provider, without its credential."""
     ListProviders: _aio.UnaryUnaryMultiCallable[_provider_service_pb2.ListProvidersRequest, _provider_service_pb2.ListProvidersResponse]  # type: ignore[assignment]
     """ListProviders answers a project's providers, oldest first."""
     UpdateProvider: _aio.UnaryUnaryMultiCallable[_provider_service_pb2.UpdateProviderRequest, _provider_pb2.Provider]  # type: ignore[assignment]
     """UpdateProvider changes a provider for every version that names it: where it is, its credential, its display name.
-    Fails with NOT_FOUND `PROVIDER_NOT_FOUND`; ABORTED `ETAG_MISMATCH` if it changed since it was read.
+    A stored credential goes to no other scheme, host or port than it was given for: such a base_url needs the credential
+    in the same update, else INVALID_ARGUMENT `CREDENTIAL_REQUIRED`. While an alias of a protected deployment uses the
+    provider, its base_url and credential are changed by keys with `deployments:approve` only, else PERMISSION_DENIED
+    `APPROVAL_REQUIRED`.
+    Fails with NOT_FOUND `PROVIDER_NOT_FOUND`; ABORTED `ETAG_MISMATCH` if it changed since it was read; INVALID_ARGUMENT as
+    CreateProvider.
     """
     ArchiveProvider: _aio.UnaryUnaryMultiCallable[_provider_service_pb2.ArchiveProviderRequest, _provider_pb2.Provider]  # type: ignore[assignment]
     """ArchiveProvider takes a provider out of use: no new version may name it. Fails with FAILED_PRECONDITION `PROVIDER_IN_USE`, naming
@@ -96,7 +116,9 @@ class ProviderServiceAsyncStub(ProviderServiceStub):
     """
     RotateCredentials: _aio.UnaryUnaryMultiCallable[_provider_service_pb2.RotateCredentialsRequest, _provider_service_pb2.RotateCredentialsResponse]  # type: ignore[assignment]
     """RotateCredentials encrypts stored credentials under the first key of `TURNOUT_KEY_ENCRYPTION_KEYS`, some at a time, of
-    every project; calls go on meanwhile. Repeat it until nothing remains; then the former key may be removed.
+    every project; calls go on meanwhile. Repeat it until nothing remains, also where one call finds none among the 2000 that
+    it looks at; then the former key may be removed. Fails with FAILED_PRECONDITION `CREDENTIALS_UNREADABLE`, naming
+    providers, when nothing else remains; `KEY_ENCRYPTION_KEY_MISSING`.
     """
 
 class ProviderServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -108,7 +130,11 @@ class ProviderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _provider_service_pb2.CreateProviderRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_provider_pb2.Provider, _abc.Awaitable[_provider_pb2.Provider]]:
-        """CreateProvider adds a place. Fails with ALREADY_EXISTS `PROVIDER_EXISTS` if the slug is taken."""
+        """CreateProvider adds a place. Fails with ALREADY_EXISTS `PROVIDER_EXISTS` if the slug is taken; INVALID_ARGUMENT
+        `SLUG_INVALID`, `BASE_URL_REQUIRED`, `BASE_URL_INVALID`, `EGRESS_URL_INVALID`, `CREDENTIAL_INVALID`,
+        `MODEL_FACTS_DUPLICATE`, `MODEL_FACTS_TOO_LARGE` or `REQUEST_ID_REUSED`; FAILED_PRECONDITION
+        `KEY_ENCRYPTION_KEY_MISSING`.
+        """
 
     @_abc_1.abstractmethod
     def GetProvider(
@@ -133,7 +159,12 @@ class ProviderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_provider_pb2.Provider, _abc.Awaitable[_provider_pb2.Provider]]:
         """UpdateProvider changes a provider for every version that names it: where it is, its credential, its display name.
-        Fails with NOT_FOUND `PROVIDER_NOT_FOUND`; ABORTED `ETAG_MISMATCH` if it changed since it was read.
+        A stored credential goes to no other scheme, host or port than it was given for: such a base_url needs the credential
+        in the same update, else INVALID_ARGUMENT `CREDENTIAL_REQUIRED`. While an alias of a protected deployment uses the
+        provider, its base_url and credential are changed by keys with `deployments:approve` only, else PERMISSION_DENIED
+        `APPROVAL_REQUIRED`.
+        Fails with NOT_FOUND `PROVIDER_NOT_FOUND`; ABORTED `ETAG_MISMATCH` if it changed since it was read; INVALID_ARGUMENT as
+        CreateProvider.
         """
 
     @_abc_1.abstractmethod
@@ -182,7 +213,9 @@ class ProviderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_provider_service_pb2.RotateCredentialsResponse, _abc.Awaitable[_provider_service_pb2.RotateCredentialsResponse]]:
         """RotateCredentials encrypts stored credentials under the first key of `TURNOUT_KEY_ENCRYPTION_KEYS`, some at a time, of
-        every project; calls go on meanwhile. Repeat it until nothing remains; then the former key may be removed.
+        every project; calls go on meanwhile. Repeat it until nothing remains, also where one call finds none among the 2000 that
+        it looks at; then the former key may be removed. Fails with FAILED_PRECONDITION `CREDENTIALS_UNREADABLE`, naming
+        providers, when nothing else remains; `KEY_ENCRYPTION_KEY_MISSING`.
         """
 
 def add_ProviderServiceServicer_to_server(servicer: ProviderServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -28,7 +28,9 @@ class _Bump:
 class _BumpEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Bump.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     BUMP_UNSPECIFIED: _Bump.ValueType  # 0
-    """BUMP_UNSPECIFIED lets the change tell: minor for weights, activity and texts, else major."""
+    """BUMP_UNSPECIFIED lets the change tell: minor for weights, activity, texts and how hard it is tried,
+    else major.
+    """
     BUMP_MINOR: _Bump.ValueType  # 1
     """BUMP_MINOR makes `1.2` of `1.1`."""
     BUMP_MAJOR: _Bump.ValueType  # 2
@@ -38,7 +40,9 @@ class Bump(_Bump, metaclass=_BumpEnumTypeWrapper):
     """Bump says which part of a revision's number grows."""
 
 BUMP_UNSPECIFIED: Bump.ValueType  # 0
-"""BUMP_UNSPECIFIED lets the change tell: minor for weights, activity and texts, else major."""
+"""BUMP_UNSPECIFIED lets the change tell: minor for weights, activity, texts and how hard it is tried,
+else major.
+"""
 BUMP_MINOR: Bump.ValueType  # 1
 """BUMP_MINOR makes `1.2` of `1.1`."""
 BUMP_MAJOR: Bump.ValueType  # 2
@@ -143,7 +147,7 @@ Global___Revision: _TypeAlias = Revision  # noqa: Y015
 
 @_typing.final
 class Difference(_message.Message):
-    """Difference is one field in which two revisions differ."""
+    """Difference is one field in which two revisions differ. Of many at most 200 are answered, and 1 MiB."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -153,13 +157,15 @@ class Difference(_message.Message):
     AFTER_JSON_FIELD_NUMBER: _builtins.int
     SENTENCE_FIELD_NUMBER: _builtins.int
     path: _builtins.str
-    """path says where, such as `variants[warm].weight` or `variants[warm].completion.parameters.temperature`."""
+    """path says where, such as `variants[warm].weight` or `variants[warm].completion.parameters.temperature`. Empty in a last
+    one whose sentence says how many more fields differ.
+    """
     kind: Global___DifferenceKind.ValueType
     """kind says how."""
     before_json: _builtins.str
-    """before_json is the earlier value as JSON. Empty if there was none."""
+    """before_json is the earlier value as JSON. Empty if there was none, or if there is no room for it."""
     after_json: _builtins.str
-    """after_json is the later value as JSON. Empty if there is none."""
+    """after_json is the later value as JSON. Empty if there is none, or if there is no room for it."""
     sentence: _builtins.str
     """sentence says the same in words."""
     def __init__(

@@ -59,7 +59,8 @@ class VersionServiceServicer:
 
     def PutVersion(self, request, context):
         """PutVersion stores a configuration under the hash of its content. Putting it again changes nothing and answers the same.
-        Fails with INVALID_ARGUMENT `MODEL_UNKNOWN` if the provider's list does not have the model, naming those nearest to it.
+        Fails with INVALID_ARGUMENT `MODEL_UNKNOWN` if the provider's list does not have the model, naming those nearest to it;
+        `VERSION_TOO_LARGE`.
         What no revision uses, and nobody has run or put for 30 days, is deleted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -74,7 +75,8 @@ class VersionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListVersions(self, request, context):
-        """ListVersions answers a project's versions, oldest first.
+        """ListVersions answers a project's versions, oldest first. A page holds at most 3 MiB, so it may hold fewer than
+        page_size.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,13 +36,16 @@ class VersionServiceStub:
     def __new__(cls, channel: _aio.Channel) -> VersionServiceAsyncStub: ...
     PutVersion: _grpc.UnaryUnaryMultiCallable[_version_service_pb2.PutVersionRequest, _version_pb2.Version]
     """PutVersion stores a configuration under the hash of its content. Putting it again changes nothing and answers the same.
-    Fails with INVALID_ARGUMENT `MODEL_UNKNOWN` if the provider's list does not have the model, naming those nearest to it.
+    Fails with INVALID_ARGUMENT `MODEL_UNKNOWN` if the provider's list does not have the model, naming those nearest to it;
+    `VERSION_TOO_LARGE`.
     What no revision uses, and nobody has run or put for 30 days, is deleted.
     """
     GetVersion: _grpc.UnaryUnaryMultiCallable[_version_service_pb2.GetVersionRequest, _version_pb2.Version]
     """GetVersion answers one version."""
     ListVersions: _grpc.UnaryUnaryMultiCallable[_version_service_pb2.ListVersionsRequest, _version_service_pb2.ListVersionsResponse]
-    """ListVersions answers a project's versions, oldest first."""
+    """ListVersions answers a project's versions, oldest first. A page holds at most 3 MiB, so it may hold fewer than
+    page_size.
+    """
 
 @_typing.type_check_only
 class VersionServiceAsyncStub(VersionServiceStub):
@@ -51,13 +54,16 @@ class VersionServiceAsyncStub(VersionServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     PutVersion: _aio.UnaryUnaryMultiCallable[_version_service_pb2.PutVersionRequest, _version_pb2.Version]  # type: ignore[assignment]
     """PutVersion stores a configuration under the hash of its content. Putting it again changes nothing and answers the same.
-    Fails with INVALID_ARGUMENT `MODEL_UNKNOWN` if the provider's list does not have the model, naming those nearest to it.
+    Fails with INVALID_ARGUMENT `MODEL_UNKNOWN` if the provider's list does not have the model, naming those nearest to it;
+    `VERSION_TOO_LARGE`.
     What no revision uses, and nobody has run or put for 30 days, is deleted.
     """
     GetVersion: _aio.UnaryUnaryMultiCallable[_version_service_pb2.GetVersionRequest, _version_pb2.Version]  # type: ignore[assignment]
     """GetVersion answers one version."""
     ListVersions: _aio.UnaryUnaryMultiCallable[_version_service_pb2.ListVersionsRequest, _version_service_pb2.ListVersionsResponse]  # type: ignore[assignment]
-    """ListVersions answers a project's versions, oldest first."""
+    """ListVersions answers a project's versions, oldest first. A page holds at most 3 MiB, so it may hold fewer than
+    page_size.
+    """
 
 class VersionServiceServicer(metaclass=_abc_1.ABCMeta):
     """VersionService keeps completion configurations."""
@@ -69,7 +75,8 @@ class VersionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_version_pb2.Version, _abc.Awaitable[_version_pb2.Version]]:
         """PutVersion stores a configuration under the hash of its content. Putting it again changes nothing and answers the same.
-        Fails with INVALID_ARGUMENT `MODEL_UNKNOWN` if the provider's list does not have the model, naming those nearest to it.
+        Fails with INVALID_ARGUMENT `MODEL_UNKNOWN` if the provider's list does not have the model, naming those nearest to it;
+        `VERSION_TOO_LARGE`.
         What no revision uses, and nobody has run or put for 30 days, is deleted.
         """
 
@@ -87,6 +94,8 @@ class VersionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _version_service_pb2.ListVersionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_version_service_pb2.ListVersionsResponse, _abc.Awaitable[_version_service_pb2.ListVersionsResponse]]:
-        """ListVersions answers a project's versions, oldest first."""
+        """ListVersions answers a project's versions, oldest first. A page holds at most 3 MiB, so it may hold fewer than
+        page_size.
+        """
 
 def add_VersionServiceServicer_to_server(servicer: VersionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
