@@ -21,6 +21,9 @@ class Empty(rpc.ExecutionServiceServicer):
     async def Run(self, request: pb.RunRequest, context: Any) -> pb.RunResponse:  # noqa: N802  # the contract's name
         return pb.RunResponse()
 
+    async def GetConfig(self, request: pb.GetConfigRequest, context: Any) -> pb.GetConfigResponse:  # noqa: N802
+        return pb.GetConfigResponse()
+
     async def RunStream(self, request: pb.RunStreamRequest, context: Any) -> AsyncIterator[pb.RunStreamResponse]:  # noqa: N802
         yield pb.RunStreamResponse()
 

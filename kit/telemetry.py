@@ -52,6 +52,20 @@ def parse_traceparent(header: str) -> TraceContext | None:
     return TraceContext(match[1], match[2], bool(int(match[3], 16) & 1))
 
 
+@dataclass(frozen=True, slots=True)
+class PastSpan:
+    """A piece of work that is over."""
+
+    name: str
+    kind: SpanKind
+    start_unix_ns: int
+    end_unix_ns: int
+    attributes: Mapping[str, str | int | float | bool]
+    error: str = ""
+    """An UPPER_SNAKE reason; empty for success."""
+    children: Sequence[PastSpan] = ()
+
+
 class Tracing:
     """Head sampling and spans for one process.
 
@@ -135,6 +149,27 @@ class Tracing:
             finally:
                 for span in own:
                     span.end()
+
+    def tell_afterwards(self, place: TraceContext, told: PastSpan) -> None:
+        """Export spans of a call that was not sampled, now that it is known to be worth it, in the caller's trace.
+
+        A caller who did not sample has no spans there, so it is a tree by itself.
+        """
+        if not self._exports:
+            return
+        parent = otel_trace.set_span_in_context(_remote(TraceContext(place.trace_id, place.span_id, sampled=True)))
+        self._tell(told, parent)
+
+    def _tell(self, told: PastSpan, parent: otel_context.Context) -> None:
+        span = self._tracer.start_span(
+            told.name, context=parent, kind=told.kind, attributes=dict(told.attributes), start_time=told.start_unix_ns
+        )
+        if told.error:
+            span.set_attribute("error.type", told.error)
+            span.set_status(StatusCode.ERROR)
+        for child in told.children:
+            self._tell(child, otel_trace.set_span_in_context(span))
+        span.end(end_time=told.end_unix_ns)
 
     def shutdown(self) -> None:
         """Export what is left; bounded by the exporter's own time-outs."""

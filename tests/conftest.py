@@ -30,6 +30,7 @@ _THOROUGH = {
     "services/analytics/store/test_ingest.py",
     "services/analytics/test_module.py",
     "services/analytics/test_subscriber.py",
+    "services/executor/test_store_outage.py",
     "services/registry/test_history.py",
     "services/registry/test_servicer.py",
     "services/registry/test_watch_catalog.py",

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import io
 import math
+import socket
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Self
+from typing import Any, Final, Self
 
 import aiohttp
 from multidict import CIMultiDictProxy
@@ -28,6 +31,8 @@ _FRAMING_HEADERS = frozenset(
 _LARGE_BODY_BYTES = 1 << 20
 """Above it aiohttp wants a file to send from, piece by piece, and warns otherwise."""
 _REMEMBERED_URLS = 1024
+_STALE_SECONDS: Final = 1.0
+"""A connection that the server had closed says so within a round trip. What ends later was being worked on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +76,24 @@ class _Target:
     is_refused: bool
 
 
+@dataclass(slots=True)
+class _Sending:
+    """One request under way."""
+
+    has_connected: bool = False
+    """Whether a connection was made for it; else it went out on a kept one."""
+
+
+_SENDING: ContextVar[_Sending | None] = ContextVar("sending", default=None)
+
+
 class Egress:
     """Outbound HTTP/1.1, an async context manager that owns one pool of kept-alive connections.
 
     Follows no redirects, keeps no cookies, reads no proxy or credentials from the environment. A name is looked up
     when a connection is made, or remembered from shortly before; what was checked is what is connected to. Methods that
-    HTTP calls idempotent are sent once more when a kept connection turns out to be closed; POST and PATCH never are.
+    HTTP calls idempotent are sent once more when a kept connection turns out to be closed; POST and PATCH only if their
+    caller says that they may be.
 
     :param resolver: looks names up; the operating system's by default
     :param tls: trust for https; the system's roots by default
@@ -114,7 +131,7 @@ class Egress:
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(
             resolver=CheckedResolver(self._resolver, self._policy),
-            socket_factory=checked_sockets(self._policy),
+            socket_factory=_noted(checked_sockets(self._policy)),
             ssl=True if self._tls is None else self._tls,
             limit=self._max_connections,
             limit_per_host=self._max_connections_per_host,
@@ -147,10 +164,14 @@ class Egress:
         body: bytes = b"",
         timeout: Timeouts,
         max_response_bytes: int,
+        is_repeatable: bool = False,
     ) -> EgressResponse:
         """Send a request and read the whole answer.
 
         :param max_response_bytes: of the body, after decompression
+        :param is_repeatable: whether a POST or PATCH may reach the server twice. It is then sent once more if the
+            connection that it went out on had been kept, and ended within a second and before the head of an answer: so
+            a server ends connections that it no longer wants, which it cannot tell while a request is on its way
         :raises Invalid: `EGRESS_URL_INVALID`, as :func:`check_url`; `EGRESS_REQUEST_INVALID` for a header that a caller
             may not set or that HTTP cannot carry
         :raises Denied: `EGRESS_ADDRESS_REFUSED`
@@ -159,7 +180,7 @@ class Egress:
             `EGRESS_RESPONSE_TOO_LARGE`; `EGRESS_MALFORMED_RESPONSE`. A body without a length ends where the connection
             does, so there a cut one passes for whole
         """
-        answer = await self._open(method, url, headers, body, timeout, max_response_bytes)
+        answer = await self._open(method, url, headers, body, timeout, max_response_bytes, is_repeatable)
         try:
             return EgressResponse(answer.status, answer.headers, await answer.read())
         finally:
@@ -175,12 +196,13 @@ class Egress:
         body: bytes = b"",
         timeout: Timeouts,
         max_response_bytes: int,
+        is_repeatable: bool = False,
     ) -> AsyncIterator[EgressStream]:
         """Send a request and hand out the answer as it comes. Leaving early closes the connection.
 
         :raises AppError: as :meth:`request`, on entering and at each chunk
         """
-        answer = await self._open(method, url, headers, body, timeout, max_response_bytes)
+        answer = await self._open(method, url, headers, body, timeout, max_response_bytes, is_repeatable)
         try:
             yield answer
         finally:
@@ -194,6 +216,7 @@ class Egress:
         body: bytes,
         timeout: Timeouts,
         max_response_bytes: int,
+        is_repeatable: bool,
     ) -> EgressStream:
         if self._session is None:
             raise RuntimeError("Egress is used outside its context")
@@ -204,18 +227,10 @@ class Egress:
             raise failures.invalid_request("headers", f"must not have any of {', '.join(sorted(_FRAMING_HEADERS))}")
         failure = None
         try:
-            response = await self._session.request(
-                method,
-                target.url,
-                headers=headers,
-                data=io.BytesIO(body) if len(body) > _LARGE_BODY_BYTES else body or None,
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(
-                    total=timeout.total_seconds,
-                    connect=timeout.connect_seconds,
-                    sock_read=timeout.first_byte_seconds,
-                ),
-            )
+            if is_repeatable:
+                response = await self._send_again(method, target.url, headers, body, timeout)
+            else:
+                response = await self._send(method, target.url, headers, body, timeout)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             failure = failures.failure_of(error, target.origin, failures.Phase.FIRST_BYTE)
         if failure is not None:
@@ -225,6 +240,54 @@ class Egress:
             response.close()
             raise failures.malformed(target.origin)
         return EgressStream(response, target.origin, timeout.idle_seconds, max_response_bytes)
+
+    async def _send(
+        self, method: str, url: URL, headers: Mapping[str, str], body: bytes, timeout: Timeouts
+    ) -> aiohttp.ClientResponse:
+        assert self._session is not None  # noqa: S101  # looked at before
+        return await self._session.request(
+            method,
+            url,
+            headers=headers,
+            data=io.BytesIO(body) if len(body) > _LARGE_BODY_BYTES else body or None,
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(
+                total=timeout.total_seconds,
+                connect=timeout.connect_seconds,
+                sock_read=timeout.first_byte_seconds,
+            ),
+        )
+
+    async def _send_again(
+        self, method: str, url: URL, headers: Mapping[str, str], body: bytes, timeout: Timeouts
+    ) -> aiohttp.ClientResponse:
+        """Send, and once more if a kept connection turns out to be closed."""
+        clock, sending = asyncio.get_running_loop().time, _Sending()
+        begun, token = clock(), _SENDING.set(sending)
+        try:
+            return await self._send(method, url, headers, body, timeout)
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
+            took = clock() - begun
+            if sending.has_connected or took > _STALE_SECONDS or took >= timeout.total_seconds:
+                raise
+        finally:
+            _SENDING.reset(token)
+        return await self._send(
+            method, url, headers, body, replace(timeout, total_seconds=timeout.total_seconds - took)
+        )
+
+
+def _noted(make: Callable[[tuple[Any, ...]], socket.socket]) -> Callable[[tuple[Any, ...]], socket.socket]:
+    """As `make`; and the request that wants a connection learns that it got one of its own."""
+
+    def made(address_info: tuple[Any, ...]) -> socket.socket:
+        if (sending := _SENDING.get()) is not None:
+            sending.has_connected = True
+        return make(address_info)
+
+    return made
 
 
 def _target(text: str, *, policy: EgressPolicy) -> _Target:

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from catalog.targets import Target
-from completions.contract import Contract, InputCheck
+from completions.contract import Contract, InputCheck, compare
 from completions.template import missing_variables
 from kit import json
+from kit.errors import Invalid, Precondition, Violation
 from kit.json import Json
 
 _MAX_SCHEMA_BYTES: Final = 1 << 20
@@ -31,18 +32,42 @@ class Contracts:
         """Whether a call may go to any variant, whichever is drawn. Variables that the contract does not know are
         ignored; an alias without a contract takes anything.
 
-        :raises Invalid: `MISSING_VARIABLES`, naming all of them; `VARIABLES_INVALID`, with each path
+        :raises Invalid: `MISSING_VARIABLES`, naming up to 32, also within objects and lists, such as `user.name`;
+            `VARIABLES_INVALID`, with each path
         """
         held = target.contract
         if held is None or not held.variables_schema_json:
             return
         contract = self._contract(held.variables_schema_json)
-        required = (contract.variables or {}).get("required")
-        if isinstance(required, list):
-            missing = [name for name in required if isinstance(name, str) and name not in variables]
+        try:
+            self._inputs.check(contract, variables)
+        except Invalid as refusal:
+            # What is missing explains most of what is wrong, and the caller learns all of it at once.
+            missing = self._inputs.missing(contract, variables) if refusal.reason == "VARIABLES_INVALID" else []
             if missing:
-                raise missing_variables(missing)
-        self._inputs.check(contract, variables)
+                raise missing_variables(missing) from None
+            raise
+
+    def check_response_format(self, target: Target, response_format: dict[str, Json]) -> None:
+        """Whether callers of the alias can take answers in another format than the version's.
+
+        :raises Precondition: `CONTRACT_BROKEN`, with each path
+        :raises Invalid: as `completions.contract.compare`, where the format cannot be judged
+        """
+        held = target.contract
+        if held is None:
+            return
+        text = held.response_format_json
+        before = Contract(
+            None, json.parse_object(text, field="contract", max_bytes=_MAX_SCHEMA_BYTES) if text else None
+        )
+        differences = compare(before, Contract(None, response_format)).differences
+        if differences:
+            raise Precondition(
+                f"overrides.{differences[0].sentence}; callers of {target.deployment.slug}:{target.alias} rely on it",
+                reason="CONTRACT_BROKEN",
+                violations=[Violation(f"overrides.{each.path}", each.sentence) for each in differences],
+            )
 
     def _contract(self, schema: str) -> Contract:
         found = self._kept.get(schema)

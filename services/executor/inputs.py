@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from dataclasses import fields, replace
+from typing import Any, Final
 
+from completions.version import Parameters, Version, validate
 from kit import json, storable
+from kit.errors import Invalid, Violation
 from kit.json import Json
-from services.executor.domain import RunCall
+from services.executor.domain import Overrides, RunCall
 
 MAX_VARIABLES_BYTES: Final = 256 << 10
 MAX_METADATA_BYTES: Final = 16 << 10
@@ -28,3 +31,39 @@ def check(call: RunCall) -> dict[str, Json]:
         )
     )
     return variables
+
+
+def laid_over(version: Version, overrides: Overrides) -> Version:
+    """The version as one call wants it: what the call gives wins, parameter by parameter, and of the extra ones member
+    by member.
+
+    :raises Invalid: as `completions.version.validate`, with paths below `overrides`
+    """
+    given: dict[str, Any] = {}
+    if overrides.parameters is not None:
+        given["parameters"] = _merged(version.parameters, overrides.parameters)
+    for name in ("tools", "tool_choice", "response_format"):
+        if (value := getattr(overrides, name)) is not None:
+            given[name] = value
+    # Only what the call brings: the registry has checked the rest.
+    check_version(Version("any", "any", **given), field="overrides")
+    return replace(version, **given)
+
+
+def check_version(version: Version, *, field: str) -> None:
+    """Whether it could be asked of a provider.
+
+    :param field: its path in the request, for violations
+    :raises Invalid: as `completions.version.validate`
+    """
+    try:
+        validate(version)
+    except Invalid as error:
+        found = [Violation(f"{field}.{each.field}", each.message) for each in error.violations]
+        raise Invalid(f"{found[0].field} {found[0].message}", reason=error.reason, violations=found) from None
+
+
+def _merged(base: Parameters, over: Parameters) -> Parameters:
+    given = {each.name: getattr(over, each.name) for each in fields(Parameters)}
+    kept = {name: value for name, value in given.items() if value not in (None, (), {})}
+    return replace(base, **kept | {"extra": {**base.extra, **over.extra}})

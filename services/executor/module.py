@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from catalog import watch
 from catalog.view import ProviderKind
-from completions.version import Version
+from completions import vocabulary
+from completions.version import Parameters, Version
 from kit import config
 from kit.clock import SystemClock
 from kit.credentials_config import CredentialsConfig
@@ -18,18 +20,28 @@ from kit.errors import CannotStart
 from kit.events.outbox import outbox
 from kit.runtime import Runtime
 from kit.secrets import Keyring
-from services.executor import convert
+from kit.telemetry import Tracing
 from services.executor.application import Executor
+from services.executor.application.attempts import Attempts
+from services.executor.application.preparation import Preparation
+from services.executor.breaker import BreakerPolicy, Breakers
 from services.executor.config import ExecutorConfig
+from services.executor.context import ContextWindows
 from services.executor.contracts import Contracts
+from services.executor.convert.chat import parameters_from_packed, version_from_packed
 from services.executor.credentials import OpenedCredentials
+from services.executor.idempotency import Idempotency, Unconfigured
+from services.executor.limits import KeyRates, ProviderLimits
+from services.executor.output_check import OutputChecks
 from services.executor.ports import Provider
 from services.executor.prepared import PreparedVersions
 from services.executor.prices import GenaiPrices
+from services.executor.providers.anthropic import Anthropic
+from services.executor.providers.ollama import Ollama
 from services.executor.providers.openai import OpenAi
-from services.executor.providers.unsupported import Unsupported
 from services.executor.recorder import OutboxRecorder
 from services.executor.servicer import ExecutionServicer
+from services.executor.traces import PastTraces
 from turnout.executor.v1 import execution_service_pb2_grpc as rpc
 
 _MAX_CONNECTIONS = 4096
@@ -38,45 +50,105 @@ _MAX_CONNECTIONS = 4096
 
 @asynccontextmanager
 async def module(runtime: Runtime) -> AsyncIterator[None]:
-    """Executor: owns nothing yet; answers ExecutionService; announces RequestServed and RequestPayload."""
+    """Executor: owns idempotency records; answers ExecutionService; announces RequestServed, RequestPayload and
+    VersionSeen."""
     settings = config.load(ExecutorConfig)
     keyring = _keyring(config.load(CredentialsConfig))
     policy = EgressPolicy(allow_private=config.load(EgressConfig).egress_allow_private)
     catalog = await runtime.shared(watch.catalog)
     events = await runtime.shared(outbox)
-    prices = GenaiPrices()
+    clock, prices = SystemClock(), GenaiPrices()
+    counter = None
+    if settings.count_tokens and vocabulary.is_installed():
+        counter = await asyncio.to_thread(vocabulary.load)
     async with (
         Egress(policy, max_connections=_MAX_CONNECTIONS, max_connections_per_host=_MAX_CONNECTIONS) as egress,
         prices.loading(),
+        _idempotency(runtime, settings) as idempotency,
     ):
-        openai = OpenAi(
-            egress,
-            runtime.tracing,
-            frozenset(settings.retry_statuses),
-            max_response_bytes=settings.max_response_bytes,
-            max_stream_bytes=settings.max_stream_bytes,
-        )
-        providers: dict[ProviderKind, Provider] = dict.fromkeys(ProviderKind, Unsupported())
-        providers |= dict.fromkeys((ProviderKind.OPENAI, ProviderKind.OPENAI_COMPATIBLE), openai)
+        providers = _providers(egress, runtime.tracing, settings)
         executor = Executor(
             catalog=catalog,
-            contracts=Contracts(settings.prepared_versions),
-            prepared=PreparedVersions(_PackedVersions(), providers, settings.prepared_versions),
-            providers=providers,
-            credentials=OpenedCredentials(keyring),
-            recorder=OutboxRecorder(events, runtime.options.instance, settings.capture_payloads),
+            preparation=Preparation(
+                Contracts(settings.prepared_versions),
+                PreparedVersions(_PackedVersions(), providers, settings.prepared_versions),
+                OpenedCredentials(keyring),
+                OutputChecks(max_checks=settings.prepared_versions),
+            ),
+            attempts=Attempts(
+                providers=providers,
+                breakers=Breakers(_breaker_policy(settings), clock.uniform),
+                limits=ProviderLimits(
+                    clock.now, max_waiting=settings.max_waiting_calls, max_wait_seconds=settings.max_wait_seconds
+                ),
+                windows=ContextWindows(prices, counter),
+                clock=clock,
+                max_concurrent_calls=settings.max_concurrent_calls,
+            ),
+            recorder=OutboxRecorder(
+                events,
+                runtime.options.instance,
+                settings.capture_payloads,
+                PastTraces(runtime.tracing, round(settings.slow_seconds * 1e6)),
+            ),
             prices=prices,
-            clock=SystemClock(),
+            rates=KeyRates(),
+            clock=clock,
+            rate_share=1 / settings.processes,
         )
-        servicer = ExecutionServicer(executor)
+        servicer = ExecutionServicer(executor, idempotency)
         rpc.add_ExecutionServiceServicer_to_server(servicer, runtime.server.registrar)
         yield
+
+
+def _providers(egress: Egress, tracing: Tracing, settings: ExecutorConfig) -> dict[ProviderKind, Provider]:
+    statuses = frozenset(settings.retry_statuses)
+    sizes = settings.max_response_bytes, settings.max_stream_bytes
+    openai = OpenAi(egress, tracing, statuses, *sizes)
+    return {
+        ProviderKind.OPENAI: openai,
+        ProviderKind.OPENAI_COMPATIBLE: openai,
+        ProviderKind.ANTHROPIC: Anthropic(egress, tracing, statuses, *sizes),
+        ProviderKind.OLLAMA: Ollama(egress, tracing, statuses, *sizes),
+    }
+
+
+def _breaker_policy(settings: ExecutorConfig) -> BreakerPolicy:
+    return BreakerPolicy(
+        window_seconds=settings.breaker_window_seconds,
+        min_failures=settings.breaker_min_failures,
+        min_failed_share=settings.breaker_min_failed_share,
+        ejection_seconds=settings.breaker_ejection_seconds,
+        max_ejection_seconds=settings.breaker_max_ejection_seconds,
+    )
+
+
+@asynccontextmanager
+async def _idempotency(runtime: Runtime, settings: ExecutorConfig) -> AsyncIterator[Idempotency]:
+    """Calls that are made once, if there is a database that remembers them."""
+    url = settings.database_url.get_secret_value()
+    if not url:
+        yield Idempotency(Unconfigured(), SystemClock())
+        return
+    # Late: without a database, no library for one is loaded.
+    from services.executor.store import opened
+
+    async with opened(url, owner=runtime.options.instance, max_bytes=settings.idempotency_max_bytes) as records:
+        idempotency = Idempotency(records, SystemClock())
+        try:
+            async with runtime.background("executor: idempotency records", idempotency.keep_house()):
+                yield idempotency
+        finally:
+            await idempotency.close()
 
 
 @dataclass(frozen=True, slots=True)
 class _PackedVersions:
     def unpack(self, packed: bytes) -> Version:
-        return convert.version_from_packed(packed)
+        return version_from_packed(packed)
+
+    def unpack_parameters(self, packed: bytes) -> Parameters:
+        return parameters_from_packed(packed)
 
 
 def _keyring(settings: CredentialsConfig) -> Keyring | None:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from catalog import view
-from completions.version import Version
+from completions.chat import Message
+from completions.version import Parameters, Version
+from kit.json import Json
 from kit.secrets import Secret
-from services.executor.domain import Delta, ProviderAnswer, ProviderFailure, ProviderRequest, Run, Started, Usage
+from services.executor.domain import (
+    Delta,
+    Outgoing,
+    ProviderAnswer,
+    ProviderFailure,
+    ProviderRequest,
+    Run,
+    Started,
+    Usage,
+)
 
 
 class Views(Protocol):
@@ -27,6 +38,10 @@ class Versions(Protocol):
 
     def unpack(self, packed: bytes) -> Version:
         """A version as the catalog keeps it."""
+        ...
+
+    def unpack_parameters(self, packed: bytes) -> Parameters:
+        """The parameters of a fallback, as the catalog keeps them."""
         ...
 
 
@@ -52,14 +67,19 @@ class Provider(Protocol):
         """
         ...
 
+    def request_of(self, request: ProviderRequest, *, streamed: bool) -> Outgoing:
+        """What :meth:`complete` and :meth:`stream` send, byte for byte."""
+        ...
+
     def stream(
-        self, request: ProviderRequest, *, total_seconds: float, silence_seconds: float
+        self, request: ProviderRequest, *, total_seconds: float, first_seconds: float, idle_seconds: float
     ) -> AsyncGenerator[Started | Delta | ProviderAnswer | ProviderFailure, None]:
         """One attempt, in pieces: `Started` when the first is there, pieces, and at last the whole answer or a failure,
         which is not raised. Only a failure, if nothing was said. Closing it ends the provider's work.
 
         :param total_seconds: until the last piece
-        :param silence_seconds: until the first piece, and between pieces
+        :param first_seconds: until the first piece
+        :param idle_seconds: between pieces
         """
         ...
 
@@ -107,4 +127,47 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""
+        ...
+
+
+class Windows(Protocol):
+    """Knows how much models can read, and how much there is to read."""
+
+    def context_window_tokens(self, provider: view.Provider, model: str) -> int | None:
+        """None if unknown."""
+        ...
+
+    def fits(
+        self,
+        provider: view.Provider,
+        model: str,
+        messages: Sequence[Message],
+        *,
+        tools_text: str = "",
+        answer_tokens: int = 0,
+    ) -> bool:
+        """Whether a prompt surely fits; so does any where the window is not known.
+
+        :param answer_tokens: that the model may write
+        """
+        ...
+
+
+class OutputCheck(Protocol):
+    """Holds answers against a JSON schema."""
+
+    def violations(self, content: str) -> tuple[str, ...]:
+        """Where the answer does not keep to it: `answer.city must be a string`; at most 32."""
+        ...
+
+    def feedback(self, violations: Sequence[str]) -> str:
+        """What a model is told that shall mend its answer."""
+        ...
+
+
+class OutputChecks(Protocol):
+    """Makes them."""
+
+    def of(self, response_format: dict[str, Json]) -> OutputCheck | None:
+        """None if the format has no schema."""
         ...

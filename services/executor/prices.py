@@ -1,4 +1,5 @@
-"""What providers charge, from the price list of genai-prices.
+"""What providers charge, and how much their models can read: what the provider's own settings say of a model, else the
+price list of genai-prices.
 
 A look-up in that list takes 200 µs, so each model is looked up once; most have one price per token, and then a call
 costs two multiplications. Prices with tiers or hours of the day are left to the list's own calculation.
@@ -16,7 +17,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING, Final
 
 from catalog import view
-from catalog.view import ProviderKind
+from catalog.view import ModelFacts, ProviderKind
 from services.executor.domain import Usage
 
 if TYPE_CHECKING:
@@ -60,12 +61,20 @@ class PerToken:
         return int(cost.quantize(_UNIT, ROUND_HALF_UP))
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of a model."""
+
+    cost: Cost
+    context_window_tokens: int | None
+
+
 class GenaiPrices:
-    """Prices by provider and model, each looked up once."""
+    """Prices and sizes by provider and model, each looked up once."""
 
     def __init__(self) -> None:
         self._loaded: asyncio.Future[None] | None = None
-        self._kept: OrderedDict[tuple[ProviderKind, str, str], Cost] = OrderedDict()
+        self._kept: OrderedDict[tuple[ProviderKind, str, str, ModelFacts | None], _Known] = OrderedDict()
 
     @asynccontextmanager
     async def loading(self) -> AsyncIterator[None]:
@@ -81,15 +90,28 @@ class GenaiPrices:
         if self._loaded is not None and not self._loaded.done():
             # Shielded: a caller that leaves must not take the list from the others.
             await asyncio.shield(self._loaded)
-        key = (provider.kind, provider.base_url, model)
-        cost = self._kept.get(key)
-        if cost is None:
-            cost = self._kept[key] = _cost(provider, model)
+        return self._of(provider, model).cost(usage)
+
+    def context_window_tokens(self, provider: view.Provider, model: str) -> int | None:
+        """How much a model can read and write together; None if unknown, and of what only the list knows until that is
+        there, half a second after the start: a provider refuses what is too large itself."""
+        facts = provider.model_facts.get(model)
+        if facts is not None and facts.context_window_tokens:
+            return facts.context_window_tokens
+        if self._loaded is not None and not self._loaded.done():
+            return None
+        return self._of(provider, model).context_window_tokens
+
+    def _of(self, provider: view.Provider, model: str) -> _Known:
+        key = (provider.kind, provider.base_url, model, provider.model_facts.get(model))
+        known = self._kept.get(key)
+        if known is None:
+            known = self._kept[key] = _look_up(provider, model, key[3])
             if len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
         else:
             self._kept.move_to_end(key)
-        return cost(usage)
+        return known
 
 
 def _load() -> None:
@@ -99,11 +121,54 @@ def _load() -> None:
     get_snapshot()
 
 
-def _cost(provider: view.Provider, model: str) -> Cost:
+def _look_up(provider: view.Provider, model: str, facts: ModelFacts | None) -> _Known:
     found = _find(provider, model)
+    window = None if found is None else found[1].context_window
     if found is None:
-        return _unknown
-    return _per_token(found[1]) or _by_list(*found)
+        cost: Cost = _unknown
+    else:
+        cost = _per_token(found[1]) or _by_list(*found)
+    return _Known(cost if facts is None else _own_or(facts, cost), window)
+
+
+def _own_or(facts: ModelFacts, listed: Cost) -> Cost:
+    """The provider's own prices; for those that they leave out the list's, where that has one price per token."""
+    read, written = _dollars(facts.input_usd_micros_per_million), _dollars(facts.output_usd_micros_per_million)
+    cached = _dollars(facts.cached_input_usd_micros_per_million)
+    if read is None and written is None and cached is None:
+        return listed
+    if cached is None:
+        # What the list saves for a cached token is off the list's price, and says nothing of another.
+        cached = read
+    if isinstance(listed, PerToken):
+        read, written = listed.read if read is None else read, listed.written if written is None else written
+        return PerToken(read, written, listed.read_from_cache if cached is None else cached)
+    return _Partly(read, written, cached)
+
+
+@dataclass(frozen=True, slots=True)
+class _Partly:
+    """As :class:`PerToken`, of prices of which some are not known: so is a call's that would need them."""
+
+    read: Decimal | None
+    written: Decimal | None
+    read_from_cache: Decimal | None
+
+    def __call__(self, usage: Usage) -> int | None:
+        read, written, cached = usage.input_tokens, usage.output_tokens, usage.cached_input_tokens or 0
+        if read is None or written is None or cached > read:
+            return None
+        cost = Decimal(0)
+        for count, price in ((read - cached, self.read), (cached, self.read_from_cache), (written, self.written)):
+            if count and price is None:
+                return None
+            cost += count * (price or 0)
+        return int(cost.quantize(_UNIT, ROUND_HALF_UP))
+
+
+def _dollars(usd_micros_per_million: int | None) -> Decimal | None:
+    """For a million tokens; as much as millionths for one."""
+    return None if usd_micros_per_million is None else usd_micros_per_million / _MILLION
 
 
 def _find(provider: view.Provider, model: str) -> tuple[Provider, ModelInfo] | None:

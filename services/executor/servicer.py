@@ -9,9 +9,12 @@ from typing import Any
 import grpc
 
 from kit import calls
-from services.executor import convert
 from services.executor.application import Executor
+from services.executor.convert.answers import config_to_proto, run_to_proto, stream_event_to_proto
+from services.executor.convert.calls import run_call_from_proto
+from services.executor.convert.claims import claim_from_proto, refuse_key_of_stream, repeated_run_to_proto
 from services.executor.domain import RunCall
+from services.executor.idempotency import Idempotency
 from turnout.executor.v1 import execution_service_pb2 as pb
 from turnout.executor.v1 import execution_service_pb2_grpc as rpc
 
@@ -19,28 +22,45 @@ from turnout.executor.v1 import execution_service_pb2_grpc as rpc
 class ExecutionServicer(rpc.ExecutionServiceServicer):
     """Runs completions for callers."""
 
-    def __init__(self, executor: Executor) -> None:
+    def __init__(self, executor: Executor, idempotency: Idempotency) -> None:
         self._executor = executor
+        self._idempotency = idempotency
 
     async def Run(self, request: pb.RunRequest, context: grpc.aio.ServicerContext[Any, Any]) -> pb.RunResponse:
-        return convert.run_to_proto(await self._executor.run(_call(request)))
+        call = _call(request)
+        if not request.idempotency_key:
+            return run_to_proto(await self._executor.run(call))
+        async with self._idempotency.once(claim_from_proto(request, call)) as once:
+            if once.answer is not None:
+                return repeated_run_to_proto(once.answer)
+            response = run_to_proto(await self._executor.run(call))
+            await once.finish(response.SerializeToString())
+            return response
 
     async def RunStream(
         self, request: pb.RunStreamRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[pb.RunStreamResponse]:
+        refuse_key_of_stream(request.run)
         async with aclosing(self._executor.run_stream(_call(request.run, is_streamed=True))) as events:
             async for run, piece in events:
-                yield convert.stream_event_to_proto(run, piece)
+                yield stream_event_to_proto(run, piece)
+
+    async def GetConfig(
+        self, request: pb.GetConfigRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.GetConfigResponse:
+        return config_to_proto(*self._executor.get_config(_call(request.run)))
 
 
 def _call(request: pb.RunRequest, *, is_streamed: bool = False) -> RunCall:
     call, principal = calls.current(), calls.principal()
-    return convert.run_call_from_proto(
+    return run_call_from_proto(
         request,
         user_agent=call.text("user-agent"),
         tenant=principal.tenant,
         key_id=principal.key_id,
         trace_id=call.trace.trace_id,
+        span_id=call.trace.span_id,
+        is_sampled=call.trace.sampled,
         deadline=call.deadline,
         is_streamed=is_streamed,
     )

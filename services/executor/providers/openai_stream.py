@@ -18,15 +18,9 @@ from services.executor.domain import (
     ToolCallDelta,
     Usage,
 )
-from services.executor.providers.openai_answer import (
-    Malformed,
-    finish_reason_of,
-    malformed,
-    model_of,
-    quoted,
-    usage_of,
-    words_of,
-)
+from services.executor.providers.answers import Malformed, event_of, model_of
+from services.executor.providers.failures import Told, malformed, told_failure
+from services.executor.providers.openai_answer import finish_reason_of, usage_of
 
 _DONE: Final = b"[DONE]"
 _MAX_TOOL_CALLS: Final = 128
@@ -42,7 +36,17 @@ class _Call:
 class Assembly:
     """What has come so far."""
 
-    __slots__ = ("_calls", "_content", "_finish_reason", "_reasoning", "_request", "_usage", "is_done", "model")
+    __slots__ = (
+        "_calls",
+        "_content",
+        "_finish_reason",
+        "_is_refused",
+        "_reasoning",
+        "_request",
+        "_usage",
+        "is_done",
+        "model",
+    )
 
     def __init__(self, request: ProviderRequest) -> None:
         self._request = request
@@ -50,6 +54,7 @@ class Assembly:
         self._reasoning: list[str] = []
         self._calls: list[_Call] = []
         self._finish_reason: FinishReason | None = None
+        self._is_refused = False
         self._usage = Usage()
         self.model = request.model
         """What answers, in the provider's words once it has said so."""
@@ -59,20 +64,17 @@ class Assembly:
     def take(self, data: bytes) -> Delta | None:
         """What one event adds; None if it adds nothing to say.
 
-        :raises Malformed: if it makes no sense, or tells of a failure
+        :raises Malformed: if it makes no sense
+        :raises Told: if it tells of a failure
         """
         if data == _DONE:
             self.is_done = True
             return None
-        try:
-            event: Json = orjson.loads(data)
-        except orjson.JSONDecodeError:
-            raise Malformed("has an event that is not valid JSON") from None
-        if not isinstance(event, dict):
-            raise Malformed("has an event that is not a JSON object")
+        event = event_of(data)
         if event.get("error"):
-            raise Malformed(f"is an error{quoted(words_of(event), self._request)}")
-        self.model = model_of(event.get("model"), self.model)
+            raise Told(told_failure(event, self._request))
+        if (name := event.get("model")) != self.model:
+            self.model = model_of(name, self.model)
         if isinstance(usage := event.get("usage"), dict):
             self._usage = usage_of(usage)
         choices = event.get("choices")
@@ -86,7 +88,9 @@ class Assembly:
         return self._delta(delta) if isinstance(delta, dict) else None
 
     def _delta(self, delta: dict[str, Json]) -> Delta | None:
-        content = delta.get("content") or delta.get("refusal")
+        content = delta.get("content")
+        if not content and (content := delta.get("refusal")):
+            self._is_refused = True
         reasoning = delta.get("reasoning_content") or delta.get("reasoning")
         calls = delta.get("tool_calls")
         if isinstance(content, str) and content:
@@ -137,4 +141,5 @@ class Assembly:
             tool_calls=tuple(ToolCall(call.id, call.tool, "".join(call.arguments) or "{}") for call in self._calls),
             reasoning="".join(self._reasoning),
         )
-        return ProviderAnswer(message, self._finish_reason, self._usage, self.model, http_status)
+        finish_reason = FinishReason.CONTENT_FILTER if self._is_refused else self._finish_reason
+        return ProviderAnswer(message, finish_reason, self._usage, self.model, http_status)

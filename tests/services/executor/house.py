@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from catalog.view import (
+    ApiKey,
     Completion,
+    Contract,
     Credential,
     Deployment,
     DeploymentKind,
@@ -21,14 +23,19 @@ from catalog.view import (
 )
 from catalog.view import Version as PackedVersion
 from completions.chat import Message, Role
-from completions.version import Version
+from completions.version import Parameters, Version
 from kit.errors import Unavailable
+from kit.json import Json
 from kit.secrets import Secret
 from services.executor.application import Executor
+from services.executor.application.attempts import Attempts
+from services.executor.application.preparation import Preparation
+from services.executor.breaker import BreakerPolicy, Breakers
 from services.executor.contracts import Contracts
 from services.executor.domain import (
     Delta,
     FinishReason,
+    Outgoing,
     ProviderAnswer,
     ProviderFailure,
     ProviderRequest,
@@ -40,6 +47,7 @@ from services.executor.domain import (
     Status,
     Usage,
 )
+from services.executor.limits import KeyRates, ProviderLimits
 from services.executor.prepared import PreparedVersions
 
 ANSWER = ProviderAnswer(Message(Role.ASSISTANT, "Paris."), FinishReason.STOP, Usage(24, 8), "served-model", 200)
@@ -81,7 +89,11 @@ class Scripted:
     """How many streams have ended, one way or the other."""
 
     def prepare(self, version: Version, kind: ProviderKind) -> bytes:
-        return version.model.encode()
+        return repr((version.model, version.parameters.temperature, version.tools)).encode()
+
+    def request_of(self, request: ProviderRequest, *, streamed: bool) -> Outgoing:
+        said = [f"{message.role}: {message.content}" for message in request.messages]
+        return Outgoing("POST", request.provider.base_url, b"\n".join([request.prepared_body, *map(str.encode, said)]))
 
     async def complete(self, request: ProviderRequest, timeout_seconds: float) -> ProviderAnswer | ProviderFailure:
         self.requests.append(request)
@@ -97,12 +109,12 @@ class Scripted:
         return step
 
     async def stream(
-        self, request: ProviderRequest, *, total_seconds: float, silence_seconds: float
+        self, request: ProviderRequest, *, total_seconds: float, first_seconds: float, idle_seconds: float
     ) -> AsyncGenerator[Started | Delta | ProviderAnswer | ProviderFailure, None]:
         """A step may be a list: what comes, in order."""
         step = self.script.pop(0) if self.script else [Started("served-model"), Delta("Par"), Delta("is."), ANSWER]
         self.requests.append(request)
-        self.timeouts.append(silence_seconds)
+        self.timeouts.append(first_seconds)
         try:
             for piece in step if isinstance(step, list) else [step]:
                 if piece == "stall":
@@ -140,8 +152,17 @@ class Views:
 
 
 class Unpack:
+    """A packed version is the text of its one message."""
+
     def unpack(self, packed: bytes) -> Version:
-        return Version("prv_main", "test-model", (Message(Role.USER, packed.decode()),) if packed else ())
+        messages = (Message(Role.USER, packed.decode()),) if packed else ()
+        return Version("prv_main", self.model, messages, response_format=self.response_format)
+
+    def unpack_parameters(self, packed: bytes) -> Parameters:
+        return Parameters(temperature=float(packed))
+
+    def __init__(self, model: str = "test-model", response_format: dict[str, Json] | None = None) -> None:
+        self.model, self.response_format = model, response_format
 
 
 class Opens:
@@ -152,6 +173,41 @@ class Opens:
 class Prices:
     async def cost_usd_micros(self, provider: Provider, model: str, usage: Usage) -> int | None:
         return 42 if model == "test-model" else None
+
+
+class Windows:
+    """A token is a character; a model's name ends with its window."""
+
+    def context_window_tokens(self, provider: Provider, model: str) -> int | None:
+        digits = model.rpartition("-")[2]
+        return int(digits) if digits.isdigit() else None
+
+    def fits(
+        self,
+        provider: Provider,
+        model: str,
+        messages: Sequence[Message],
+        *,
+        tools_text: str = "",
+        answer_tokens: int = 0,
+    ) -> bool:
+        window = self.context_window_tokens(provider, model)
+        return window is None or sum(len(each.content) for each in messages) + len(tools_text) + answer_tokens <= window
+
+
+class Capital:
+    """Wants an answer to begin with a capital letter."""
+
+    def violations(self, content: str) -> tuple[str, ...]:
+        return () if content[:1].isupper() else ("answer must begin with a capital letter",)
+
+    def feedback(self, violations: Sequence[str]) -> str:
+        return f"mend: {violations[0]}"
+
+
+class Outputs:
+    def of(self, response_format: dict[str, Json]) -> Capital | None:
+        return Capital() if response_format.get("type") == "json_schema" else None
 
 
 class House:
@@ -165,11 +221,22 @@ class House:
         weight: float = 100,
         kind: ProviderKind = ProviderKind.OPENAI_COMPATIBLE,
         template: str = "{{ country }}?",
+        model: str = "test-model",
         credential: str = "",
+        response_format: dict[str, Json] | None = None,
+        contract: Contract | None = None,
+        breakers: BreakerPolicy | None = None,
+        requests_per_minute: int = 0,
+        max_concurrent_calls: int = 1000,
+        **completion: Any,
     ) -> None:
-        variant = Variant("var_1", 1, "v1", "V1", True, weight, Completion("ver_1", max_retries, attempt_timeout))
+        serving = Completion("ver_1", max_retries, attempt_timeout, **completion)
+        variant = Variant("var_1", 1, "v1", "V1", True, weight, serving)
         revision = Revision("rev_1", "1.0", "salt", (variant,))
-        deployment = Deployment("dep_1", "prj_shop", "assistant", DeploymentKind.COMPLETION, {"live": revision})
+        contracts = {} if contract is None else {"live": contract}
+        deployment = Deployment(
+            "dep_1", "prj_shop", "assistant", DeploymentKind.COMPLETION, {"live": revision}, contracts
+        )
         view = View().with_changes(
             1,
             [
@@ -177,20 +244,30 @@ class House:
                 ("deployment/dep_1", deployment),
                 ("version/prj_shop/ver_1", PackedVersion("prj_shop", "ver_1", template.encode())),
                 ("provider/prv_main", Provider("prv_main", "prj_shop", "main", kind, "https://x/v1")),
+                ("provider/prv_other", Provider("prv_other", "prj_shop", "other", kind, "https://y/v1")),
                 ("credential/prv_main", Credential("prv_main", credential.encode()) if credential else None),
+                ("api_key/k", ApiKey("k", "prj_shop", b"", frozenset(), 0, requests_per_minute)),
             ],
         )
         self.clock, self.records = Clock(), Records()
         self.provider = Scripted(self.clock, list(script))
         providers = dict.fromkeys(ProviderKind, self.provider)
+        prepared = PreparedVersions(Unpack(model, response_format), providers, 10)
+        policy = breakers or BreakerPolicy(min_failures=0)
         self.executor = Executor(
             catalog=Views(view),
-            contracts=Contracts(),
-            prepared=PreparedVersions(Unpack(), providers, 10),
-            providers=providers,
-            credentials=Opens(),
+            preparation=Preparation(Contracts(), prepared, Opens(), Outputs()),
+            attempts=Attempts(
+                providers=providers,
+                breakers=Breakers(policy, self.clock.uniform),
+                limits=ProviderLimits(self.clock.now, max_waiting=1, max_wait_seconds=0.05),
+                windows=Windows(),
+                clock=self.clock,
+                max_concurrent_calls=max_concurrent_calls,
+            ),
             recorder=self.records,
             prices=Prices(),
+            rates=KeyRates(),
             clock=self.clock,
         )
 

@@ -31,7 +31,7 @@ async def test_a_call_is_rendered_run_priced_and_recorded() -> None:
     [request] = house.provider.requests
     assert [message.content for message in request.messages] == ["France?", "And {{ this }}?"]
     assert request.credential == Secret("sk-1")
-    assert request.prepared_body == b"test-model"
+    assert request.prepared_body == b"('test-model', None, [])"
 
 
 async def test_the_start_is_recorded_before_the_provider_is_called() -> None:

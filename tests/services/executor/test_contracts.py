@@ -44,6 +44,21 @@ def test_all_that_is_missing_is_named() -> None:
     assert [each.field for each in failure.value.violations] == ["variables.city", "variables.days"]
 
 
+def test_what_is_missing_within_objects_and_lists_is_named_too() -> None:
+    user = {"type": "object", "properties": {"name": {}, "age": {}}, "required": ["name"]}
+    trips = {"type": "array", "items": CITY}
+    schema = {"type": "object", "properties": {"user": user, "trips": trips, "tone": {}}, "required": ["tone"]}
+
+    with pytest.raises(Invalid) as failure:
+        Contracts().check(
+            target(schema), {"user": {"age": 1}, "trips": [{"city": "Paris", "days": "three"}, {"days": 1}]}
+        )
+
+    assert failure.value.reason == "MISSING_VARIABLES"
+    missing = ["variables.tone", "variables.user.name", "variables.trips[1].city"]
+    assert [each.field for each in failure.value.violations] == missing
+
+
 def test_a_wrong_type_is_named_with_its_path() -> None:
     with pytest.raises(Invalid) as failure:
         Contracts().check(target(CITY), {"city": 7, "days": "three"})

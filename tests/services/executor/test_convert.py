@@ -6,8 +6,10 @@ import pytest
 
 from completions.chat import ImagePart, Message, Role, TextPart, ToolCall
 from completions.version import Parameters, Version
-from services.executor import convert
-from services.executor.domain import Source
+from kit.errors import Invalid
+from services.executor.convert.calls import run_call_from_proto
+from services.executor.convert.chat import version_from_packed, version_from_proto, version_to_proto
+from services.executor.domain import Overrides, Source
 from turnout.chat.v1 import message_pb2
 from turnout.executor.v1 import execution_pb2, execution_service_pb2
 from turnout.registry.v1 import version_pb2
@@ -15,7 +17,7 @@ from turnout.registry.v1 import version_pb2
 
 def call_of(user_agent: str = "", **fields: Any) -> Any:
     request = execution_service_pb2.RunRequest(deployment="assistant", **fields)
-    return convert.run_call_from_proto(
+    return run_call_from_proto(
         request, user_agent=user_agent, tenant="prj_shop", key_id="k", trace_id="0" * 32, deadline=1.0
     )
 
@@ -84,7 +86,7 @@ def test_a_packed_version_is_read_whole() -> None:
         variables_schema_json='{"type":"object"}',
     ).SerializeToString()
 
-    version = convert.version_from_packed(packed)
+    version = version_from_packed(packed)
 
     assert version == Version(
         provider="prv_main",
@@ -101,4 +103,43 @@ def test_a_packed_version_is_read_whole() -> None:
 
 def test_what_a_version_leaves_out_is_absent() -> None:
     packed = version_pb2.Version(uid="ver_1", provider="prv_main", model="m").SerializeToString()
-    assert convert.version_from_packed(packed) == Version("prv_main", "m")
+    assert version_from_packed(packed) == Version("prv_main", "m")
+
+
+def test_what_a_call_lays_over_is_read_when_it_is_asked_for() -> None:
+    given = execution_service_pb2.Overrides(tools_json="[]", tool_choice_json='"none"')
+    given.parameters.temperature, given.parameters.extra_json = 0.5, '{"a":1}'
+    read = call_of(overrides=given).overrides
+    assert read() == Overrides(Parameters(temperature=0.5, extra={"a": 1}), [], "none", None)
+    assert call_of().overrides is None
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"tools_json": "{}"}, "overrides.tools_json"),
+        ({"tool_choice_json": "7"}, "overrides.tool_choice_json"),
+        ({"response_format_json": "["}, "overrides.response_format_json"),
+    ],
+)
+def test_what_is_laid_over_wrongly_is_refused_with_its_field(given: Any, field: str) -> None:
+    read = call_of(overrides=execution_service_pb2.Overrides(**given)).overrides
+    with pytest.raises(Invalid) as failure:
+        read()
+    assert [each.field for each in failure.value.violations] == [field]
+
+
+def test_a_version_is_told_as_it_is_read() -> None:
+    version = Version(
+        "main",
+        "m",
+        (Message(Role.USER, "{{ a }}"), Message(Role.ASSISTANT, tool_calls=(ToolCall("c", "f", "{}"),))),
+        Parameters(temperature=0, stop=("x",), reasoning_effort="low", extra={"z": [1]}),
+        [{"type": "function"}],
+        {"type": "x"},
+        {"type": "json_object"},
+        {"type": "object", "properties": {"a": {}}},
+    )
+    told = version_to_proto(version, uid="ver_1")
+    assert (told.uid, version_from_proto(told, field="direct")) == ("ver_1", version)
+    assert version_from_packed(told.SerializeToString()) == version

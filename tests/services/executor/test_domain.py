@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kit.errors import AppError, Deadline, Exhausted, Invalid, Precondition, Unavailable
 from services.executor import domain
-from services.executor.domain import Attempt, ProviderFailure, Reason
+from services.executor.domain import Attempt, ProviderFailure, Reason, Step
 
 FLAKY = ProviderFailure(Reason.ERROR, "the provider answered HTTP 503", 503, is_retryable=True)
 ATTEMPTS = [
@@ -27,24 +29,65 @@ def test_backoff_doubles_up_to_its_cap() -> None:
     assert [domain.backoff_seconds(retry, 1, None) for retry in range(7)] == [0.25, 0.5, 1, 2, 4, 8, 8]
 
 
+def step(failure: ProviderFailure = FLAKY, **fields: Any) -> Step:
+    usual: dict[str, Any] = {
+        "retries_left": 1,
+        "pause_seconds": 0.5,
+        "remaining_seconds": 100.0,
+        "reserve_seconds": 0.0,
+        "has_fallback": False,
+    }
+    return domain.step_after(failure, **(usual | fields))
+
+
 @pytest.mark.parametrize(
-    ("retries_left", "pause", "remaining", "may"),
-    [(1, 0.5, 1.5, True), (1, 0.5, 1.49, False), (0, 0.5, 100, False), (1, 60, 30, False)],
+    ("retries_left", "pause", "remaining", "found"),
+    [
+        (1, 0.5, 1.5, Step.RETRY),
+        (1, 0.5, 1.49, Step.FAIL),
+        (0, 0.5, 100, Step.FAIL),
+        (1, 60, 30, Step.FAIL),
+    ],
 )
-def test_a_retry_needs_a_try_left_and_time_for_it(retries_left: int, pause: float, remaining: float, may: bool) -> None:
-    found = domain.may_retry(FLAKY, retries_left=retries_left, pause_seconds=pause, remaining_seconds=remaining)
-    assert found is may
+def test_a_retry_needs_a_try_left_and_time_for_it(
+    retries_left: int, pause: float, remaining: float, found: Step
+) -> None:
+    assert step(retries_left=retries_left, pause_seconds=pause, remaining_seconds=remaining) is found
 
 
 def test_a_failure_that_repeating_cannot_mend_is_not_repeated() -> None:
-    refused = ProviderFailure(Reason.REJECTED_REQUEST, "no", 400, is_retryable=False)
-    assert not domain.may_retry(refused, retries_left=5, pause_seconds=0, remaining_seconds=600)
+    refused = ProviderFailure(Reason.MODEL_NOT_FOUND, "no", 404, is_retryable=False)
+    assert step(refused, retries_left=5) is Step.FAIL
+    assert step(refused, retries_left=5, has_fallback=True) is Step.FALL_BACK
+
+
+def test_a_retry_leaves_fallbacks_their_time() -> None:
+    assert step(remaining_seconds=30, reserve_seconds=25, has_fallback=True) is Step.RETRY
+    assert step(remaining_seconds=26, reserve_seconds=25, has_fallback=True) is Step.FALL_BACK
+
+
+@pytest.mark.parametrize("reason", [Reason.REJECTED_REQUEST, Reason.CANCELLED, Reason.STREAM_BROKEN])
+def test_what_is_wrong_everywhere_goes_nowhere_else(reason: Reason) -> None:
+    failure = ProviderFailure(reason, "no", 400, is_retryable=True)
+    assert step(failure, has_fallback=True) is Step.FAIL
+
+
+def test_nothing_begins_after_the_deadline() -> None:
+    assert step(remaining_seconds=0.001, has_fallback=True) is Step.FAIL
 
 
 def test_an_attempt_never_outlives_the_deadline() -> None:
-    assert domain.attempt_timeout_seconds(None, 7) == 7
-    assert domain.attempt_timeout_seconds(3, 7) == 3
-    assert domain.attempt_timeout_seconds(30, 7) == 7
+    assert domain.attempt_timeout_seconds(None, 7, 0) == 7
+    assert domain.attempt_timeout_seconds(3, 7, 0) == 3
+    assert domain.attempt_timeout_seconds(30, 7, 0) == 7
+
+
+def test_an_attempt_leaves_what_is_reserved_but_gets_half_of_what_there_is() -> None:
+    assert domain.reserve_seconds(100, has_fallback=True) == 25
+    assert domain.reserve_seconds(100, has_fallback=False) == 0
+    assert domain.attempt_timeout_seconds(None, 100, 25) == 75
+    assert domain.attempt_timeout_seconds(None, 30, 25) == 15
+    assert domain.attempt_timeout_seconds(10, 30, 25) == 10
 
 
 @pytest.mark.parametrize(
@@ -55,7 +98,11 @@ def test_an_attempt_never_outlives_the_deadline() -> None:
         (Reason.MODEL_NOT_FOUND, Precondition, "PROVIDER_MODEL_NOT_FOUND"),
         (Reason.REDIRECTED, Precondition, "PROVIDER_REDIRECTED"),
         (Reason.ADDRESS_REFUSED, Precondition, "PROVIDER_ADDRESS_REFUSED"),
+        (Reason.CONTEXT_LENGTH_EXCEEDED, Invalid, "PROVIDER_CONTEXT_LENGTH_EXCEEDED"),
+        (Reason.OUTPUT_INVALID, Precondition, "OUTPUT_INVALID"),
         (Reason.RATE_LIMITED, Exhausted, "PROVIDER_RATE_LIMITED"),
+        (Reason.BUSY, Exhausted, "PROVIDER_BUSY"),
+        (Reason.CIRCUIT_OPEN, Unavailable, "PROVIDER_FAILED"),
         (Reason.ERROR, Unavailable, "PROVIDER_FAILED"),
         (Reason.TIMEOUT, Unavailable, "PROVIDER_FAILED"),
         (Reason.UNREACHABLE, Unavailable, "PROVIDER_FAILED"),

@@ -26,7 +26,7 @@ def said(
     variables: str, messages: tuple[Message, ...] = (), *, answer: Message | None = None, decided: bool = True
 ) -> Run:
     call = RunCall("assistant", variables, messages, "", "", "", "", "", Source.API, "prj_shop", "k", "0" * 32, 1e12)
-    run = Run("req_1", call, View(), TARGET, 0, 0.0)
+    run = Run("req_1", call, View(), PROJECT, TARGET, 0, 0.0)
     if decided:
         run.decision = plan.decide(TARGET, plan.KeyKind.REQUEST, "req_1")
     if answer is not None:

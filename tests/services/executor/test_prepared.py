@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from catalog.view import Provider, ProviderKind, View
+from catalog.view import Fallback, Provider, ProviderKind, View
 from catalog.view import Version as PackedVersion
 from completions.chat import Message, Role
-from completions.version import Version
+from completions.version import Parameters, Version
 from kit.errors import Precondition
 from services.executor.prepared import PreparedVersions
 
@@ -26,14 +26,22 @@ class Work:
         self.unpacked.append(packed)
         return Version(packed.decode(), "test-model", (Message(Role.USER, "{{ country }}?"),))
 
+    def unpack_parameters(self, packed: bytes) -> Parameters:
+        self.unpacked.append(packed)
+        return Parameters(temperature=float(packed))
+
     def prepare(self, version: Version, kind: ProviderKind) -> bytes:
         self.prepared.append(kind)
-        return f"{kind} {version.model}".encode()
+        warmth = "" if version.parameters.temperature is None else f" {version.parameters.temperature}"
+        return f"{kind} {version.model}{warmth}".encode()
 
     async def complete(self, request: Any, timeout_seconds: float) -> Any:
         raise NotImplementedError
 
-    def stream(self, request: Any, *, total_seconds: float, silence_seconds: float) -> Any:
+    def request_of(self, request: Any, *, streamed: bool) -> Any:
+        raise NotImplementedError
+
+    def stream(self, request: Any, *, total_seconds: float, first_seconds: float, idle_seconds: float) -> Any:
         raise NotImplementedError
 
 
@@ -95,3 +103,20 @@ def test_what_the_catalog_lacks_is_named(seen: View, reason: str) -> None:
 def test_equal_versions_of_two_projects_are_two() -> None:
     with pytest.raises(Precondition):
         kept(Work()).get(view("ver_1"), "prj_other", "ver_1")
+
+
+def test_a_fallback_is_prepared_once_for_each_kind_and_bounded() -> None:
+    work = Work()
+    versions = kept(work)
+    prepared, _ = versions.get(view("ver_1"), "prj_shop", "ver_1")
+    spare = Fallback("prv_other", "spare", b"0.5", 0, None)
+
+    for _ in range(2):
+        body = versions.fallback_body(prepared, spare, ProviderKind.ANTHROPIC)
+        assert body == b"anthropic spare 0.5"
+    own = versions.fallback_body(prepared, replace(spare, parameters=None), ProviderKind.OPENAI)
+    assert own == b"openai spare"
+    assert work.prepared == [ProviderKind.OPENAI_COMPATIBLE, ProviderKind.ANTHROPIC, ProviderKind.OPENAI]
+    for number in range(100):
+        versions.fallback_body(prepared, replace(spare, model=f"m{number}"), ProviderKind.OPENAI)
+    assert len(prepared.fallback_bodies) <= 32

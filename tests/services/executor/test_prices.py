@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from decimal import ROUND_HALF_UP, Decimal
 
 import genai_prices
 import pytest
 from genai_prices.data_snapshot import get_snapshot
 
-from catalog.view import Provider, ProviderKind
+from catalog.view import ModelFacts, Provider, ProviderKind
 from services.executor.domain import Usage
 from services.executor.prices import GenaiPrices, PerToken, _per_token
 
@@ -50,6 +51,62 @@ async def test_unknown_is_unknown_and_never_zero(prices: GenaiPrices) -> None:
 async def test_openai_behind_an_own_address_costs_the_same(prices: GenaiPrices) -> None:
     proxied = Provider("p", "prj", "proxied", ProviderKind.OPENAI, "https://llm.example.com/v1")
     assert await prices.cost_usd_micros(proxied, "gpt-4o", Usage(1000, 100)) == 3500
+
+
+def own(provider: Provider, model: str, read: int | None, cached: int | None, written: int | None) -> Provider:
+    return replace(provider, model_facts={model: ModelFacts(read, cached, written, 0)})
+
+
+@pytest.mark.parametrize(
+    ("read", "cached", "written", "usage", "cost"),
+    [
+        # gpt-4o costs 2.50, cached 1.25, and 10 dollars for a million.
+        (1_000_000, None, 2_000_000, Usage(1000, 100), 1200),
+        (1_000_000, 100_000, 2_000_000, Usage(1000, 100, 500), 500 + 50 + 200),
+        (1_000_000, None, 2_000_000, Usage(1000, 100, 500), 1200),
+        (1_000_000, None, None, Usage(1000, 100, 500), 1000 + 1000),
+        (None, 100_000, None, Usage(1000, 100, 500), 1250 + 50 + 1000),
+        (None, None, 2_000_000, Usage(1000, 100, 500), 1250 + 625 + 200),
+        (0, None, 0, Usage(1000, 100), 0),
+        (1, None, 0, Usage(499_999, 0), 0),
+        (1, None, 0, Usage(500_000, 0), 1),
+        (1_000_000, None, 2_000_000, Usage(1000, None), None),
+        (1_000_000, None, 2_000_000, Usage(10, 0, 11), None),
+    ],
+)
+async def test_a_providers_own_prices_go_before_the_list(
+    prices: GenaiPrices, read: int | None, cached: int | None, written: int | None, usage: Usage, cost: int | None
+) -> None:
+    provider = own(OPENAI, "gpt-4o", read, cached, written)
+    assert await prices.cost_usd_micros(provider, "gpt-4o", usage) == cost
+    assert await prices.cost_usd_micros(OPENAI, "gpt-4o", Usage(1000, 100)) == 3500
+
+
+@pytest.mark.parametrize(
+    ("read", "cached", "written", "usage", "cost"),
+    [
+        (1_000_000, None, 2_000_000, Usage(1000, 100), 1200),
+        (1_000_000, None, None, Usage(1000, 100), None),
+        (1_000_000, None, None, Usage(1000, 0), 1000),
+        (1_000_000, None, None, Usage(1000, 0, 1000), 1000),
+        (None, None, 2_000_000, Usage(1000, 100), None),
+        (None, None, 2_000_000, Usage(0, 100), 200),
+        (None, 100_000, 2_000_000, Usage(1000, 100, 1000), 100 + 200),
+        (None, 100_000, 2_000_000, Usage(1000, 100, 999), None),
+        (1_000_000, None, 2_000_000, Usage(10, 0, 11), None),
+        (None, None, None, Usage(0, 0), None),
+    ],
+)
+async def test_a_call_that_used_what_has_no_price_has_no_known_cost(
+    prices: GenaiPrices, read: int | None, cached: int | None, written: int | None, usage: Usage, cost: int | None
+) -> None:
+    assert await prices.cost_usd_micros(own(LOCAL, "smol", read, cached, written), "smol", usage) == cost
+
+
+async def test_a_price_that_is_changed_holds_for_the_next_call(prices: GenaiPrices) -> None:
+    before, after = own(LOCAL, "smol", 1_000_000, None, 0), own(LOCAL, "smol", 2_000_000, None, 0)
+    assert await prices.cost_usd_micros(before, "smol", Usage(1000, 0)) == 1000
+    assert await prices.cost_usd_micros(after, "smol", Usage(1000, 0)) == 2000
 
 
 def test_half_a_millionth_is_rounded_up() -> None:

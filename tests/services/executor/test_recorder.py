@@ -12,11 +12,12 @@ from catalog import plan
 from catalog.targets import Target
 from catalog.view import Completion, Deployment, DeploymentKind, Project, Revision, Variant, View
 from completions.chat import Message, Role
+from completions.version import Version
 from kit.events.outbox import Outbox, lost_event_of
 from kit.spool import ACKNOWLEDGED, Outcome, Record, Spool, SpoolOptions
 from services.executor.domain import FinishReason, ProviderAnswer, Run, RunCall, Source, Status, Usage
 from services.executor.recorder import OutboxRecorder
-from turnout.events.v1 import request_pb2
+from turnout.events.v1 import request_pb2, version_pb2
 
 VARIANT = Variant("var_1", 1, "v1", "V1", True, 100, Completion("ver_1", 0, None))
 REVISION = Revision("rev_1", "1.0", "salt", (VARIANT,))
@@ -41,8 +42,9 @@ def started() -> Run:
         1e12,
     )  # fmt: skip
     run = Run(
-        "req_1", call, View(), TARGET, 1_700_000_000_123_456_789, 0.0, plan.decide(TARGET, plan.KeyKind.THREAD, "t1")
-    )
+        "req_1", call, View(), TARGET.project, TARGET, 1_700_000_000_123_456_789, 0.0,
+        plan.decide(TARGET, plan.KeyKind.THREAD, "t1"),
+    )  # fmt: skip
     run.provider, run.model, run.version = "main", "test-model", "ver_1"
     return run
 
@@ -133,3 +135,28 @@ async def test_a_disk_that_fills_up_at_the_end_of_a_call_takes_the_record_withou
     [record] = await published(spool, 1)
     served = request_pb2.RequestServed.FromString(record.payload)
     assert (served.status, served.payload_shed) == (request_pb2.REQUEST_STATUS_OK, True)
+
+
+async def test_a_version_that_a_call_brought_along_is_told_of_once_a_day(tmp_path: Path) -> None:
+    spool = spool_in(tmp_path / "spool")
+    recorder = OutboxRecorder(Outbox(spool), "ins_1", captures_payloads=False)
+    for hours in (0, 1, 25):
+        run = ended(started())
+        run.start_unix_ns += hours * 3600 * 10**9
+        run.base_version, run.version = "ver_1", "ver_2"
+        run.seen_version = Version("prv_main", "test-model", (Message(Role.USER, "hello"),))
+        recorder.close(recorder.open(run), run)
+
+    records = await published(spool, 5)
+    told = [record for record in records if "VersionSeen" in record.subject]
+    assert {record.subject for record in told} == {"turnout.events.v1.VersionSeen.shop"}
+    assert len(told) == 2
+    seen = version_pb2.VersionSeen.FromString(told[0].payload)
+    assert (seen.project, seen.version.uid, seen.version.provider, seen.request_id) == (
+        "prj_shop",
+        "ver_2",
+        "prv_main",
+        "req_1",
+    )
+    served = [request_pb2.RequestServed.FromString(r.payload) for r in records if "RequestServed" in r.subject]
+    assert {(event.version, event.base_version) for event in served} == {("ver_2", "ver_1")}

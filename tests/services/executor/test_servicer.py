@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.services.executor.outcomes import CANCELLED, ERROR, OK, details, unti
 from turnout.chat.v1 import message_pb2
 from turnout.events.v1 import request_pb2
 from turnout.executor.v1 import execution_pb2
+from turnout.executor.v1 import execution_service_pb2 as pb
 from turnout.executor.v1 import execution_service_pb2_grpc as rpc
 from turnout.registry.v1 import provider_pb2
 from turnout.router.v1 import decision_pb2
@@ -373,3 +375,30 @@ async def test_a_sampled_call_is_traced_through_to_the_provider(traced_room: Any
 async def test_a_call_that_is_not_sampled_sends_no_trace_header(room: Any) -> None:
     await room.run()
     assert "traceparent" not in room.upstream.received[0].headers
+
+
+@pytest.mark.parametrize("kind", ["openai", "openai_compatible", "anthropic", "ollama"])
+async def test_the_configuration_of_a_call_is_what_it_sends(room: Any, kind: str) -> None:
+    number = provider_pb2.ProviderKind.Value(f"PROVIDER_KIND_{kind.upper()}")
+    await room.put(room.provider_entry(room.upstream.base_url, kind=number))
+    request = pb.RunRequest(deployment="assistant", variables_json='{"country": "France"}', routing_key="u")
+    request.messages.add(role=message_pb2.ROLE_USER, content="Why?")
+    request.overrides.parameters.temperature = 0.5
+    request.overrides.parameters.extra_json = '{"z": 1}'
+    metadata = (("authorization", f"Bearer {room.key}"),)
+
+    told = await room.stub.GetConfig(pb.GetConfigRequest(run=request), metadata=metadata, timeout=10)
+    assert not room.upstream.received
+    with suppress(grpc.aio.AioRpcError):
+        # Whatever this upstream answers to requests of that shape.
+        await room.stub.Run(request, metadata=metadata, timeout=10)
+
+    [target] = told.targets
+    asked = room.upstream.received[0]
+    # That the adapters send what they tell to the byte, their own tests show on the wire.
+    assert json.loads(target.body_json) == asked.body
+    assert list(json.loads(target.body_json)) == list(asked.body)
+    assert target.method_and_url.startswith(f"POST {room.upstream.base_url}/")
+    assert (told.decision.variant_slug, told.messages[-1].content) == ("v1", "Why?")
+    assert told.version.startswith("ver_")
+    assert told.configuration.parameters.temperature == 0.5

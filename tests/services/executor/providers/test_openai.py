@@ -19,7 +19,7 @@ from kit.egress import Egress, EgressPolicy, EgressResponse
 from kit.secrets import Secret
 from kit.telemetry import Tracing
 from services.executor.domain import FinishReason, ProviderAnswer, ProviderFailure, ProviderRequest, Reason, Usage
-from services.executor.providers import openai_answer
+from services.executor.providers import failures, openai_answer
 from services.executor.providers.openai import OpenAi
 
 CREDENTIAL = "sk-planted-credential-0123456789"
@@ -353,5 +353,5 @@ def test_whatever_json_comes_it_is_an_answer_or_a_failure(body: Any, status: int
         for each in (response, shaped_body):
             assert isinstance(openai_answer.read(each, request), (ProviderAnswer, ProviderFailure))
     else:
-        failure = openai_answer.read_failure(response, request, RETRY_STATUSES, unix_seconds=0)
+        failure = failures.read_failure(response, request, RETRY_STATUSES, unix_seconds=0)
         assert len(failure.message) < 260

@@ -45,7 +45,10 @@ def asked(upstream: Any) -> ProviderRequest:
 
 async def streamed(adapter: OpenAi, upstream: Any, step: Any, silence: float = 5) -> list[Any]:
     upstream.then(step)
-    return [piece async for piece in adapter.stream(asked(upstream), total_seconds=5, silence_seconds=silence)]
+    return [
+        piece
+        async for piece in adapter.stream(asked(upstream), total_seconds=5, first_seconds=silence, idle_seconds=silence)
+    ]
 
 
 async def test_an_answer_comes_in_pieces_and_whole_at_last(adapter: OpenAi, upstream: Any) -> None:
@@ -174,6 +177,8 @@ async def test_failures_before_the_first_piece_are_those_of_a_whole_call(adapter
 
     assert (failure.reason, failure.http_status, failure.retry_after_seconds) == (Reason.ERROR, 503, 3)
     assert failure.is_retryable
+    # Twice: what ends on a connection that was kept is sent once more.
+    upstream.then(upstream.reset)
     assert [each.reason for each in await streamed(adapter, upstream, upstream.reset)] == [Reason.UNREACHABLE]
 
 
@@ -186,7 +191,7 @@ async def test_silence_between_pieces_is_bounded(adapter: OpenAi, upstream: Any)
 async def test_closing_a_stream_closes_the_connection(adapter: OpenAi, upstream: Any) -> None:
     step = upstream.streams(upstream.paris[:2], stalls=True)
     upstream.then(step)
-    async with aclosing(adapter.stream(asked(upstream), total_seconds=60, silence_seconds=60)) as pieces:
+    async with aclosing(adapter.stream(asked(upstream), total_seconds=60, first_seconds=60, idle_seconds=60)) as pieces:
         assert await anext(pieces) == Started("served-model")
 
     async with asyncio.timeout(5):

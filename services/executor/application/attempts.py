@@ -1,0 +1,229 @@
+"""Trying until there is an answer or none can be expected. A completion changes nothing, so it may be repeated."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import dataclass, replace
+from typing import Final
+
+from catalog import view
+from catalog.view import OutputPolicy, ProviderKind
+from completions.chat import Message, Role
+from kit.errors import Exhausted
+from services.executor import domain
+from services.executor.application.course import Course
+from services.executor.breaker import Breakers, Permit, outcome_of
+from services.executor.domain import (
+    Delta,
+    FinishReason,
+    ProviderAnswer,
+    ProviderFailure,
+    Reason,
+    Run,
+    Started,
+    Usage,
+)
+from services.executor.job import Job
+from services.executor.limits import ProviderLimits
+from services.executor.ports import Clock, Provider, Windows
+
+log = logging.getLogger(__name__)
+
+_SHORTEST_SECONDS: Final = 0.001
+"""Time-outs are above 0."""
+_CANCELLED: Final = ProviderFailure(Reason.CANCELLED, "the call ended first", 0, is_retryable=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """Asks providers.
+
+    :param max_concurrent_calls: under way at one provider, where that says nothing itself
+    """
+
+    providers: Mapping[ProviderKind, Provider]
+    breakers: Breakers
+    limits: ProviderLimits
+    windows: Windows
+    clock: Clock
+    max_concurrent_calls: int
+
+    async def whole(self, run: Run, job: Job) -> ProviderAnswer:
+        """An answer in one piece.
+
+        :raises AppError: when there is none: as `domain.failure_of`, `Deadline`
+        """
+        course, spent = Course(run, job, self.clock, self.windows), Usage()
+        messages = job.messages
+        while True:
+            outcome = await self._attempt(course, messages)
+            if isinstance(outcome, ProviderFailure):
+                await course.go_on(outcome)
+                continue
+            spent = _added(spent, outcome.usage)
+            answer = replace(outcome, usage=spent) if spent is not outcome.usage else outcome
+            violations = _violations(job, answer)
+            run.output_violations = violations
+            if not violations or job.output_policy is OutputPolicy.MARK:
+                return answer
+            # What was paid for is told even if it is not taken.
+            run.answer = answer
+            failure = ProviderFailure(Reason.OUTPUT_INVALID, violations[0], answer.http_status, is_retryable=False)
+            may_repeat = course.retries_left > 0 and course.remaining_seconds > domain.RETRY_RESERVE_SECONDS
+            if job.output_policy is OutputPolicy.FAIL or not may_repeat:
+                raise domain.failure_of(failure, run.attempts)
+            course.retries_left -= 1
+            messages = _corrected(job, answer, violations)
+
+    async def streamed(self, run: Run, job: Job) -> AsyncGenerator[Started | Delta, None]:
+        """An answer in pieces: repeated until something was said; then on to the end of that attempt.
+
+        :raises AppError: as :meth:`whole`; `STREAM_BROKEN` once something was said
+        """
+        course = Course(run, job, self.clock, self.windows)
+        while True:
+            begun, limit = self.clock.now(), course.attempt_seconds()
+            permit = self._admit(course, begun, limit)
+            outcome: ProviderAnswer | ProviderFailure | None = None
+            if isinstance(permit, ProviderFailure):
+                outcome = permit
+            else:
+                try:
+                    async with aclosing(self._pieces(course, begun, limit)) as pieces:
+                        async for piece in pieces:
+                            if isinstance(piece, (ProviderAnswer, ProviderFailure)):
+                                outcome = piece
+                                break
+                            if run.time_to_first_token_us is None:
+                                run.time_to_first_token_us = domain.microseconds(self.clock.now() - run.started)
+                            yield piece
+                except (asyncio.CancelledError, GeneratorExit):
+                    self._record(course, permit, limit, _CANCELLED)
+                    course.note(begun, _CANCELLED)
+                    raise
+                assert outcome is not None  # noqa: S101  # the port's promise
+                self._record(course, permit, limit, outcome)
+            course.note(begun, outcome)
+            if isinstance(outcome, ProviderAnswer):
+                run.answer, run.output_violations = outcome, _violations(job, outcome)
+                return
+            if run.time_to_first_token_us is not None:
+                if course.remaining_seconds <= domain.DEADLINE_TOLERANCE_SECONDS:
+                    raise domain.deadline_passed(run.attempts)
+                raise domain.broken_stream(outcome, run.attempts)
+            await course.go_on(outcome)
+
+    async def _attempt(self, course: Course, messages: Sequence[Message]) -> ProviderAnswer | ProviderFailure:
+        begun, limit = self.clock.now(), course.attempt_seconds()
+        permit = self._admit(course, begun, limit)
+        if isinstance(permit, ProviderFailure):
+            course.note(begun, permit)
+            return permit
+        request = course.place.request
+        if messages is not request.messages:
+            request = replace(request, messages=messages)
+        outcome: ProviderAnswer | ProviderFailure
+        try:
+            async with self._slot(request.provider, limit):
+                left = max(limit - (self.clock.now() - begun), _SHORTEST_SECONDS)
+                outcome = await self.providers[request.provider.kind].complete(request, left)
+        except Exhausted as busy:
+            outcome = _busy(busy)
+        except asyncio.CancelledError:
+            self._record(course, permit, limit, _CANCELLED)
+            course.note(begun, _CANCELLED)
+            raise
+        self._record(course, permit, limit, outcome)
+        course.note(begun, outcome)
+        return outcome
+
+    async def _pieces(
+        self, course: Course, begun: float, limit: float
+    ) -> AsyncGenerator[Started | Delta | ProviderAnswer | ProviderFailure, None]:
+        request, job = course.place.request, course.job
+        try:
+            async with self._slot(request.provider, limit):
+                waited, remaining = self.clock.now() - begun, course.remaining_seconds
+                first, idle = job.first_token_timeout_seconds, job.idle_timeout_seconds
+                stream = self.providers[request.provider.kind].stream(
+                    request,
+                    total_seconds=max(remaining, _SHORTEST_SECONDS),
+                    first_seconds=max((limit if first is None else min(first, limit)) - waited, _SHORTEST_SECONDS),
+                    idle_seconds=max(remaining if idle is None else min(idle, remaining), _SHORTEST_SECONDS),
+                )
+                async with aclosing(stream) as pieces:
+                    async for piece in pieces:
+                        yield piece
+        except Exhausted as busy:
+            yield _busy(busy)
+
+    def _slot(self, provider: view.Provider, patience_seconds: float) -> AbstractAsyncContextManager[None]:
+        limit = provider.max_concurrent_calls or self.max_concurrent_calls
+        return self.limits.place(provider.uid, name=provider.slug, limit=limit, patience_seconds=patience_seconds)
+
+    def _admit(self, course: Course, now: float, limit: float) -> Permit | ProviderFailure:
+        """Leave to ask; or why a provider is not asked, without asking it."""
+        place = course.place
+        if place.problem is not None:
+            return place.problem
+        admitted = self.breakers.admit(place.target, now, limit)
+        if isinstance(admitted, Permit):
+            return admitted
+        return ProviderFailure(
+            Reason.CIRCUIT_OPEN,
+            "it failed too often lately and is not asked for a while",
+            0,
+            # Where nobody else can be asked, a variant that retries waits for its turn.
+            is_retryable=not course.has_fallback,
+            retry_after_seconds=admitted.retry_after_seconds,
+        )
+
+    def _record(self, course: Course, permit: Permit, limit: float, outcome: ProviderAnswer | ProviderFailure) -> None:
+        failure = outcome if isinstance(outcome, ProviderFailure) else None
+        told = outcome_of(
+            failure.reason if failure else "",
+            given_seconds=limit,
+            attempt_timeout_seconds=course.place.attempt_timeout_seconds,
+        )
+        retry_after = failure.retry_after_seconds if failure else None
+        transition = self.breakers.record(permit, told, self.clock.now(), retry_after)
+        if transition is not None:
+            log.warning(
+                "a model of a provider is %s",
+                transition,
+                extra={"provider": course.run.provider, "model": course.run.model},
+            )
+
+
+def _busy(error: Exhausted) -> ProviderFailure:
+    return ProviderFailure(
+        Reason.BUSY, error.message, 0, is_retryable=False, retry_after_seconds=error.retry_after_seconds
+    )
+
+
+def _violations(job: Job, answer: ProviderAnswer) -> tuple[str, ...] | None:
+    """None where the answer has nothing to keep to: without a schema, and where it calls tools or was cut off."""
+    if job.output is None or answer.message.tool_calls or answer.finish_reason is FinishReason.CONTENT_FILTER:
+        return None
+    return job.output.violations(answer.message.content)
+
+
+def _corrected(job: Job, answer: ProviderAnswer, violations: tuple[str, ...]) -> tuple[Message, ...]:
+    assert job.output is not None  # noqa: S101  # it found the violations
+    said = Message(Role.ASSISTANT, answer.message.content)
+    return (*job.messages, said, Message(Role.USER, job.output.feedback(violations)))
+
+
+def _added(one: Usage, other: Usage) -> Usage:
+    """What both cost together; what one of them did not tell is not known of the whole."""
+    if one == Usage():
+        return other
+
+    def total(name: str) -> int | None:
+        counts = getattr(one, name), getattr(other, name)
+        return None if None in counts else sum(counts)
+
+    return Usage(*map(total, ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_output_tokens")))

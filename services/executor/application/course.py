@@ -1,0 +1,123 @@
+"""The way that one call takes through its places."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from services.executor import domain
+from services.executor.domain import Attempt, ProviderAnswer, ProviderFailure, Reason, Run, Step
+from services.executor.job import Job, Place
+from services.executor.ports import Clock, Windows
+
+
+@dataclass(slots=True)
+class Course:
+    """Where a call is tried, how often, and for how long."""
+
+    run: Run
+    job: Job
+    clock: Clock
+    windows: Windows
+    place: Place = field(init=False)
+    retries_left: int = field(init=False)
+    _retry: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        self._go_to(self.job.places[0])
+        if len(self.job.places) > 1 and not self._fits(self.place):
+            # If it fits nowhere, the provider may know better than an estimate that never says too little.
+            self._go_to(next(filter(self._fits, self.job.places), self.place))
+
+    @property
+    def remaining_seconds(self) -> float:
+        """Until the deadline."""
+        return self.run.call.deadline - self.clock.now()
+
+    @property
+    def has_fallback(self) -> bool:
+        """Whether there are places behind this one."""
+        return self.place.index < self.job.places[-1].index
+
+    def attempt_seconds(self) -> float:
+        """How long an attempt that begins now may take.
+
+        :raises Deadline: if there is no time left
+        """
+        remaining = self.remaining_seconds
+        if remaining <= 0:
+            raise domain.deadline_passed(self.run.attempts)
+        return domain.attempt_timeout_seconds(self.place.attempt_timeout_seconds, remaining, self._reserve_seconds())
+
+    def note(self, begun: float, outcome: ProviderAnswer | ProviderFailure) -> None:
+        """Keep an attempt."""
+        failed = outcome if isinstance(outcome, ProviderFailure) else None
+        self.run.attempts.append(
+            Attempt(
+                provider=self.run.provider,
+                model=self.run.model,
+                http_status=outcome.http_status,
+                reason=failed.reason if failed else "",
+                message=failed.message if failed else "",
+                start_offset_us=domain.microseconds(begun - self.run.started),
+                latency_us=domain.microseconds(self.clock.now() - begun),
+                fallback_index=self.place.index,
+            )
+        )
+
+    async def go_on(self, failure: ProviderFailure) -> None:
+        """Wait for another attempt, here or elsewhere.
+
+        :raises AppError: when none can be expected to succeed: what the caller is told
+        """
+        pause = domain.backoff_seconds(self._retry, self.clock.uniform(), failure.retry_after_seconds)
+        following = self._following(failure)
+        step = domain.step_after(
+            failure,
+            retries_left=self.retries_left,
+            pause_seconds=pause,
+            remaining_seconds=self.remaining_seconds,
+            reserve_seconds=self._reserve_seconds(),
+            has_fallback=following is not None,
+        )
+        if step is Step.RETRY:
+            self.retries_left -= 1
+            self._retry += 1
+            await self.clock.sleep(pause)
+        elif step is Step.FALL_BACK and following is not None:
+            self._go_to(following)
+        elif self.remaining_seconds <= domain.DEADLINE_TOLERANCE_SECONDS:
+            raise domain.deadline_passed(self.run.attempts)
+        else:
+            raise domain.failure_of(failure, self.run.attempts)
+
+    def _following(self, failure: ProviderFailure) -> Place | None:
+        """The next place that may take the call."""
+        later = [place for place in self.job.places if place.index > self.place.index]
+        if failure.reason is not Reason.CONTEXT_LENGTH_EXCEEDED:
+            return next(filter(self._fits, later), None)
+        # Told by the provider: only what is known to be larger, or not known at all, is worth a try.
+        here = self._window(self.place)
+        larger = (place for place in later if not here or (self._window(place) or here + 1) > here)
+        return next(larger, None)
+
+    def _fits(self, place: Place) -> bool:
+        request, job = place.request, self.job
+        return self.windows.fits(
+            request.provider,
+            request.model,
+            job.messages,
+            tools_text=job.tools_text,
+            answer_tokens=job.version.parameters.max_output_tokens or 0,
+        )
+
+    def _window(self, place: Place) -> int | None:
+        return self.windows.context_window_tokens(place.request.provider, place.request.model)
+
+    def _reserve_seconds(self) -> float:
+        total = self.run.call.deadline - self.run.started
+        return domain.reserve_seconds(total, has_fallback=self.has_fallback)
+
+    def _go_to(self, place: Place) -> None:
+        self.place, self.retries_left, self._retry = place, place.max_retries, 0
+        run = self.run
+        run.provider, run.model, run.fallback_index = place.request.provider.slug, place.request.model, place.index

@@ -1,0 +1,142 @@
+"""Running a completion: from a call to an answer, and a record of it whatever happens."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from catalog import targets
+from completions.chat import Message, Role
+from kit import ids
+from kit.errors import Invalid, NotFound
+from services.executor.application.attempts import Attempts
+from services.executor.application.preparation import Preparation
+from services.executor.application.recording import recorded
+from services.executor.domain import (
+    Delta,
+    FinishReason,
+    Outgoing,
+    ProviderAnswer,
+    Run,
+    RunCall,
+    Started,
+    Status,
+    Usage,
+)
+from services.executor.job import Job
+from services.executor.limits import KeyRates
+from services.executor.ports import Clock, Prices, Recorder, Views
+
+
+@dataclass(frozen=True, slots=True)
+class Executor:
+    """Runs completions."""
+
+    catalog: Views
+    preparation: Preparation
+    attempts: Attempts
+    recorder: Recorder
+    prices: Prices
+    rates: KeyRates
+    clock: Clock
+    rate_share: float = 1.0
+    """This process's part of what a key may call, in (0, 1]."""
+
+    async def run(self, call: RunCall) -> Run:
+        """Decide which variant serves, run it, and record what happened before anybody hears of it.
+
+        Every call whose deployment is found is recorded exactly once; a failure says under which `request_id`. One with
+        a mock response asks nobody and is not recorded.
+
+        :raises NotFound: `DEPLOYMENT_NOT_FOUND`, `ALIAS_NOT_FOUND`, `PROJECT_NOT_FOUND`
+        :raises Invalid: as `Preparation.job`; `PROVIDER_REJECTED_REQUEST`, `PROVIDER_CONTEXT_LENGTH_EXCEEDED`
+        :raises Precondition: as `Preparation.job`; `OUTPUT_INVALID`
+        :raises Exhausted: `KEY_RATE_EXCEEDED`, `PROVIDER_RATE_LIMITED`, `PROVIDER_BUSY`
+        :raises Unavailable: `PROVIDER_FAILED`; `SPOOL_FULL` before any provider is called
+        :raises Deadline: `DEADLINE_EXCEEDED`
+        """
+        run = self._begin(call)
+        if call.mock_response:
+            self._mock(run, self.preparation.job(run))
+            return run
+        with recorded(self.recorder, self.clock, run) as record:
+            job = self.preparation.job(run)
+            record.open()
+            try:
+                run.answer = await self.attempts.whole(run, job)
+            finally:
+                # Also of an answer that was not taken.
+                await self._price(run, job)
+        return run
+
+    async def run_stream(self, call: RunCall) -> AsyncGenerator[tuple[Run, Started | Delta | None], None]:
+        """As :meth:`run`, in pieces: `Started`, pieces of the answer, and None when it is whole and recorded.
+
+        Nothing is sent before the model has said something, so until then an attempt may be repeated and failures are
+        those of :meth:`run`; afterwards `STREAM_BROKEN`. A caller who closes this ends the provider's work.
+        """
+        run = self._begin(call)
+        if call.mock_response:
+            self._mock(run, self.preparation.job(run))
+            yield run, Started(run.model)
+            yield run, Delta(call.mock_response)
+            yield run, None
+            return
+        with recorded(self.recorder, self.clock, run) as record:
+            job = self.preparation.job(run)
+            record.open()
+            async with aclosing(self.attempts.streamed(run, job)) as pieces:
+                async for piece in pieces:
+                    yield run, piece
+            await self._price(run, job)
+        yield run, None
+
+    def get_config(self, call: RunCall) -> tuple[Run, Job, Sequence[Outgoing]]:
+        """What :meth:`run` would send, to each place in order. Asks nobody and records nothing.
+
+        :raises AppError: as :meth:`run`, before it asks a provider
+        """
+        run = self._begin(call)
+        job = self.preparation.job(run)
+        providers = self.attempts.providers
+        sent = [
+            providers[place.request.provider.kind].request_of(place.request, streamed=call.is_streamed)
+            for place in job.places
+        ]
+        return run, job, sent
+
+    def _begin(self, call: RunCall) -> Run:
+        started, seen = self.clock.now(), self.catalog.usable_view()
+        key = seen.api_key(call.key_id)
+        if key is not None and key.requests_per_minute:
+            self.rates.check(
+                call.key_id, requests_per_minute=key.requests_per_minute, share=self.rate_share, now=started
+            )
+        if call.direct is None:
+            target = targets.resolve(seen, call.deployment, tenant=call.tenant)
+            project = target.project
+        else:
+            if not call.tenant:
+                raise Invalid(
+                    "a platform key belongs to no project: call a completion without a deployment by a project's key",
+                    reason="TARGET_NEEDS_PROJECT",
+                )
+            target, found = None, seen.project(call.tenant)
+            if found is None:
+                raise NotFound("the project of this key is gone", reason="PROJECT_NOT_FOUND", resource=call.tenant)
+            project = found
+        return Run(ids.new_uid("req"), call, seen, project, target, self.clock.unix_ns(), started)
+
+    async def _price(self, run: Run, job: Job) -> None:
+        if run.answer is None:
+            return
+        request = next(place.request for place in job.places if place.index == run.fallback_index)
+        run.cost_usd_micros = await self.prices.cost_usd_micros(request.provider, request.model, run.answer.usage)
+
+    def _mock(self, run: Run, job: Job) -> None:
+        """Answer as if the version's own provider had."""
+        message = Message(Role.ASSISTANT, run.call.mock_response)
+        run.answer = ProviderAnswer(message, FinishReason.STOP, Usage(), job.places[0].request.model, 0)
+        run.output_violations = None if job.output is None else job.output.violations(run.call.mock_response)
+        run.status = Status.OK

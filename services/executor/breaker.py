@@ -1,0 +1,308 @@
+"""Circuit breakers: who is not asked for a while, because it would not answer. Pure; one process's own view.
+
+**What counts.** Attempts, not calls: a call that succeeds with its third attempt tells of two failures. A failure is
+what says that this provider does not serve this model now: time-outs, broken connections, its own errors, answers that
+make no sense, and 429. Everything else is left out, of the failures and of the attempts:
+
+* the call's fault (`PROVIDER_REJECTED_REQUEST`, `PROVIDER_CONTEXT_LENGTH_EXCEEDED`, content policies, a time-out of
+  an attempt that got little time): the next call may be a good one, and one caller must not eject a model for all;
+* the operator's (`PROVIDER_CREDENTIAL_REFUSED`, `PROVIDER_MODEL_NOT_FOUND`, `PROVIDER_REDIRECTED`,
+  `PROVIDER_ADDRESS_REFUSED`): these fail at once, cost nobody time, and are mended by a change of the catalog, which
+  must help with the next call and not when an ejection ends; to be told of an ejection instead would hide what to mend;
+* nobody's (`CANCELLED`).
+
+**429 counts**, because a model that refuses most of what it is sent is of no use now, whoever exhausted its quota, and
+calls that have a fallback should take it at once. It takes the same share of refused attempts as for other failures:
+one 429 is answered by that call's own back-off. A `Retry-After`, of a 429 or a 503, is honoured: if the target is
+ejected, then at least until the time that the provider named last, but never longer than the longest ejection.
+
+Source of the growing ejection: Envoy's outlier detection (base time, multiplied with each ejection, up to a maximum).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from typing import Final, NamedTuple
+
+from services.executor.domain import Reason
+
+_BUCKETS: Final = 10
+_SPREAD: Final = 0.2
+"""By how much of itself an ejection may be shorter, so that processes that ejected together do not probe together."""
+_PATIENCE_SECONDS: Final = 30.0
+_COUNTED: Final = frozenset(
+    reason.value
+    for reason in (
+        Reason.UNREACHABLE,
+        Reason.ERROR,
+        Reason.RATE_LIMITED,
+        Reason.MALFORMED_RESPONSE,
+        Reason.STREAM_BROKEN,
+    )
+)
+
+
+class Target(NamedTuple):
+    """What is ejected: a model of a provider."""
+
+    provider: str
+    """uid."""
+    model: str
+
+
+class Outcome(Enum):
+    """What an attempt says of its target."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    NOTHING = "nothing"
+
+
+def outcome_of(
+    reason: str, *, given_seconds: float = math.inf, attempt_timeout_seconds: float | None = None
+) -> Outcome:
+    """What the end of an attempt says of its target; the module says why.
+
+    :param reason: an `Attempt.reason`: empty for success
+    :param given_seconds: the time that the attempt had
+    :param attempt_timeout_seconds: the time that the variant gives one. A time-out counts after that, or after 30 s
+    """
+    if not reason:
+        return Outcome.SUCCESS
+    if reason == Reason.TIMEOUT.value:
+        expected = _PATIENCE_SECONDS if attempt_timeout_seconds is None else attempt_timeout_seconds
+        return Outcome.FAILURE if given_seconds >= min(expected, _PATIENCE_SECONDS) else Outcome.NOTHING
+    return Outcome.FAILURE if reason in _COUNTED else Outcome.NOTHING
+
+
+class Transition(StrEnum):
+    """What a record changed: to be logged and counted, as operators want to see it."""
+
+    EJECTED = "ejected"
+    EJECTED_AGAIN = "ejected again"
+    """A probe failed."""
+    RESTORED = "restored"
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerPolicy:
+    """When a target is ejected, and for how long. Zero `min_failures` turns breakers off."""
+
+    window_seconds: float = 30.0
+    """Attempts that ended within this time count; forgotten in steps of a tenth of it."""
+    min_failures: int = 5
+    min_failed_share: float = 0.5
+    """Of the attempts that count, in (0, 1]. Both must be reached."""
+    ejection_seconds: float = 5.0
+    """The first ejection. Each further one takes twice as long."""
+    max_ejection_seconds: float = 300.0
+    """The longest ejection; and how long a target must serve for its next ejection to be a first one again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """Leave to make one attempt. To be given back by `Breakers.record`, once; if it never is, nothing is blocked."""
+
+    target: Target
+    epoch: int
+    """Of its target: results of before an ejection say nothing about what came after."""
+    probe: int = 0
+    """0 unless the attempt probes an ejected target; else its number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ejected:
+    """No leave."""
+
+    retry_after_seconds: float
+    """When the next probe may be made. Not negative; 0 when another may get there first."""
+
+
+class _State:
+    """One target. Counts are kept per tenth of the window."""
+
+    __slots__ = (
+        "attempts",
+        "attempts_by_bucket",
+        "bucket",
+        "ejected_until",
+        "ejections",
+        "failures",
+        "failures_by_bucket",
+        "permit",
+        "probe",
+        "probe_until",
+        "restored",
+        "told_until",
+    )
+
+    def __init__(self, target: Target) -> None:
+        self.permit = Permit(target, 0)
+        """What everybody gets while it serves."""
+        self.bucket = 0
+        self.attempts_by_bucket = [0] * _BUCKETS
+        self.failures_by_bucket = [0] * _BUCKETS
+        self.attempts = self.failures = 0
+        self.ejected_until: float | None = None
+        """None while it serves."""
+        self.ejections = 0
+        self.restored = 0.0
+        self.told_until = 0.0
+        """Until when the provider asked not to be asked; 0 once it has answered since."""
+        self.probe = 0
+        """The last one's number."""
+        self.probe_until: float | None = None
+        """When the one under way counts as lost; None if there is none."""
+
+
+class Breakers:
+    """The breakers of one process.
+
+    :param uniform: gives random numbers in [0, 1)
+    :param max_targets: how many are kept; of the least recently used all is forgotten
+    """
+
+    def __init__(self, policy: BreakerPolicy, uniform: Callable[[], float], *, max_targets: int = 4096) -> None:
+        self._policy = policy
+        self._uniform = uniform
+        self._max_targets = max_targets
+        self._bucket_seconds = policy.window_seconds / _BUCKETS
+        self._states: OrderedDict[Target, _State] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def admit(self, target: Target, now: float, attempt_seconds: float) -> Permit | Ejected:
+        """Whether an attempt may be made now.
+
+        Of an ejected target, one at a time when its time is over: a probe. Whoever gets one and is never heard of again
+        keeps others out for `attempt_seconds` only.
+
+        :param now: seconds on the clock of deadlines
+        :param attempt_seconds: after which the attempt is surely over
+        """
+        state = self._states.get(target)
+        if state is None:
+            state = self._states[target] = _State(target)
+            if len(self._states) > self._max_targets:
+                self._states.popitem(last=False)
+            return state.permit
+        self._states.move_to_end(target)
+        until = state.ejected_until
+        if until is None:
+            return state.permit
+        if now < until:
+            return Ejected(until - now)
+        if state.probe_until is not None and now < state.probe_until:
+            return Ejected(0.0)
+        state.probe += 1
+        state.probe_until = now + attempt_seconds
+        return Permit(target, state.permit.epoch, state.probe)
+
+    def record(
+        self, permit: Permit, outcome: Outcome, now: float, retry_after_seconds: float | None = None
+    ) -> Transition | None:
+        """What became of an attempt.
+
+        A probe's success restores the target, also if the probe had been given up for lost: that a model is slow is no
+        reason to keep it away for ever. Its failure ejects the target for longer. If it says nothing, the next attempt
+        is a probe.
+
+        :param retry_after_seconds: what the provider asked for
+        """
+        state = self._states.get(permit.target)
+        if state is None or state.permit.epoch != permit.epoch:
+            return None
+        if state.ejected_until is not None:
+            return self._probed(state, permit, outcome, now, retry_after_seconds)
+        if outcome is Outcome.NOTHING:
+            return None
+        self._advance(state, int(now / self._bucket_seconds))
+        state.attempts += 1
+        state.attempts_by_bucket[state.bucket % _BUCKETS] += 1
+        if outcome is Outcome.SUCCESS:
+            state.told_until = 0.0
+            return None
+        state.failures += 1
+        state.failures_by_bucket[state.bucket % _BUCKETS] += 1
+        self._heed(state, now, retry_after_seconds)
+        policy = self._policy
+        if not 0 < policy.min_failures <= state.failures:
+            return None
+        if state.failures < policy.min_failed_share * state.attempts:
+            return None
+        if now - state.restored >= policy.max_ejection_seconds:
+            state.ejections = 0
+        self._eject(state, now)
+        self._begin(state)
+        return Transition.EJECTED
+
+    def ejected(self, now: float) -> tuple[tuple[Target, float], ...]:
+        """What is ejected, and for how many seconds more until a probe: for an operator's eyes."""
+        return tuple(
+            (target, max(0.0, state.ejected_until - now))
+            for target, state in self._states.items()
+            if state.ejected_until is not None
+        )
+
+    def _probed(
+        self, state: _State, permit: Permit, outcome: Outcome, now: float, retry_after_seconds: float | None
+    ) -> Transition | None:
+        if not permit.probe:
+            return None
+        if outcome is Outcome.SUCCESS:
+            self._restore(state, now)
+            return Transition.RESTORED
+        if permit.probe != state.probe or state.probe_until is None:
+            return None
+        if outcome is Outcome.NOTHING:
+            state.probe_until = None
+            return None
+        self._heed(state, now, retry_after_seconds)
+        self._eject(state, now)
+        return Transition.EJECTED_AGAIN
+
+    def _heed(self, state: _State, now: float, retry_after_seconds: float | None) -> None:
+        if retry_after_seconds is not None:
+            state.told_until = now + min(retry_after_seconds, self._policy.max_ejection_seconds)
+
+    def _eject(self, state: _State, now: float) -> None:
+        policy = self._policy
+        # A power of two past the longest ejection would overflow in the end.
+        grown = policy.ejection_seconds * 2.0 ** min(state.ejections, 32)
+        seconds = min(policy.max_ejection_seconds, grown) * (1 - _SPREAD * self._uniform())
+        state.ejections += 1
+        state.ejected_until = max(now + seconds, state.told_until)
+        state.probe_until = None
+
+    def _restore(self, state: _State, now: float) -> None:
+        state.ejected_until = state.probe_until = None
+        state.restored, state.told_until = now, 0.0
+        self._begin(state)
+
+    def _begin(self, state: _State) -> None:
+        """From here on, nothing counts of what was before, or ends later but began before."""
+        state.permit = Permit(state.permit.target, state.permit.epoch + 1)
+        self._forget(state)
+
+    def _advance(self, state: _State, bucket: int) -> None:
+        passed = bucket - state.bucket
+        if passed <= 0:
+            return
+        if passed >= _BUCKETS:
+            self._forget(state)
+        else:
+            for one in range(state.bucket + 1, bucket + 1):
+                state.attempts -= state.attempts_by_bucket[one % _BUCKETS]
+                state.failures -= state.failures_by_bucket[one % _BUCKETS]
+                state.attempts_by_bucket[one % _BUCKETS] = state.failures_by_bucket[one % _BUCKETS] = 0
+        state.bucket = bucket
+
+    def _forget(self, state: _State) -> None:
+        state.attempts = state.failures = 0
+        state.attempts_by_bucket = [0] * _BUCKETS
+        state.failures_by_bucket = [0] * _BUCKETS

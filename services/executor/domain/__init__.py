@@ -1,0 +1,72 @@
+"""What a run of a completion is, and the rules of trying: pure."""
+
+from services.executor.domain.call import Overrides, RunCall, Source
+from services.executor.domain.failures import (
+    broken_stream,
+    completion_of,
+    deadline_passed,
+    failure_of,
+    kind_mismatch,
+)
+from services.executor.domain.provider import (
+    Delta,
+    FinishReason,
+    Outgoing,
+    ProviderAnswer,
+    ProviderFailure,
+    ProviderRequest,
+    Reason,
+    Started,
+    ToolCallDelta,
+    Usage,
+)
+from services.executor.domain.run import Attempt, Run, Status, microseconds
+from services.executor.domain.trying import (
+    BACKOFF_BASE_SECONDS,
+    BACKOFF_CAP_SECONDS,
+    DEADLINE_LEAD_SECONDS,
+    DEADLINE_TOLERANCE_SECONDS,
+    FALLBACK_RESERVE,
+    RETRY_RESERVE_SECONDS,
+    Step,
+    attempt_timeout_seconds,
+    backoff_seconds,
+    reserve_seconds,
+    step_after,
+)
+
+__all__ = [
+    "BACKOFF_BASE_SECONDS",
+    "BACKOFF_CAP_SECONDS",
+    "DEADLINE_LEAD_SECONDS",
+    "DEADLINE_TOLERANCE_SECONDS",
+    "FALLBACK_RESERVE",
+    "RETRY_RESERVE_SECONDS",
+    "Attempt",
+    "Delta",
+    "FinishReason",
+    "Outgoing",
+    "Overrides",
+    "ProviderAnswer",
+    "ProviderFailure",
+    "ProviderRequest",
+    "Reason",
+    "Run",
+    "RunCall",
+    "Source",
+    "Started",
+    "Status",
+    "Step",
+    "ToolCallDelta",
+    "Usage",
+    "attempt_timeout_seconds",
+    "backoff_seconds",
+    "broken_stream",
+    "completion_of",
+    "deadline_passed",
+    "failure_of",
+    "kind_mismatch",
+    "microseconds",
+    "reserve_seconds",
+    "step_after",
+]

@@ -1,0 +1,138 @@
+"""What is asked of a provider, and what comes of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+from catalog import view
+from completions.chat import Message
+from kit.secrets import Secret
+
+
+class FinishReason(StrEnum):
+    """Why the model stopped."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
+    CONTENT_FILTER = "content_filter"
+    OTHER = "other"
+
+
+class Reason(StrEnum):
+    """Why an attempt failed; stable words."""
+
+    STREAM_BROKEN = "STREAM_BROKEN"
+    """After the answer had begun."""
+
+    TIMEOUT = "PROVIDER_TIMEOUT"
+    UNREACHABLE = "PROVIDER_UNREACHABLE"
+    ERROR = "PROVIDER_ERROR"
+    RATE_LIMITED = "PROVIDER_RATE_LIMITED"
+    MALFORMED_RESPONSE = "PROVIDER_MALFORMED_RESPONSE"
+    CREDENTIAL_REFUSED = "PROVIDER_CREDENTIAL_REFUSED"
+    REJECTED_REQUEST = "PROVIDER_REJECTED_REQUEST"
+    MODEL_NOT_FOUND = "PROVIDER_MODEL_NOT_FOUND"
+    REDIRECTED = "PROVIDER_REDIRECTED"
+    ADDRESS_REFUSED = "PROVIDER_ADDRESS_REFUSED"
+    CONTEXT_LENGTH_EXCEEDED = "PROVIDER_CONTEXT_LENGTH_EXCEEDED"
+    """The prompt does not fit the model's context window."""
+    BUSY = "PROVIDER_BUSY"
+    """As many calls as are allowed were under way there, and the queue for more was full or too slow."""
+    CIRCUIT_OPEN = "PROVIDER_CIRCUIT_OPEN"
+    """It failed so often lately that it was not asked."""
+    OUTPUT_INVALID = "OUTPUT_INVALID"
+    """The answer does not keep to its JSON schema, and the policy is not to take it."""
+    CANCELLED = "CANCELLED"
+    """The caller left, or its deadline passed, while the attempt ran."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the provider billed them; None is what it did not tell."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_input_tokens: int | None = None
+    reasoning_output_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderRequest:
+    """One completion, ready for a provider."""
+
+    provider: view.Provider
+    credential: Secret | None
+    """None if the provider wants none."""
+    model: str
+    prepared_body: bytes = field(repr=False)
+    """What the provider's adapter made of the version."""
+    messages: Sequence[Message] = field(repr=False)
+    retry_statuses: frozenset[int] = frozenset()
+    """HTTP statuses after which the attempt may be repeated; empty for the executor's setting."""
+
+
+class Outgoing(NamedTuple):
+    """What goes over the wire for a request, but for its headers."""
+
+    method: str
+    url: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderAnswer:
+    """A complete answer."""
+
+    message: Message
+    finish_reason: FinishReason | None
+    """None if the provider did not say."""
+    usage: Usage
+    model: str
+    """What answered, in the provider's words; what was asked if it did not say."""
+    http_status: int
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of a tool call."""
+
+    index: int
+    """Which of the message's calls, from 0."""
+    id: str = ""
+    """In its first piece only, as `tool`."""
+    tool: str = ""
+    arguments_json: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of an answer; never empty."""
+
+    content: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The first piece of an answer is there: who gives it, in the provider's words."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderFailure:
+    """An attempt without an answer."""
+
+    reason: Reason
+    message: str
+    """A sentence without content or credentials; a provider's own words are cut and marked as a quotation."""
+    http_status: int
+    """0 when no answer came."""
+    is_retryable: bool
+    retry_after_seconds: float | None = None
+    """What the provider asked for."""

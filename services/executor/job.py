@@ -1,0 +1,53 @@
+"""A call that is ready to run: what is said, and where it may be said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from catalog.view import OutputPolicy
+from completions.chat import Message
+from completions.version import Version
+from services.executor.breaker import Target
+from services.executor.domain import ProviderFailure, ProviderRequest
+from services.executor.ports import OutputCheck
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a call may run."""
+
+    index: int
+    """0 is the version's own, n its n-th fallback."""
+    request: ProviderRequest
+    max_retries: int
+    attempt_timeout_seconds: float | None
+    problem: ProviderFailure | None = None
+    """Why it is not worth asking, if that is known beforehand."""
+
+    @property
+    def target(self) -> Target:
+        """What fails or works together."""
+        return Target(self.request.provider.uid, self.request.model)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """All that is known before a provider is asked."""
+
+    places: Sequence[Place]
+    """At least one, in order."""
+    version: Version = field(repr=False)
+    """What runs, for people to read; its provider is a uid."""
+    tools_text: str = field(repr=False)
+    """What the tools add to a prompt."""
+    first_token_timeout_seconds: float | None
+    idle_timeout_seconds: float | None
+    output: OutputCheck | None
+    """None without a JSON schema to keep to."""
+    output_policy: OutputPolicy
+
+    @property
+    def messages(self) -> Sequence[Message]:
+        """What is said, in order."""
+        return self.places[0].request.messages

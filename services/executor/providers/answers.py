@@ -1,0 +1,68 @@
+"""What every provider's answer has in common, read with distrust. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import orjson
+
+from kit.egress import EgressResponse
+from kit.json import Json
+from services.executor.domain import ProviderRequest
+from services.executor.providers.failures import quoted
+
+_MAX_NAME_CHARACTERS: Final = 256
+_MAX_COUNT: Final = 10**12
+"""No call takes more tokens; a larger number is a mistake, and would not fit where costs are kept."""
+
+
+class Malformed(Exception):
+    """What is wrong with an answer, as the end of the sentence "the provider's answer …"."""
+
+
+def json_object_of(response: EgressResponse, request: ProviderRequest) -> dict[str, Json]:
+    """The body of an answer with status 200.
+
+    :raises Malformed: if it is no JSON object
+    """
+    kind = response.headers.get("Content-Type", "")
+    if kind and "json" not in kind.lower():
+        raise Malformed(f"is not JSON{quoted(kind, request)}")
+    try:
+        answer: Json = orjson.loads(response.body)
+    except orjson.JSONDecodeError:
+        raise Malformed("is not valid JSON") from None
+    if not isinstance(answer, dict):
+        raise Malformed("is not a JSON object")
+    return answer
+
+
+def event_of(data: bytes) -> dict[str, Json]:
+    """One event of a streamed answer.
+
+    :raises Malformed: if it is no JSON object
+    """
+    try:
+        event: Json = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        raise Malformed("has an event that is not valid JSON") from None
+    if not isinstance(event, dict):
+        raise Malformed("has an event that is not a JSON object")
+    return event
+
+
+def text_of(value: Json) -> str:
+    """A text; empty for whatever else stands there."""
+    return value if isinstance(value, str) else ""
+
+
+def model_of(model: Json, otherwise: str) -> str:
+    """What answered, in the provider's words."""
+    return model[:_MAX_NAME_CHARACTERS] if isinstance(model, str) and model else otherwise
+
+
+def count_of(counts: Json, name: str) -> int | None:
+    """One count of an object of them; None if the provider did not tell it."""
+    value = counts.get(name) if isinstance(counts, dict) else None
+    # Not isinstance: True is no count.
+    return value if type(value) is int and 0 <= value <= _MAX_COUNT else None

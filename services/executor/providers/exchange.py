@@ -1,0 +1,342 @@
+"""One exchange with a provider of any contract: HTTP, its failures, its span, and the pieces of a stream."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import ClassVar, Final, Protocol, TypeAlias
+
+from opentelemetry.trace import Span, SpanKind, StatusCode
+
+from catalog.view import ProviderKind
+from completions.chat import TextPart
+from completions.version import Version
+from kit.egress import Egress, EgressResponse, Timeouts
+from kit.errors import AppError, Invalid
+from kit.telemetry import Tracing, place_of
+from services.executor.domain import (
+    Delta,
+    Outgoing,
+    ProviderAnswer,
+    ProviderFailure,
+    ProviderRequest,
+    Reason,
+    Started,
+    ToolCallDelta,
+)
+from services.executor.providers.answers import Malformed
+from services.executor.providers.failures import Told, malformed, read_failure
+from services.executor.providers.sse import TooLarge
+
+Piece: TypeAlias = Started | Delta | ProviderAnswer | ProviderFailure
+
+_CONNECT_SECONDS: Final = 10.0
+
+
+class Framing(Protocol):
+    """Cuts what comes in into events."""
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """Every event that is complete now.
+
+        :raises TooLarge: if one does not end
+        """
+        ...
+
+    def end(self) -> Iterator[bytes]:
+        """What is left when nothing more comes."""
+        ...
+
+
+class Assembly(Protocol):
+    """What has come of a streamed answer so far."""
+
+    model: str
+    """What answers, in the provider's words once it has said so."""
+    is_done: bool
+    """Whether the provider said that this was all."""
+
+    def take(self, data: bytes) -> Delta | None:
+        """What one event adds; None if it adds nothing to say.
+
+        :raises Malformed: if it makes no sense
+        :raises Told: if it tells of a failure
+        """
+        ...
+
+    def end(self, http_status: int) -> ProviderAnswer | ProviderFailure:
+        """The whole answer when nothing more comes; a failure if it was not whole."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange(ABC):
+    """The Provider port but for what a contract's own adapter says.
+
+    :param retry_statuses: HTTP statuses after which an attempt may be repeated, if the request does not say
+    :param max_response_bytes: of a whole answer's body, and of one event of a streamed one
+    :param max_stream_bytes: of a streamed answer's body
+    """
+
+    egress: Egress
+    tracing: Tracing
+    retry_statuses: frozenset[int]
+    max_response_bytes: int
+    max_stream_bytes: int
+
+    stream_type: ClassVar[str] = "text/event-stream"
+    """The media type of a streamed answer."""
+
+    @abstractmethod
+    def prepare(self, version: Version, kind: ProviderKind) -> bytes:
+        """As the port says.
+
+        :raises Invalid: for what this contract has no word for and may not be left out
+        """
+
+    @abstractmethod
+    def request_of(self, request: ProviderRequest, *, streamed: bool) -> Outgoing:
+        """The HTTP request that `complete`, or `stream`, sends, but for its headers: they hold the credential.
+
+        :raises Invalid: `PROVIDER_REJECTED_REQUEST` for messages that this contract cannot carry
+        """
+
+    @abstractmethod
+    def headers(self, request: ProviderRequest, accept: str) -> dict[str, str]:
+        """The headers, the credential among them."""
+
+    @abstractmethod
+    def provider_name(self, request: ProviderRequest) -> str:
+        """`gen_ai.provider.name`."""
+
+    @abstractmethod
+    def read(self, response: EgressResponse, request: ProviderRequest) -> ProviderAnswer | ProviderFailure:
+        """A whole answer with status 200."""
+
+    @abstractmethod
+    def assembly(self, request: ProviderRequest) -> Assembly:
+        """What puts a streamed answer together."""
+
+    @abstractmethod
+    def framing(self) -> Framing:
+        """What cuts a streamed answer into events."""
+
+    def read_failure(self, response: EgressResponse, request: ProviderRequest) -> ProviderFailure:
+        """An answer with any other status."""
+        statuses = request.retry_statuses or self.retry_statuses
+        return read_failure(response, request, statuses, unix_seconds=time.time())
+
+    async def complete(self, request: ProviderRequest, timeout_seconds: float) -> ProviderAnswer | ProviderFailure:
+        """As the port says. Beyond the statuses that may be repeated, an answer that makes no sense is, too."""
+        try:
+            outgoing = self.request_of(request, streamed=False)
+        except Invalid as refusal:
+            return _unsayable(refusal)
+        headers = self.headers(request, "application/json")
+        with self.tracing.span("chat " + request.model, SpanKind.CLIENT, self._attributes(request)) as span:
+            if not span.is_recording():
+                return await self._exchange(request, outgoing, headers, timeout_seconds)
+            headers["traceparent"] = place_of(span).traceparent()
+            outcome = await self._exchange(request, outgoing, headers, timeout_seconds)
+            _describe(span, outcome)
+            return outcome
+
+    async def stream(
+        self, request: ProviderRequest, *, total_seconds: float, first_seconds: float, idle_seconds: float
+    ) -> AsyncGenerator[Piece, None]:
+        """As the port says. A server that answers whole although it was asked for pieces is taken as it is."""
+        try:
+            outgoing = self.request_of(request, streamed=True)
+        except Invalid as refusal:
+            yield _unsayable(refusal)
+            return
+        headers = self.headers(request, self.stream_type)
+        # Detached: a caller who leaves closes this from another task.
+        with self.tracing.detached_span("chat " + request.model, SpanKind.CLIENT, self._attributes(request)) as span:
+            if span.is_recording():
+                headers["traceparent"] = place_of(span).traceparent()
+            timeout = Timeouts(
+                total_seconds=total_seconds,
+                connect_seconds=min(first_seconds, _CONNECT_SECONDS),
+                first_byte_seconds=first_seconds,
+                # Only the larger: the shorter is watched here, where pieces are told from bytes that say nothing yet.
+                idle_seconds=max(first_seconds, idle_seconds),
+            )
+            async with aclosing(self._pieces(request, outgoing, headers, timeout, idle_seconds)) as pieces:
+                async for piece in pieces:
+                    # Before the last is given: whoever has it asks for no more.
+                    if span.is_recording() and isinstance(piece, (ProviderAnswer, ProviderFailure)):
+                        _describe(span, piece)
+                    yield piece
+
+    async def _pieces(
+        self,
+        request: ProviderRequest,
+        outgoing: Outgoing,
+        headers: dict[str, str],
+        timeout: Timeouts,
+        idle_seconds: float,
+    ) -> AsyncGenerator[Piece, None]:
+        assembly, framing, has_begun = self.assembly(request), self.framing(), False
+        method, url, body = outgoing
+        status, clock = 0, asyncio.get_running_loop().time
+        limit: float | None = timeout.first_byte_seconds
+        deadline: float | None = clock() + timeout.first_byte_seconds
+        try:
+            async with self.egress.stream(
+                method,
+                url,
+                headers=headers,
+                body=body,
+                timeout=timeout,
+                max_response_bytes=self.max_stream_bytes,
+                # A completion changes nothing.
+                is_repeatable=True,
+            ) as answer:
+                status = answer.status
+                if status != 200 or self.stream_type not in answer.headers.get("Content-Type", ""):
+                    whole = EgressResponse(status, answer.headers, await answer.read())
+                    self._check_size(whole.body)
+                    for piece in self._whole(request, whole):
+                        yield piece
+                    return
+                while not assembly.is_done:
+                    # Here and not in a function: this runs for every token.
+                    try:
+                        if deadline is None:
+                            chunk = await anext(answer)
+                        else:
+                            async with asyncio.timeout_at(deadline):
+                                chunk = await anext(answer)
+                    except StopAsyncIteration:
+                        break
+                    for data in framing.feed(chunk):
+                        self._check_size(data)
+                        if (delta := assembly.take(data)) is not None:
+                            if not has_begun:
+                                has_begun = True
+                                limit = idle_seconds if idle_seconds < timeout.first_byte_seconds else None
+                                yield Started(assembly.model)
+                            yield delta
+                    if has_begun:
+                        deadline = None if limit is None else clock() + limit
+                for data in framing.end():
+                    if (delta := assembly.take(data)) is not None:
+                        if not has_begun:
+                            has_begun = True
+                            yield Started(assembly.model)
+                        yield delta
+            end = assembly.end(status)
+            if isinstance(end, ProviderAnswer) and not has_begun:
+                yield Started(assembly.model)
+            yield end
+        except AppError as error:
+            yield replace(_failure_of_egress(error), http_status=status)
+        except Malformed as problem:
+            yield malformed(str(problem), status)
+        except Told as told:
+            yield told.failure
+        except TooLarge:
+            yield malformed("has an event that does not end", status)
+        except TimeoutError:
+            what = "went on" if has_begun else "began"
+            message = f"no answer {what} within {limit:g} s"
+            yield ProviderFailure(Reason.TIMEOUT, message, status, is_retryable=True)
+
+    def _check_size(self, data: bytes) -> None:
+        if len(data) > self.max_response_bytes:
+            raise Malformed(f"has a piece of more than {self.max_response_bytes} bytes")
+
+    def _whole(self, request: ProviderRequest, response: EgressResponse) -> Iterator[Piece]:
+        outcome = self._outcome(request, response)
+        if isinstance(outcome, ProviderAnswer):
+            message = outcome.message
+            yield Started(outcome.model)
+            content = message.content or "".join(part.text for part in message.parts if isinstance(part, TextPart))
+            calls = tuple(
+                ToolCallDelta(index, call.id, call.name, call.arguments_json)
+                for index, call in enumerate(message.tool_calls)
+            )
+            if content or message.reasoning or calls:
+                yield Delta(content, message.reasoning, calls)
+        yield outcome
+
+    async def _exchange(
+        self, request: ProviderRequest, outgoing: Outgoing, headers: dict[str, str], timeout_seconds: float
+    ) -> ProviderAnswer | ProviderFailure:
+        method, url, body = outgoing
+        try:
+            response = await self.egress.request(
+                method,
+                url,
+                headers=headers,
+                body=body,
+                timeout=Timeouts(
+                    total_seconds=timeout_seconds,
+                    connect_seconds=min(timeout_seconds, _CONNECT_SECONDS),
+                    first_byte_seconds=timeout_seconds,
+                ),
+                max_response_bytes=self.max_response_bytes,
+                is_repeatable=True,
+            )
+        except AppError as error:
+            return _failure_of_egress(error)
+        return self._outcome(request, response)
+
+    def _outcome(self, request: ProviderRequest, response: EgressResponse) -> ProviderAnswer | ProviderFailure:
+        return self.read(response, request) if response.status == 200 else self.read_failure(response, request)
+
+    def _attributes(self, request: ProviderRequest) -> dict[str, str]:
+        return {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": self.provider_name(request),
+            "gen_ai.request.model": request.model,
+        }
+
+
+def unsayable(problem: str) -> Invalid:
+    """Messages that a contract cannot carry.
+
+    :param problem: a sentence that says what to do
+    """
+    return Invalid(problem, reason=Reason.REJECTED_REQUEST.value)
+
+
+def _unsayable(refusal: Invalid) -> ProviderFailure:
+    return ProviderFailure(Reason.REJECTED_REQUEST, refusal.message, 0, is_retryable=False)
+
+
+def _failure_of_egress(error: AppError) -> ProviderFailure:
+    match error.reason:
+        case "EGRESS_TIMEOUT":
+            return ProviderFailure(Reason.TIMEOUT, error.message, 0, is_retryable=True)
+        case "EGRESS_CONNECTION_FAILED" | "EGRESS_NAME_UNRESOLVED":
+            return ProviderFailure(Reason.UNREACHABLE, error.message, 0, is_retryable=True)
+        case "EGRESS_MALFORMED_RESPONSE" | "EGRESS_RESPONSE_TOO_LARGE":
+            return ProviderFailure(Reason.MALFORMED_RESPONSE, error.message, 0, is_retryable=True)
+        case "EGRESS_REQUEST_INVALID":
+            # Nothing but the credential in the headers comes from outside.
+            return ProviderFailure(
+                Reason.CREDENTIAL_REFUSED, "the credential cannot be sent in an HTTP header", 0, is_retryable=False
+            )
+    return ProviderFailure(Reason.ADDRESS_REFUSED, error.message, 0, is_retryable=False)
+
+
+def _describe(span: Span, outcome: ProviderAnswer | ProviderFailure) -> None:
+    if outcome.http_status:
+        span.set_attribute("http.response.status_code", outcome.http_status)
+    if isinstance(outcome, ProviderFailure):
+        span.set_attribute("error.type", outcome.reason.value)
+        span.set_status(StatusCode.ERROR)
+        return
+    span.set_attribute("gen_ai.response.model", outcome.model)
+    if outcome.finish_reason is not None:
+        span.set_attribute("gen_ai.response.finish_reasons", (outcome.finish_reason.value,))
+    if outcome.usage.input_tokens is not None:
+        span.set_attribute("gen_ai.usage.input_tokens", outcome.usage.input_tokens)
+    if outcome.usage.output_tokens is not None:
+        span.set_attribute("gen_ai.usage.output_tokens", outcome.usage.output_tokens)

@@ -1,0 +1,196 @@
+"""What a provider says went wrong, made a failure with a reason, whoever the provider is. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+import orjson
+
+from completions.chat import TextPart
+from kit.egress import EgressResponse
+from kit.json import Json
+from kit.secrets import redact
+from services.executor.domain import ProviderFailure, ProviderRequest, Reason
+
+MAX_QUOTED_CHARACTERS: Final = 200
+_MAX_READ_CHARACTERS: Final = 65_536
+"""What of a provider's words is searched for what may not be quoted."""
+_MIN_CONTENT_CHARACTERS: Final = 8
+"""Shorter contents are ordinary words; looking for them would take every second quotation apart."""
+
+_CONTEXT_CODES: Final = frozenset(
+    (
+        "context_length_exceeded",  # OpenAI, Azure, Groq, Cerebras
+        "string_above_max_length",  # OpenAI, one message alone
+        "exceed_context_size_error",  # llama.cpp
+        "model_context_window_exceeded",
+    )
+)
+_CONTEXT_WORDS: Final = re.compile(
+    # One line per wording, with who says so; numbers and names between are theirs.
+    r"context_?(?: |_)?length_?(?: |_)?exceeded|exceed_context_size_error"
+    r"|maximum context length"  # OpenAI, vLLM, DeepSeek, OpenRouter, Mistral, Fireworks
+    r"|(?:exceeds?|exceeded|larger than|longer than|greater than) (?:the |its |this )?"
+    r"(?:model'?s? )?(?:available |maximum |max |input )*(?:context|model) (?:length|size|window|limit)"
+    # ↑ OpenAI's Responses, llama.cpp, SGLang, Together, LM Studio, Ollama, vLLM's "maximum model length"
+    r"|longer than the model's context|maximum model length"
+    r"|context window ?exceeded|contextwindowexceeded"  # LiteLLM
+    r"|prompt is too long|prompt too long|input is too long"  # Anthropic, Ollama's cloud, Bedrock
+    r"|exceed (?:the )?context limit"  # Anthropic, prompt and max_tokens together
+    r"|reduce the length of the (?:messages|prompt|input)"  # OpenAI, Groq
+    r"|context (?:the )?overflows?"  # LM Studio
+    r"|too large for model with"  # Mistral
+    r"|maximum prompt length is"  # xAI
+    r"|exceeded model token limit"  # Moonshot
+    r"|(?:token count|number of tokens|input tokens?)[^.]{0,40} exceeds? the (?:maximum|limit)"  # Google
+    r"|exceeds the maximum number of tokens"
+    r"|must be <= ?\d+\. given: \d+ `?inputs`? tokens"  # Together and TGI
+    r"|`?inputs`? tokens? \+ `?max_new_tokens`? must be",
+    re.IGNORECASE,
+)
+_RATE_WORDS: Final = re.compile(r"rate.?limit|throttl|quota|per (?:minute|hour|day)", re.IGNORECASE)
+"""A prompt that is too large for this minute fits the model."""
+_NOT_ABOUT_CONTEXT: Final = frozenset((401, 403, 404, 408, 409, 429))
+
+
+class Told(Exception):
+    """A failure that came as a piece of a streamed answer."""
+
+    def __init__(self, failure: ProviderFailure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+def malformed(problem: str, http_status: int) -> ProviderFailure:
+    """An answer that makes no sense.
+
+    :param problem: the end of the sentence "the provider's answer …"
+    """
+    message = f"the provider's answer {problem}"
+    return ProviderFailure(Reason.MALFORMED_RESPONSE, message, http_status, is_retryable=True)
+
+
+def read_failure(
+    response: EgressResponse, request: ProviderRequest, retry_statuses: frozenset[int], *, unix_seconds: float
+) -> ProviderFailure:
+    """An answer with any status but 200.
+
+    :param unix_seconds: the time, for a `Retry-After` that names one
+    """
+    status, answer = response.status, _parsed(response.body)
+    words = quoted(words_of(answer), request)
+    if status >= 400 and status not in _NOT_ABOUT_CONTEXT and does_not_fit(answer):
+        return ProviderFailure(
+            Reason.CONTEXT_LENGTH_EXCEEDED, f"the prompt does not fit the model{words}", status, is_retryable=False
+        )
+    return ProviderFailure(
+        reason=reason_of(status),
+        message=f"the provider answered HTTP {status}{words}",
+        http_status=status,
+        is_retryable=status in retry_statuses,
+        retry_after_seconds=_retry_after(response.headers, unix_seconds),
+    )
+
+
+def told_failure(
+    answer: Json, request: ProviderRequest, *, means: int | None = None, retry_statuses: frozenset[int] = frozenset()
+) -> ProviderFailure:
+    """An error under the status 200: that the prompt does not fit, or what the status that it should have had means.
+
+    :param means: that status; None if nothing says, and so the answer makes no sense
+    """
+    words = quoted(words_of(answer), request)
+    if does_not_fit(answer):
+        message = f"the prompt does not fit the model{words}"
+        return ProviderFailure(Reason.CONTEXT_LENGTH_EXCEEDED, message, 200, is_retryable=False)
+    if means is None:
+        return malformed(f"is an error with status 200{words}", 200)
+    message = f"the provider told of an error in its answer{words}"
+    return ProviderFailure(reason_of(means), message, 200, is_retryable=means in retry_statuses)
+
+
+def reason_of(status: int) -> Reason:
+    """What an HTTP status other than 200 means."""
+    if status in (401, 403):
+        return Reason.CREDENTIAL_REFUSED
+    if status == 404:
+        return Reason.MODEL_NOT_FOUND
+    if status == 429:
+        return Reason.RATE_LIMITED
+    if 300 <= status < 400:
+        return Reason.REDIRECTED
+    # 408 and 409 are the provider's own trouble: the same request may succeed.
+    if 400 <= status < 500 and status not in (408, 409):
+        return Reason.REJECTED_REQUEST
+    return Reason.ERROR if status >= 400 else Reason.MALFORMED_RESPONSE
+
+
+def does_not_fit(answer: Json) -> bool:
+    """Whether an error says that the prompt is longer than the model's context, by its code or in its words."""
+    words = words_of(answer)[:_MAX_READ_CHARACTERS]
+    error = answer.get("error") if isinstance(answer, dict) else None
+    for each in (answer, error):
+        if isinstance(each, dict) and not _CONTEXT_CODES.isdisjoint(_texts(each.get("code"), each.get("type"))):
+            return True
+    return _CONTEXT_WORDS.search(words) is not None and _RATE_WORDS.search(words) is None
+
+
+def _texts(*values: Json) -> list[str]:
+    return [value for value in values if isinstance(value, str)]
+
+
+def words_of(answer: Json) -> str:
+    """What a provider says about its failure. Only fields made for that: a whole body may repeat the request."""
+    for _ in range(3):
+        if isinstance(answer, str):
+            return answer
+        if isinstance(answer, list):
+            answer = answer[0] if answer else None
+        if isinstance(answer, dict):
+            answer = next((answer[name] for name in ("error", "message", "detail", "msg") if answer.get(name)), None)
+    return answer if isinstance(answer, str) else ""
+
+
+def quoted(words: str, request: ProviderRequest) -> str:
+    """A provider's words as the end of a sentence, without the credential and without what the call said."""
+    words = words[:_MAX_READ_CHARACTERS]
+    if request.credential is not None:
+        words = redact(words, (request.credential,))
+    for message in request.messages:
+        texts = (message.content, *(part.text for part in message.parts if isinstance(part, TextPart)))
+        for text in texts:
+            if len(text) >= _MIN_CONTENT_CHARACTERS:
+                words = words.replace(text, "<content>")
+    words = _cut(words, MAX_QUOTED_CHARACTERS)
+    return f': "{words}"' if words else ""
+
+
+def _cut(text: str, limit: int) -> str:
+    text = "".join([character if character.isprintable() else " " for character in text[: limit + 1]])
+    return (text if len(text) <= limit else text[: limit - 1] + "…").strip()
+
+
+def _parsed(body: bytes) -> Json:
+    try:
+        parsed: Json = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    return parsed
+
+
+def _retry_after(headers: Mapping[str, str], unix_seconds: float) -> float | None:
+    """Seconds to wait, from a number of them or an HTTP date (RFC 9110, 10.2.3); None if absent or malformed."""
+    value = headers.get("Retry-After", "").strip()
+    if value.isascii() and value.replace(".", "", 1).isdigit():
+        return float(value) if len(value) <= 9 else None
+    try:
+        when = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=UTC)
+    return max(0.0, when.timestamp() - unix_seconds)

@@ -1,0 +1,83 @@
+"""Spans of calls that were not sampled, told once it is known that somebody will look: of errors and slow calls."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from opentelemetry.trace import SpanKind
+
+from kit.telemetry import PastSpan, TraceContext, Tracing
+from services.executor.domain import Attempt, Run, Status
+
+_PER_SECOND: Final = 20
+"""When everything fails at once, these show why; the rest is counted in metrics and listed in logs."""
+_PER_MICROSECOND: Final = 1000
+
+
+class PastTraces:
+    """Tells what a finished call did, from its attempts.
+
+    :param slow_us: from which latency on a call is slow
+    """
+
+    def __init__(self, tracing: Tracing, slow_us: int) -> None:
+        self._tracing = tracing
+        self._slow_us = slow_us
+        self._second = 0
+        self._told = 0
+
+    def consider(self, run: Run) -> None:
+        """Tell of it if it is worth it."""
+        call = run.call
+        if call.is_sampled or (run.status is not Status.ERROR and run.latency_us < self._slow_us):
+            return
+        second = run.start_unix_ns // 10**9
+        if second != self._second:
+            self._second, self._told = second, 0
+        self._told += 1
+        if self._told <= _PER_SECOND:
+            self._tracing.tell_afterwards(TraceContext(call.trace_id, call.span_id, sampled=False), _tree(run))
+
+
+def _tree(run: Run) -> PastSpan:
+    attributes: dict[str, str | int | float | bool] = {
+        "turnout.request_id": run.request_id,
+        "turnout.project": run.project.slug,
+        "turnout.retrospective": True,
+    }
+    if run.decision is not None:
+        attributes |= {
+            "feature_flag.key": run.decision.target.deployment.slug,
+            "feature_flag.provider.name": "turnout",
+            "feature_flag.result.variant": run.decision.variant.slug,
+            "feature_flag.result.reason": run.decision.evaluation.value,
+        }
+    return PastSpan(
+        name="turnout.executor.v1.ExecutionService/" + ("RunStream" if run.call.is_streamed else "Run"),
+        kind=SpanKind.SERVER,
+        start_unix_ns=run.start_unix_ns,
+        end_unix_ns=run.start_unix_ns + run.latency_us * _PER_MICROSECOND,
+        attributes=attributes,
+        error=run.reason,
+        children=[_attempt(run, attempt) for attempt in run.attempts],
+    )
+
+
+def _attempt(run: Run, attempt: Attempt) -> PastSpan:
+    start = run.start_unix_ns + attempt.start_offset_us * _PER_MICROSECOND
+    attributes: dict[str, str | int | float | bool] = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": attempt.provider,
+        "gen_ai.request.model": attempt.model,
+        "turnout.fallback_index": attempt.fallback_index,
+    }
+    if attempt.http_status:
+        attributes["http.response.status_code"] = attempt.http_status
+    return PastSpan(
+        name="chat " + attempt.model,
+        kind=SpanKind.CLIENT,
+        start_unix_ns=start,
+        end_unix_ns=start + attempt.latency_us * _PER_MICROSECOND,
+        attributes=attributes,
+        error=attempt.reason,
+    )

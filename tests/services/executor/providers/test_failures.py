@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from catalog.view import Provider, ProviderKind
+from kit.egress import EgressResponse
+from services.executor.domain import ProviderFailure, ProviderRequest, Reason
+from services.executor.providers.failures import does_not_fit, read_failure
+from tests.services.executor.providers.wires import RETRY_STATUSES
+
+REQUEST = ProviderRequest(Provider("p", "prj", "main", ProviderKind.OPENAI, "https://x"), None, "m", b"", ())
+CASES = [json.loads(line) for line in Path(__file__).with_name("context_length.jsonl").read_text().splitlines()]
+"""Errors in the words of those who write them: `who`, `status`, `body`, and the `reason` that each must get."""
+
+
+def failed(status: int, body: Any) -> ProviderFailure:
+    response = EgressResponse(status, CIMultiDictProxy(CIMultiDict()), json.dumps(body).encode())
+    return read_failure(response, REQUEST, RETRY_STATUSES, unix_seconds=0)
+
+
+@pytest.mark.parametrize("case", CASES, ids=[f"{case['who']}-{case['status']}" for case in CASES])
+def test_a_prompt_that_does_not_fit_is_told_apart_in_every_wording(case: dict[str, Any]) -> None:
+    failure = failed(case["status"], case["body"])
+    assert (failure.reason.value, failure.http_status) == (case["reason"], case["status"])
+
+
+def test_a_prompt_that_does_not_fit_is_not_sent_again() -> None:
+    failure = failed(500, {"error": {"message": "the request exceeds the available context size"}})
+    assert not failure.is_retryable
+    assert failure.message == ('the prompt does not fit the model: "the request exceeds the available context size"')
+
+
+def test_every_reason_is_among_the_cases() -> None:
+    reasons = {case["reason"] for case in CASES}
+    assert {Reason.CONTEXT_LENGTH_EXCEEDED, Reason.RATE_LIMITED, Reason.REJECTED_REQUEST, Reason.ERROR} <= reasons
+
+
+def test_a_long_error_is_searched_in_no_time() -> None:
+    assert not does_not_fit({"error": "input tokens " * 100_000})
+    assert not does_not_fit({"error": "exceeds the maximum available " * 100_000})

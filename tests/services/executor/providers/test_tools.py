@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kit.errors import Invalid
+from services.executor.providers.tools import Choice, Mode, arguments_of, choice_of, function_of, only
+from tests.services.executor.providers.wires import CLOCK, WEATHER
+
+
+@pytest.mark.parametrize(
+    ("given", "choice"),
+    [
+        (None, None),
+        ("auto", Choice(Mode.AUTO)),
+        ("none", Choice(Mode.NONE)),
+        ("required", Choice(Mode.REQUIRED)),
+        ("any", Choice(Mode.REQUIRED)),
+        ({"type": "function", "function": {"name": "weather"}}, Choice(Mode.REQUIRED, "weather")),
+        ({"type": "tool", "name": "weather"}, Choice(Mode.REQUIRED, "weather")),
+        ({"type": "auto"}, Choice(Mode.AUTO)),
+        ({"type": "any"}, Choice(Mode.REQUIRED)),
+    ],
+)
+def test_how_a_choice_is_read(given: Any, choice: Choice | None) -> None:
+    assert choice_of(given) == choice
+
+
+@pytest.mark.parametrize("given", ["sometimes", {"type": "function"}, {"type": "allowed_tools"}, {}, {"type": 7}])
+def test_an_unknown_choice_is_refused_by_its_field(given: Any) -> None:
+    with pytest.raises(Invalid) as refusal:
+        choice_of(given)
+    assert refusal.value.reason == "TOOL_CHOICE_UNKNOWN"
+    assert [each.field for each in refusal.value.violations] == ["tool_choice"]
+
+
+def test_a_tool_of_another_shape_is_no_function() -> None:
+    assert function_of({"type": "web_search_20250305", "name": "web_search"}) is None
+    assert function_of("weather") is None
+    assert function_of({"function": {"name": 7}}) is None
+
+
+def test_one_tool_is_chosen_by_its_name() -> None:
+    assert only([WEATHER, CLOCK], "clock") == [CLOCK]
+    assert only([WEATHER, CLOCK], "calendar") == [WEATHER, CLOCK]
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments"),
+    [
+        ('{"city":"Paris"}', {"city": "Paris"}),
+        ("", {}),
+        ('{"city":', {"arguments": '{"city":'}),
+        ("[1]", {"arguments": "[1]"}),
+    ],
+)
+def test_arguments_become_an_object_whatever_the_model_wrote(text: str, arguments: Any) -> None:
+    assert arguments_of(text) == arguments

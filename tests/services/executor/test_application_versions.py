@@ -1,0 +1,178 @@
+"""What a call lays over a deployment, or brings along instead of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from catalog.view import Contract, Fallback
+from completions import schema
+from completions.chat import Message, Role
+from completions.version import Parameters, Version, version_id
+from kit.errors import Invalid, Precondition
+from services.executor.domain import Delta, Overrides, Started, Status
+from tests.services.executor.house import FLAKY, House
+
+
+def over(**fields: Any) -> Callable[[], Overrides]:
+    return lambda: Overrides(**fields)
+
+
+def direct(*messages: Message, **fields: Any) -> Callable[[], Version]:
+    return lambda: Version(**({"provider": "main", "model": "gpt", "messages": messages} | fields))
+
+
+SYSTEM = Message(Role.SYSTEM, "Be brief about {{ country }}.")
+QUESTION = Message(Role.USER, "Why?")
+INCLUDE = Message(Role.USER, "{% include 'x' %}")
+
+
+async def test_what_a_call_lays_over_wins_and_runs_as_a_version_of_its_own() -> None:
+    house = House()
+    run = await house.run(overrides=over(parameters=Parameters(temperature=0.5, extra={"a": 1}), tools=[{"type": "x"}]))
+
+    assert house.provider.requests[0].prepared_body == b"('test-model', 0.5, [{'type': 'x'}])"
+    assert (run.base_version, run.version[:4]) == ("ver_1", "ver_")
+    assert run.version != "ver_1"
+    assert run.seen_version is not None
+    assert run.seen_version.provider == "prv_main"
+    named = Version(
+        "main", "test-model", run.seen_version.messages, Parameters(temperature=0.5, extra={"a": 1}), [{"type": "x"}]
+    )
+    assert run.version == version_id(named), "the id that the registry gives it"
+
+
+async def test_the_same_laid_over_again_is_the_same_version_and_made_once() -> None:
+    house = House()
+    runs = [await house.run(overrides=over(parameters=Parameters(temperature=0.5))) for _ in range(2)]
+    assert runs[0].version == runs[1].version
+    assert len(house.executor.preparation.prepared._kept) == 2
+
+
+async def test_fallbacks_take_over_what_is_laid_over_but_their_own_parameters() -> None:
+    spare = Fallback("prv_other", "spare", b"0.1", 0, None)
+    house = House(FLAKY, fallbacks=(spare,))
+    await house.run(overrides=over(parameters=Parameters(temperature=0.5), tools=[{"type": "x"}]))
+    assert house.provider.requests[1].prepared_body == b"('spare', 0.1, [{'type': 'x'}])"
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"parameters": Parameters(temperature=3)}, "overrides.parameters.temperature"),
+        ({"parameters": Parameters(stop=("",))}, "overrides.parameters.stop[0]"),
+        ({"tool_choice": ""}, "overrides.tool_choice"),
+        ({"tools": ["\ud800"]}, "overrides.tools[0]"),
+    ],
+)
+async def test_what_no_provider_could_be_asked_is_refused_with_its_path(given: Any, field: str) -> None:
+    house = House()
+    with pytest.raises(Invalid) as failure:
+        await house.run(overrides=over(**given))
+    assert [each.field for each in failure.value.violations] == [field]
+    assert not house.provider.requests
+    assert house.recorded.status is Status.ERROR
+
+
+async def test_callers_of_an_alias_cannot_be_answered_in_another_format() -> None:
+    house = House(contract=Contract("", ""))
+    with pytest.raises(Precondition) as failure:
+        await house.run(overrides=over(response_format={"type": "json_object"}))
+    assert failure.value.reason == "CONTRACT_BROKEN"
+    assert [each.field for each in failure.value.violations] == ["overrides.response_format"]
+    await house.run(overrides=over(response_format={"type": "text"}))
+
+
+async def test_messages_before_the_versions_come_after_its_system_message() -> None:
+    house = House()
+    await house.run(prefix_messages=(QUESTION,), messages=(Message(Role.USER, "last"),))
+    assert [each.content for each in house.provider.requests[0].messages] == ["Why?", "France?", "last"]
+
+
+async def test_a_direct_completion_needs_no_deployment_and_makes_a_version() -> None:
+    house = House()
+    run = await house.run("", direct=direct(SYSTEM, QUESTION))
+
+    assert [each.content for each in house.provider.requests[0].messages] == ["Be brief about France.", "Why?"]
+    assert (run.decision, run.target, run.project.slug) == (None, None, "shop")
+    templates = (SYSTEM,)
+    complete = Version("main", "gpt", templates, variables_schema=schema.variables_schema(templates, None))
+    assert run.version == version_id(complete)
+    assert run.seen_version is not None
+    assert run.seen_version.messages == templates, "what is not templated is the call's input"
+    assert house.recorded is run
+
+
+async def test_without_variables_the_messages_of_a_direct_completion_are_data() -> None:
+    house = House()
+    run = await house.run("", direct=direct(SYSTEM, QUESTION), variables_json="")
+    assert house.provider.requests[0].messages[0].content == "Be brief about {{ country }}."
+    assert run.seen_version is not None
+    assert run.seen_version.variables_schema is None
+
+
+@pytest.mark.parametrize(
+    ("given", "reason", "field"),
+    [
+        ({"provider": "nobody"}, "PROVIDER_NOT_FOUND", "direct.provider"),
+        ({"model": ""}, "VERSION_INVALID", "direct.model"),
+        (
+            {"messages": (Message(Role.USER, "{% include 'x' %}"),)},
+            "TEMPLATE_NOT_ALLOWED",
+            "direct.messages[0].content",
+        ),
+        ({"messages": ()}, "NO_MESSAGES", None),
+    ],
+)
+async def test_a_direct_completion_that_cannot_run_asks_nobody(given: Any, reason: str, field: str | None) -> None:
+    house = House()
+    with pytest.raises(Invalid) as failure:
+        await house.run("", direct=direct(QUESTION, **given) if "messages" not in given else direct(**given))
+    assert failure.value.reason == reason
+    assert [each.field for each in failure.value.violations] == ([field] if field else [])
+    assert not house.provider.requests
+
+
+async def test_a_platform_key_has_no_project_to_complete_in() -> None:
+    with pytest.raises(Invalid) as failure:
+        await House().run("", direct=direct(QUESTION), tenant="")
+    assert failure.value.reason == "TARGET_NEEDS_PROJECT"
+
+
+async def test_a_mock_response_asks_nobody_and_leaves_nothing() -> None:
+    house = House()
+    run = await house.run(mock_response="Rome.")
+
+    assert run.answer is not None
+    assert (run.answer.message.content, run.cost_usd_micros) == ("Rome.", None)
+    assert run.decision is not None
+    assert not house.provider.requests
+    assert not house.records.opened
+    assert not house.records.closed
+    assert await house.stream(mock_response="Rome.") == [Started("test-model"), Delta("Rome."), None]
+
+
+async def test_a_mock_response_is_refused_what_a_real_call_is() -> None:
+    with pytest.raises(Invalid) as failure:
+        await House().run(mock_response="x", variables_json="{}")
+    assert failure.value.reason == "MISSING_VARIABLES"
+
+
+async def test_the_configuration_of_a_call_is_what_it_would_send_everywhere() -> None:
+    spare = Fallback("prv_other", "spare", b"0.1", 0, None)
+    house = House(fallbacks=(spare,))
+    call = house.call(messages=(QUESTION,), overrides=over(parameters=Parameters(temperature=0.5)), routing_key="u")
+    told, job, sent = house.executor.get_config(call)
+
+    assert not house.provider.requests
+    assert not house.records.opened
+    run = await house.executor.run(call)
+    [asked] = house.provider.requests
+    assert sent[0] == house.provider.request_of(asked, streamed=False)
+    assert [place.request.model for place in job.places] == ["test-model", "spare"]
+    assert told.version == run.version
+    assert told.decision is not None
+    assert run.decision is not None
+    assert told.decision.variant == run.decision.variant

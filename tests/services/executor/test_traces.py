@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from kit.telemetry import Tracing
+from services.executor.domain import Attempt, Reason, Run, Status
+from services.executor.traces import PastTraces
+from tests.services.executor.test_recorder import ended, started
+
+FAILED = Attempt("main", "m", 503, Reason.ERROR, "the provider answered HTTP 503", 1_000, 2_000)
+SERVED = Attempt("other", "spare", 200, "", "", 5_000, 4_000, 1)
+
+
+class Told:
+    def __init__(self) -> None:
+        self._exporter = InMemorySpanExporter()
+        self._tracing = Tracing(sample_ratio=0, resource={}, exporter=self._exporter)
+        self.past = PastTraces(self._tracing, slow_us=1_000_000)
+
+    def spans(self) -> list[ReadableSpan]:
+        self._tracing.shutdown()
+        return list(self._exporter.get_finished_spans())
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+def failed() -> Run:
+    run = ended(started())
+    run.call = replace(run.call, span_id="b" * 16)
+    run.status, run.reason, run.latency_us = Status.ERROR, "PROVIDER_FAILED", 10_000
+    run.attempts = [FAILED, SERVED]
+    return run
+
+
+def test_an_error_outside_the_sample_is_told_from_its_attempts(told: Told) -> None:
+    run = failed()
+    told.past.consider(run)
+
+    first, second, root = told.spans()
+    assert {f"{span.context.trace_id:032x}" for span in (first, second, root) if span.context} == {"a" * 32}
+    assert root.name == "turnout.executor.v1.ExecutionService/Run"
+    assert root.attributes is not None
+    assert root.attributes["feature_flag.result.variant"] == "v1"
+    assert (root.start_time, root.end_time) == (run.start_unix_ns, run.start_unix_ns + 10_000_000)
+    assert root.parent is not None
+    assert f"{root.parent.span_id:016x}" == "b" * 16
+    assert first.parent is not None
+    assert root.context is not None
+    assert first.parent.span_id == root.context.span_id
+    assert (first.name, first.start_time, first.end_time) == (
+        "chat m",
+        run.start_unix_ns + 1_000_000,
+        run.start_unix_ns + 3_000_000,
+    )
+    assert first.attributes is not None
+    assert first.attributes["error.type"] == "PROVIDER_ERROR"
+    assert second.attributes is not None
+    assert "error.type" not in second.attributes
+
+
+def test_a_slow_call_is_told_and_a_usual_one_is_not(told: Told) -> None:
+    for latency_us in (999_999, 1_000_000):
+        run = ended(started())
+        run.latency_us = latency_us
+        told.past.consider(run)
+    assert len(told.spans()) == 1
+
+
+def test_what_has_spans_already_is_not_told_again(told: Told) -> None:
+    run = failed()
+    run.call = replace(run.call, is_sampled=True)
+    told.past.consider(run)
+    assert not told.spans()
+
+
+def test_when_everything_fails_some_are_told(told: Told) -> None:
+    for number in range(100):
+        run = failed()
+        run.attempts = []
+        run.start_unix_ns += number * 10_000_000
+        told.past.consider(run)
+    assert len(told.spans()) in range(20, 41)
