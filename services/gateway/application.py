@@ -1,15 +1,15 @@
-"""Which models a project's keys may call: answered from the local view, so that listing waits for nobody."""
+"""Which models a project's keys may call: answered from the local view, so that nobody is waited for."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from catalog import targets
-from catalog.view import Deployment, DeploymentKind, Project, View
+from catalog.view import Deployment, DeploymentKind, Project, Provider, View
 from kit import ids
 from kit.errors import Invalid, NotFound, Violation
-from services.gateway.domain import MODEL_PREFIX, Model, deployment_of
+from services.gateway.domain import MODEL_PREFIX, Model, Place, deployment_of, no_model
 from services.gateway.ports import Views
 
 _MAX_MODEL_CHARACTERS: Final = 400
@@ -18,9 +18,10 @@ _MAX_MODEL_CHARACTERS: Final = 400
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """The deployments of a project that answer completions, as models."""
+    """The deployments of a project that answer completions, as models; and models of its providers."""
 
     catalog: Views
+    _single: _Singles = field(default_factory=lambda: _Singles())
 
     def list_models(self, tenant: str) -> list[Model]:
         """All of them, by name; the alias `live` is the name alone.
@@ -64,6 +65,53 @@ class Models:
                 violations=(Violation("model", "must name a deployment of completions"),),
             )
         return _model(target.project, target.deployment, target.alias)
+
+    def find(self, tenant: str, model: str, provider: str = "") -> Place:
+        """Where a model is that is called without a deployment.
+
+        It is `<provider>/<model>`. Where that names no provider, and the project has a single one, it is `<model>` or
+        `<agent>/<model>`; a slash is part of the model's name if the provider's facts know it so.
+
+        :param model: as the caller wrote it
+        :param provider: the slug that the caller named beside it; empty if none
+        :raises NotFound: `MODEL_NOT_FOUND`, `PROJECT_NOT_FOUND`
+        :raises Invalid: `TARGET_NEEDS_PROJECT` for a platform key
+        """
+        view = self.catalog.usable_view()
+        project = _project(view, tenant)
+        head, _, rest = model.partition("/")
+        if provider:
+            if view.provider_named(project.uid, provider) is None:
+                raise no_model(f"{provider}/{model}")
+            return Place(provider, rest if head == provider and rest else model)
+        if rest and view.provider_named(project.uid, head) is not None:
+            return Place(head, rest)
+        single = self._single.of(view, project.uid)
+        if single is None or not model:
+            raise no_model(model)
+        if not rest or model in single.model_facts:
+            return Place(single.slug, model)
+        if "/" in rest:
+            raise no_model(model)
+        return Place(single.slug, rest, agent=head)
+
+
+class _Singles:
+    """The providers of those projects that have just one, found once in each view."""
+
+    def __init__(self) -> None:
+        self._view: View | None = None
+        self._found: dict[str, Provider] = {}
+
+    def of(self, view: View, project: str) -> Provider | None:
+        if self._view is not view:
+            found: dict[str, list[Provider]] = {}
+            for thing in view.things.values():
+                if isinstance(thing, Provider):
+                    found.setdefault(thing.project, []).append(thing)
+            self._found = {uid: providers[0] for uid, providers in found.items() if len(providers) == 1}
+            self._view = view
+        return self._found.get(project)
 
 
 def _project(view: View, tenant: str) -> Project:

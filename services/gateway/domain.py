@@ -34,20 +34,49 @@ class Model:
     """Unix time at which its deployment was made; 0 if its uid does not tell."""
 
 
-def deployment_of(model: str) -> str:
-    """The target that a `model` names: what stands behind `turnout/deployment/`, where `turnout/` may be left out.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a model is asked that is called without a deployment."""
 
-    :raises NotFound: `MODEL_NOT_FOUND` for a model by its provider's name, which is not offered
-    """
+    provider: str
+    """Its slug."""
+    model: str
+    agent: str = ""
+    """The label before the model, where the caller wrote one."""
+
+
+def deployment_named(model: str) -> str | None:
+    """The target that a `model` names: what stands behind `turnout/deployment/`, where `turnout/` may be left out.
+    None of a model without a deployment."""
     match = _MODEL.fullmatch(model)
-    if match is None:
-        raise NotFound(
-            f"there is no model '{shown(model)}' here: models are called through deployments; "
-            f"write `{MODEL_PREFIX}<name>` or `{MODEL_PREFIX}<name>:<alias>`",
-            reason="MODEL_NOT_FOUND",
-            violations=(Violation("model", "must name a deployment"),),
-        )
-    return match[1]
+    return None if match is None else match[1]
+
+
+def model_named(model: str) -> str:
+    """A model that is asked for without a deployment, without the word before it that says whose the endpoint is."""
+    return model.removeprefix("turnout/").removeprefix("anotherai/")
+
+
+def deployment_of(model: str) -> str:
+    """As :func:`deployment_named`, where there must be one.
+
+    :raises NotFound: `MODEL_NOT_FOUND`
+    """
+    deployment = deployment_named(model)
+    if deployment is None:
+        raise no_model(model)
+    return deployment
+
+
+def no_model(model: str) -> NotFound:
+    """`model` names nothing that can be called."""
+    return NotFound(
+        f"there is no model '{shown(model)}' here: write `{MODEL_PREFIX}<name>` or `{MODEL_PREFIX}<name>:<alias>` "
+        "for a deployment, or `<provider>/<model>` for a model of one of the project's providers; where the project "
+        "has a single provider, `<model>` or `<agent>/<model>` is enough",
+        reason="MODEL_NOT_FOUND",
+        violations=(Violation("model", "must name a deployment, or a model behind its provider"),),
+    )
 
 
 def shown(text: str, *, limit: int = MAX_SHOWN_CHARACTERS) -> str:

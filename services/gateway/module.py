@@ -32,13 +32,16 @@ async def listener(runtime: Runtime) -> AsyncIterator[Listener]:
     settings = config.load(GatewayConfig)
     catalog = await runtime.shared(watch.catalog)
     stub: rpc.ExecutionServiceAsyncStub = rpc.ExecutionServiceStub(await runtime.channel("executor"))
+    known, auth = Models(catalog), Auth(CatalogAuthenticator(catalog))
     chat = ChatCompletions(
         stub,
+        known,
+        auth,
         call_timeout_seconds=settings.call_timeout_seconds,
         max_body_bytes=settings.max_body_bytes,
         unix_seconds=time.time,
     )
-    models = ModelList(Models(catalog), Auth(CatalogAuthenticator(catalog)))
+    models = ModelList(known, auth)
 
     def check_ready() -> None:
         if server.is_stopping:

@@ -15,7 +15,7 @@ from multidict import CIMultiDictProxy
 from catalog.keys import SEQUENCE_HEADER
 from kit import status
 from kit.calls import Call, Method
-from kit.errors import AppError, Deadline, Invalid, Unauthenticated, Unavailable
+from kit.errors import AppError, Deadline, Invalid, Unauthenticated, Unavailable, Violation
 from kit.interceptors import Auth
 from services.gateway import domain
 from services.gateway.application import Models
@@ -32,7 +32,8 @@ MODELS_SCOPE: Final = "deployments:run"
 """Whoever may call a model may know that it is there."""
 
 _PEER: Final = "executor"
-_FORWARDED: Final = ("Authorization", "X-Api-Key", SEQUENCE_HEADER)
+_IDEMPOTENCY_KEY: Final = "Idempotency-Key"
+_ONCE: Final = ("Authorization", "X-Api-Key", SEQUENCE_HEADER, _IDEMPOTENCY_KEY)
 _MAX_FORWARDED: Final = 1024
 _MODELS_SECONDS: Final = 10.0
 _STREAM_HEADERS: Final = {
@@ -46,6 +47,7 @@ _STREAM_HEADERS: Final = {
 class ChatCompletions:
     """`POST /v1/chat/completions`.
 
+    :param models: finds those that are asked for without a deployment
     :param call_timeout_seconds: bounds calls whose callers name no time-out, and streams as a whole
     :param unix_seconds: the time
     """
@@ -53,12 +55,16 @@ class ChatCompletions:
     def __init__(
         self,
         stub: rpc.ExecutionServiceAsyncStub,
+        models: Models,
+        auth: Auth,
         *,
         call_timeout_seconds: float,
         max_body_bytes: int,
         unix_seconds: Callable[[], float],
     ) -> None:
         self._stub = stub
+        self._models = models
+        self._auth = auth
         self._call_timeout_seconds = call_timeout_seconds
         self._max_body_bytes = max_body_bytes
         self._unix_seconds = unix_seconds
@@ -72,13 +78,18 @@ class ChatCompletions:
             await visit.body(), user_agent=headers.get("User-Agent", ""), max_bytes=self._max_body_bytes
         )
         metadata = [("traceparent", visit.place.traceparent()), *_forwarded(headers).items()]
+        if asked.model:
+            tenant = await _tenant(self._auth, visit)
+            request.make_direct(asked, self._models.find(tenant, asked.model, asked.provider))
         timeout = domain.timeout_seconds(headers)
+        if key := headers.get(_IDEMPOTENCY_KEY):
+            asked.run.idempotency_key = _idempotency_key(key, is_stream=asked.is_stream)
         if asked.is_stream:
             return await self._stream(visit, asked, metadata, timeout)
         try:
             response = await self._stub.Run(asked.run, metadata=metadata, timeout=timeout or self._call_timeout_seconds)
         except grpc.aio.AioRpcError as failed:
-            raise self._error_of(failed) from None
+            raise self._error_of(failed, asked.run) from None
         self._answers()
         body = answer.completion(response, int(self._unix_seconds()))
         return web.Response(body=body, headers={"Content-Type": JSON, **answer.headers(response)})
@@ -90,13 +101,18 @@ class ChatCompletions:
         whole = max(timeout or 0.0, self._call_timeout_seconds)
         call = self._stub.RunStream(pb.RunStreamRequest(run=asked.run), metadata=metadata, timeout=whole)
         try:
-            started = await self._started(call, timeout)
-            events = stream.Events(started, created=int(self._unix_seconds()), wants_usage=asked.wants_usage)
+            started = await self._started(call, asked.run, timeout)
+            events = stream.Events(
+                started,
+                created=int(self._unix_seconds()),
+                wants_usage=asked.wants_usage,
+                is_mocked=bool(asked.run.mock_response),
+            )
             response = web.StreamResponse(headers={**_STREAM_HEADERS, **answer.headers(started)})
             await visit.begin(response)
             await response.write(events.start())
             try:
-                await response.write(await self._pass_on(call, response, events, wants_usage=asked.wants_usage))
+                await response.write(await self._pass_on(call, response, events, asked))
             except AppError as error:
                 log.warning("a stream breaks", extra={"request_id": started.request_id, "reason": error.reason})
                 await response.write(stream.failure(failure.failure_of(error).body))
@@ -106,7 +122,7 @@ class ChatCompletions:
             # A caller who left, or an answer that is over: either way nobody reads on.
             call.cancel()
 
-    async def _started(self, call: Any, timeout: float | None) -> pb.RunStarted:
+    async def _started(self, call: Any, run: pb.RunRequest, timeout: float | None) -> pb.RunStarted:
         """The first event: until it is there, a failure is a status of its own.
 
         :raises AppError: what the executor answered instead
@@ -116,7 +132,7 @@ class ChatCompletions:
             async with asyncio.timeout(timeout):
                 event = await call.read()
         except grpc.aio.AioRpcError as failed:
-            raise self._error_of(failed) from None
+            raise self._error_of(failed, run) from None
         except TimeoutError:
             raise _deadline_passed() from None
         if event is grpc.aio.EOF or event.WhichOneof("event") != "started":
@@ -126,7 +142,7 @@ class ChatCompletions:
         return started
 
     async def _pass_on(
-        self, call: Any, response: web.StreamResponse, events: stream.Events, *, wants_usage: bool
+        self, call: Any, response: web.StreamResponse, events: stream.Events, asked: request.Asked
     ) -> bytes:
         """Write what comes, as fast as the caller takes it; the last events are returned.
 
@@ -140,17 +156,17 @@ class ChatCompletions:
                 if kind == "delta":
                     await response.write(events.delta(event.delta))
                 elif kind == "ended":
-                    last = events.end(event.ended, wants_usage=wants_usage)
+                    last = events.end(event.ended, wants_usage=asked.wants_usage)
         except grpc.aio.AioRpcError as failed:
-            raise self._error_of(failed) from None
+            raise self._error_of(failed, asked.run) from None
         if not last:
             raise _broken()
         return last
 
-    def _error_of(self, failed: grpc.aio.AioRpcError) -> AppError:
+    def _error_of(self, failed: grpc.aio.AioRpcError, run: pb.RunRequest) -> AppError:
         error = status.from_rpc_error(failed, peer=_PEER)
         if not error.reason.startswith("PEER_"):
-            return fields.in_callers_words(error)
+            return fields.in_callers_words(error, skipped=len(run.direct.messages))
         if isinstance(error, Deadline):
             return _deadline_passed()
         if self._outage != failed.code().name:
@@ -177,24 +193,13 @@ class ModelList:
 
     async def list_models(self, visit: Visit) -> web.StreamResponse:
         """All that the caller's project has."""
-        tenant = await self._tenant(visit)
+        tenant = await _tenant(self._auth, visit)
         return _json(answer.models(self._models.list_models(tenant)))
 
     async def get_model(self, visit: Visit) -> web.StreamResponse:
         """One."""
-        tenant = await self._tenant(visit)
+        tenant = await _tenant(self._auth, visit)
         return _json(answer.model(self._models.get_model(tenant, unquote(visit.path[len(MODELS_PATH) + 1 :]))))
-
-    async def _tenant(self, visit: Visit) -> str:
-        call = Call(
-            method=Method(MODELS_PATH, MODELS_SCOPE),
-            metadata=_forwarded(visit.request.headers),
-            peer="",
-            deadline=asyncio.get_running_loop().time() + _MODELS_SECONDS,
-            trace=visit.place,
-        )
-        await self._auth.enter(call, None)
-        return call.principal.tenant if call.principal is not None else ""
 
 
 class Health:
@@ -220,9 +225,38 @@ class Health:
         return _json(b'{"status":"ok"}')
 
 
+async def _tenant(auth: Auth, visit: Visit) -> str:
+    """The project of the caller's key, checked against the local catalog; empty for a platform key."""
+    call = Call(
+        method=Method(MODELS_PATH, MODELS_SCOPE),
+        metadata=_forwarded(visit.request.headers),
+        peer="",
+        deadline=asyncio.get_running_loop().time() + _MODELS_SECONDS,
+        trace=visit.place,
+    )
+    await auth.enter(call, None)
+    return call.principal.tenant if call.principal is not None else ""
+
+
+def _idempotency_key(key: str, *, is_stream: bool) -> str:
+    if is_stream:
+        raise Invalid(
+            f"the header {_IDEMPOTENCY_KEY} is for whole answers: the pieces of a stream are not kept; leave it out",
+            reason="IDEMPOTENCY_KEY_OF_STREAM",
+            violations=(Violation(_IDEMPOTENCY_KEY, "must be left out of a stream"),),
+        )
+    if not _is_plain(key):
+        raise Invalid(
+            f"the header {_IDEMPOTENCY_KEY} must be printable ASCII, at most 256 characters",
+            reason="IDEMPOTENCY_KEY_MALFORMED",
+            violations=(Violation(_IDEMPOTENCY_KEY, "must be printable ASCII, at most 256 characters"),),
+        )
+    return key
+
+
 def _forwarded(headers: CIMultiDictProxy[str]) -> dict[str, str]:
     """What of a caller's headers a call carries on: its key, and how new a state it must be served from."""
-    for name in _FORWARDED:
+    for name in _ONCE:
         if len(headers.getall(name, ())) > 1:
             # Whoever stands between might read the other one.
             raise Invalid(f"the header {name} must be given once only", reason="HEADER_REPEATED")

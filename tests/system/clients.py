@@ -135,10 +135,11 @@ class Clients:
         )
         return await self.write(self.keys.CreateApiKey, request)
 
-    async def create_provider(self, provider_id: str, base_url: str, credential: str = "") -> None:
-        provider = provider_pb2.Provider(
-            kind=provider_pb2.PROVIDER_KIND_OPENAI_COMPATIBLE, base_url=base_url, credential=credential
-        )
+    async def create_provider(
+        self, provider_id: str, base_url: str, credential: str = "", kind: str = "OPENAI_COMPATIBLE", **fields: Any
+    ) -> None:
+        number = provider_pb2.ProviderKind.Value(f"PROVIDER_KIND_{kind}")
+        provider = provider_pb2.Provider(kind=number, base_url=base_url, credential=credential, **fields)
         request = provider_service_pb2.CreateProviderRequest(
             parent=self.parent, provider_id=provider_id, provider=provider
         )
@@ -160,8 +161,7 @@ class Clients:
             version.provider, version.model = provider, model
             version.parameters.max_output_tokens = 24
             version.messages.add(role=message_pb2.ROLE_SYSTEM, content=prompt)
-            for name, value in variant.items():
-                setattr(made.completion, name, value)
+            made.completion.MergeFrom(deployment_pb2.CompletionVariant(**variant))
         request = deployment_service_pb2.CreateDeploymentRequest(
             parent=self.parent, deployment_id=deployment_id, deployment=deployment
         )

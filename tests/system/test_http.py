@@ -5,6 +5,7 @@ from __future__ import annotations
 import openai
 import pytest
 from openai import AsyncOpenAI
+from openai.types.chat import ChatCompletion
 
 from stack.llm import MODEL, Llm
 from stack.services import Installation
@@ -83,11 +84,44 @@ async def test_refusals_are_those_that_the_sdk_knows(
         with pytest.raises(openai.NotFoundError):
             await ask(model="turnout/deployment/nobody", messages=[{"role": "user", "content": "hi"}])
         with pytest.raises(openai.BadRequestError) as failure:
-            await ask(
-                model="turnout/deployment/agent", messages=[{"role": "user", "content": "hi"}], logit_bias={"1": 2}
-            )
-        assert failure.value.param == "logit_bias"
+            await ask(model="turnout/deployment/agent", messages=[{"role": "user", "content": "hi"}], n=2)
+        assert failure.value.param == "n"
         with pytest.raises(openai.AuthenticationError):
             await client.with_options(api_key="tk_wrong").chat.completions.create(
                 model="turnout/deployment/agent", messages=[{"role": "user", "content": "hi"}]
             )
+
+
+async def test_a_model_is_called_without_a_deployment_and_a_repeat_is_not(
+    installation: Installation, shop: Clients, instant_llm: str
+) -> None:
+    await shop.create_provider("instant", instant_llm)
+    await shop.create_deployment("ready", "instant")
+    # Written last: whoever sees it sees the provider.
+    await eventually(lambda: shop.run("ready"))
+    async with sdk(installation, shop) as client:
+
+        async def ask(temperature: float) -> tuple[ChatCompletion, bool]:
+            raw = await client.chat.completions.with_raw_response.create(
+                model="instant/small",
+                messages=[{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}],
+                temperature=temperature,
+                extra_headers={"Idempotency-Key": "order-7"},
+            )
+            return raw.parse(), raw.headers.get("idempotency-replayed") == "true"
+
+        (first, first_is_old), (second, second_is_old) = await ask(0.5), await ask(0.5)
+        assert (first_is_old, second_is_old) == (False, True)
+        assert second == first
+        with pytest.raises(openai.BadRequestError) as failure:
+            await ask(0.75)
+        assert failure.value.code == "idempotency_key_reused"
+
+    async def logged() -> None:
+        logs = [log.request for log in await shop.all_logs() if log.request.request_id == first.id]
+        assert [(log.provider, log.model, log.status) for log in logs] == [
+            ("instant", "small", request_pb2.REQUEST_STATUS_OK)
+        ]
+        assert logs[0].version.startswith("ver_")
+
+    await eventually(logged)

@@ -45,7 +45,7 @@ def completion(response: pb.RunResponse, created: int) -> bytes:
                 }
             ],
             "usage": usage(response.usage),
-            "turnout": turnout(response, response),
+            "turnout": turnout(response, response, is_mocked=response.mocked),
         }
     )
 
@@ -71,29 +71,39 @@ def usage(counted: message_pb2.Usage) -> dict[str, Any] | None:
     return said
 
 
-def turnout(start: pb.RunResponse | pb.RunStarted, end: pb.RunResponse | pb.RunEnded) -> dict[str, Any]:
+def turnout(
+    start: pb.RunResponse | pb.RunStarted, end: pb.RunResponse | pb.RunEnded, *, is_mocked: bool
+) -> dict[str, Any]:
     """What OpenAI's format has no word for: which variant served, and what it took."""
     decision = start.decision
     return {
         "request_id": start.request_id,
-        "deployment": decision.deployment,
-        "alias": decision.alias,
-        "revision": decision.revision,
-        "revision_number": decision.revision_number,
-        "variant": decision.variant_slug,
-        "variant_uid": decision.variant,
+        "deployment": decision.deployment or None,
+        "alias": decision.alias or None,
+        "revision": decision.revision or None,
+        "revision_number": decision.revision_number or None,
+        "variant": decision.variant_slug or None,
+        "variant_uid": decision.variant or None,
         "evaluation": EVALUATIONS.get(decision.evaluation),
         "provider": start.provider,
         "version": start.version,
         "cost_usd": end.cost_usd_micros / 1e6 if end.HasField("cost_usd_micros") else None,
         "attempts": len(end.attempts),
+        "fallback_index": start.fallback_index,
+        "output_violations": list(end.output_violations),
+        "mocked": is_mocked,
         "latency_ms": end.latency_us / 1000,
     }
 
 
 def headers(start: pb.RunResponse | pb.RunStarted) -> dict[str, str]:
-    """What the answer's headers say of it."""
-    return {"x-request-id": start.request_id, "x-turnout-variant": start.decision.variant_slug}
+    """What the answer's headers say of it; of a call without a deployment there is no variant."""
+    found = {"x-request-id": start.request_id}
+    if isinstance(start, pb.RunResponse) and start.repeated_answer:
+        found["Idempotency-Replayed"] = "true"
+    if variant := start.decision.variant_slug:
+        found["x-turnout-variant"] = variant
+    return found
 
 
 def models(listed: Iterable[Model]) -> bytes:

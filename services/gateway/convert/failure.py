@@ -52,7 +52,15 @@ _CODES: Final = {
     errors.Unauthenticated.kind: "invalid_api_key",
     errors.Exhausted.kind: "rate_limit_exceeded",
 }
-_MODEL_NOT_FOUND: Final = frozenset({"MODEL_NOT_FOUND", "DEPLOYMENT_NOT_FOUND", "ALIAS_NOT_FOUND"})
+_CODES_OF_REASONS: Final = {
+    **dict.fromkeys(("MODEL_NOT_FOUND", "DEPLOYMENT_NOT_FOUND", "ALIAS_NOT_FOUND"), "model_not_found"),
+    # What OpenAI's clients look for to shorten what they send.
+    "PROVIDER_CONTEXT_LENGTH_EXCEEDED": "context_length_exceeded",
+}
+_PARAMS_OF_REASONS: Final = {
+    **dict.fromkeys(("MODEL_NOT_FOUND", "DEPLOYMENT_NOT_FOUND", "ALIAS_NOT_FOUND"), "model"),
+    "PROVIDER_CONTEXT_LENGTH_EXCEEDED": "messages",
+}
 _MAY_RETRY: Final = frozenset({errors.Conflict.kind, errors.Exhausted.kind, errors.Unavailable.kind})
 _DEFAULT_RETRY_SECONDS: Final = 1.0
 _MAX_MESSAGE_CHARACTERS: Final = 2000
@@ -105,8 +113,8 @@ def _described(error: AppError) -> dict[str, Any]:
     described: dict[str, Any] = {
         "message": domain.shown(error.message, limit=_MAX_MESSAGE_CHARACTERS),
         "type": _TYPES.get(error.kind, "invalid_request_error"),
-        "param": violations[0]["param"] if violations else "model" if error.reason in _MODEL_NOT_FOUND else None,
-        "code": _code(error),
+        "param": violations[0]["param"] if violations else _PARAMS_OF_REASONS.get(error.reason),
+        "code": _CODES_OF_REASONS.get(error.reason) or _CODES.get(error.kind) or error.reason.lower(),
         "reason": error.reason,
     }
     if request_id := error.metadata.get("request_id"):
@@ -114,12 +122,6 @@ def _described(error: AppError) -> dict[str, Any]:
     if len(violations) > 1:
         described["violations"] = violations
     return described
-
-
-def _code(error: AppError) -> str:
-    if error.reason in _MODEL_NOT_FOUND:
-        return "model_not_found"
-    return _CODES.get(error.kind) or error.reason.lower()
 
 
 def _param(field: str) -> str | None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from kit.json import Json
 from services.gateway.convert import refusal
 from turnout.chat.v1 import message_pb2
-from turnout.executor.v1 import execution_service_pb2 as pb
 
 ROLES: Final = {
     "system": message_pb2.ROLE_SYSTEM,
@@ -19,41 +18,50 @@ ROLES: Final = {
 }
 
 
-def add_messages(run: pb.RunRequest, value: Json) -> None:
-    """Add all of a body's `messages` to the call.
+class Messages(Protocol):
+    """A list of messages of a contract."""
 
+    def add(self) -> message_pb2.Message:
+        """One more."""
+        ...
+
+
+def add_messages(messages: Messages, value: Json, path: str = "messages") -> None:
+    """Add all of a body's list to the call's.
+
+    :param path: of the list in the body
     :raises Invalid: naming the path of what is wrong, such as `messages[2].content[0].type`
     """
     if not isinstance(value, list):
-        raise refusal.wrong_type("messages", "an array of messages", value)
-    add = run.messages.add
+        raise refusal.wrong_type(path, "an array of messages", value)
+    add = messages.add
     for index, each in enumerate(value):
-        _fill(add(), each, index)
+        _fill(add(), each, f"{path}[{index}]")
 
 
-def _fill(message: message_pb2.Message, value: Json, index: int) -> None:
+def _fill(message: message_pb2.Message, value: Json, place: str) -> None:
     if not isinstance(value, dict):
-        raise refusal.wrong_type(f"messages[{index}]", "an object", value)
+        raise refusal.wrong_type(place, "an object", value)
     role = value.get("role")
     number = ROLES.get(role) if isinstance(role, str) else None
     if number is None:
-        raise _wrong_role(role, index)
+        raise _wrong_role(role, place)
     message.role = number
     for name, given in value.items():
         if given is None or name == "role":
             continue
         take = _FIELDS.get(name)
         if take is not None:
-            take(message, given, index)
+            take(message, given, place)
         elif given not in ([], {}, ""):
             # An empty list of annotations and the like come back with a message that was an answer before.
-            raise refusal.unsupported(refusal.place(f"messages[{index}]", name), "is not taken by this endpoint")
+            raise refusal.unsupported(refusal.place(place, name), "is not taken by this endpoint")
     if number == message_pb2.ROLE_TOOL and not message.tool_call_id:
-        raise refusal.missing(f"messages[{index}].tool_call_id", "must name the call that a tool message answers")
+        raise refusal.missing(f"{place}.tool_call_id", "must name the call that a tool message answers")
 
 
-def _wrong_role(role: Json, index: int) -> Exception:
-    path = f"messages[{index}].role"
+def _wrong_role(role: Json, place: str) -> Exception:
+    path = f"{place}.role"
     if role is None:
         return refusal.missing(path, f"must be one of {', '.join(ROLES)}")
     if not isinstance(role, str):
@@ -61,11 +69,11 @@ def _wrong_role(role: Json, index: int) -> Exception:
     return refusal.wrong_value(path, f"must be one of {', '.join(ROLES)}")
 
 
-def _content(message: message_pb2.Message, value: Json, index: int) -> None:
+def _content(message: message_pb2.Message, value: Json, place: str) -> None:
     if isinstance(value, str):
         message.content = value
         return
-    path = f"messages[{index}].content"
+    path = f"{place}.content"
     if not isinstance(value, list):
         raise refusal.wrong_type(path, "a string or an array of parts", value)
     for number, part in enumerate(value):
@@ -109,27 +117,27 @@ def _image(message: message_pb2.Message, value: dict[str, Json], path: str) -> N
     message.parts.add(image=message_pb2.Image(url=url, detail=detail if isinstance(detail, str) else ""))
 
 
-def _name(message: message_pb2.Message, value: Json, index: int) -> None:
-    message.name = refusal.text(f"messages[{index}].name", value)
+def _name(message: message_pb2.Message, value: Json, place: str) -> None:
+    message.name = refusal.text(f"{place}.name", value)
 
 
-def _tool_call_id(message: message_pb2.Message, value: Json, index: int) -> None:
-    message.tool_call_id = refusal.text(f"messages[{index}].tool_call_id", value)
+def _tool_call_id(message: message_pb2.Message, value: Json, place: str) -> None:
+    message.tool_call_id = refusal.text(f"{place}.tool_call_id", value)
 
 
-def _reasoning(message: message_pb2.Message, value: Json, index: int) -> None:
-    message.reasoning = refusal.text(f"messages[{index}].reasoning_content", value)
+def _reasoning(message: message_pb2.Message, value: Json, place: str) -> None:
+    message.reasoning = refusal.text(f"{place}.reasoning_content", value)
 
 
-def _refusal(message: message_pb2.Message, value: Json, index: int) -> None:
-    text = refusal.text(f"messages[{index}].refusal", value)
+def _refusal(message: message_pb2.Message, value: Json, place: str) -> None:
+    text = refusal.text(f"{place}.refusal", value)
     # What the model said instead of an answer is what it said.
     if not message.content and not message.parts:
         message.content = text
 
 
-def _tool_calls(message: message_pb2.Message, value: Json, index: int) -> None:
-    path = f"messages[{index}].tool_calls"
+def _tool_calls(message: message_pb2.Message, value: Json, place: str) -> None:
+    path = f"{place}.tool_calls"
     if not isinstance(value, list):
         raise refusal.wrong_type(path, "an array of tool calls", value)
     for number, each in enumerate(value):
@@ -164,7 +172,7 @@ def _refuse_others(value: dict[str, Json], known: tuple[str, ...], path: str) ->
             raise refusal.unsupported(refusal.place(path, name), "is not taken by this endpoint")
 
 
-_FIELDS: Final[dict[str, Callable[[message_pb2.Message, Json, int], None]]] = {
+_FIELDS: Final[dict[str, Callable[[message_pb2.Message, Json, str], None]]] = {
     "content": _content,
     "name": _name,
     "tool_calls": _tool_calls,

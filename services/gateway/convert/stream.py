@@ -17,12 +17,22 @@ class Events:
 
     :param created: Unix time in seconds
     :param wants_usage: whether an event with the usage comes last; all others then say that it is not known yet
+    :param is_mocked: whether the caller asked for this very answer
     """
 
-    __slots__ = ("_after_choices", "_after_delta", "_before_choices", "_before_delta", "_has_tool_calls", "_started")
+    __slots__ = (
+        "_after_choices",
+        "_after_delta",
+        "_before_choices",
+        "_before_delta",
+        "_has_tool_calls",
+        "_is_mocked",
+        "_started",
+    )
 
-    def __init__(self, started: pb.RunStarted, *, created: int, wants_usage: bool) -> None:
+    def __init__(self, started: pb.RunStarted, *, created: int, wants_usage: bool, is_mocked: bool = False) -> None:
         self._started = started
+        self._is_mocked = is_mocked
         self._has_tool_calls = False
         head = orjson.dumps(
             {
@@ -53,7 +63,7 @@ class Events:
         """Why it stopped and what it took; its usage if it is wanted and known; and that this was all."""
         reason = answer.finish_reason(ended.finish_reason, has_tool_calls=self._has_tool_calls)
         last = orjson.dumps({"index": 0, "delta": {}, "logprobs": None, "finish_reason": reason})
-        turnout = orjson.dumps(answer.turnout(self._started, ended))
+        turnout = orjson.dumps(answer.turnout(self._started, ended, is_mocked=self._is_mocked))
         events = [self._before_choices, last, self._after_choices, b',"turnout":', turnout, b"}\n\n"]
         if wants_usage and (usage := answer.usage(ended.usage)) is not None:
             events += [self._before_choices, b'],"usage":', orjson.dumps(usage), b"}\n\n"]

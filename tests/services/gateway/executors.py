@@ -97,6 +97,9 @@ class ScriptedExecutor(rpc.ExecutionServiceServicer):
             raise
         return response()
 
+    async def GetConfig(self, request: pb.GetConfigRequest, context: Any) -> pb.GetConfigResponse:
+        return pb.GetConfigResponse()
+
     async def RunStream(self, request: pb.RunStreamRequest, context: Any) -> AsyncIterator[pb.RunStreamResponse]:
         self._note(request.run)
         try:

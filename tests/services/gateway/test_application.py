@@ -4,11 +4,21 @@ from types import MappingProxyType
 
 import pytest
 
-from catalog.view import Change, Deployment, DeploymentKind, Project, Revision, View
+from catalog.view import (
+    Change,
+    Deployment,
+    DeploymentKind,
+    ModelFacts,
+    Project,
+    Provider,
+    ProviderKind,
+    Revision,
+    View,
+)
 from kit.errors import Invalid, NotFound
 from kit.ids import encode
 from services.gateway.application import Models
-from services.gateway.domain import Model
+from services.gateway.domain import Model, Place
 
 REVISION = Revision("rev_1", "1.0", "salt", ())
 
@@ -96,3 +106,62 @@ def test_a_key_without_a_project_has_no_models(models: Models) -> None:
         models.list_models("")
     with pytest.raises(NotFound):
         models.list_models("prj_gone")
+
+
+# --- models without a deployment
+
+
+def provider(project: str, slug: str, *models: str) -> Change:
+    facts = MappingProxyType(dict.fromkeys(models, ModelFacts(None, None, None, 0)))
+    made = Provider(
+        f"prv_{project}_{slug}", project, slug, ProviderKind.OPENAI_COMPATIBLE, "https://example.org", facts
+    )
+    return f"provider/{made.uid}", made
+
+
+def places(*providers: Change) -> Models:
+    projects: list[Change] = [(f"project/prj_{name}", Project(f"prj_{name}", 1, name)) for name in "ab"]
+    return Models(Catalog(View().with_changes(1, [*projects, *providers])))
+
+
+@pytest.mark.parametrize(
+    ("model", "named", "place"),
+    [
+        ("main/m", "", Place("main", "m")),
+        ("main/org/m", "", Place("main", "org/m")),
+        ("m", "", Place("main", "m")),
+        ("writer/m", "", Place("main", "m", agent="writer")),
+        ("org/known", "", Place("main", "org/known")),
+        ("main/org/known", "", Place("main", "org/known")),
+        ("m", "main", Place("main", "m")),
+        ("main/m", "main", Place("main", "m")),
+        ("org/m", "main", Place("main", "org/m")),
+    ],
+)
+def test_a_model_is_found_behind_its_provider(model: str, named: str, place: Place) -> None:
+    models = places(provider("prj_a", "main", "org/known"), provider("prj_b", "theirs"))
+    assert models.find("prj_a", model, named) == place
+
+
+@pytest.mark.parametrize(
+    ("model", "named"), [("m", ""), ("writer/m", ""), ("theirs/m", ""), ("main/", ""), ("m", "theirs"), ("m", "no")]
+)
+def test_what_could_be_in_several_places_is_nowhere(model: str, named: str) -> None:
+    models = places(provider("prj_a", "main"), provider("prj_a", "second"), provider("prj_b", "theirs"))
+    with pytest.raises(NotFound, match="<provider>/<model>") as failure:
+        models.find("prj_a", model, named)
+    assert failure.value.reason == "MODEL_NOT_FOUND"
+    assert len(failure.value.message) < 500
+
+
+def test_a_single_provider_is_that_of_the_newest_view() -> None:
+    catalog = Catalog(View().with_changes(1, [("project/prj_a", Project("prj_a", 1, "a")), provider("prj_a", "main")]))
+    models = Models(catalog)
+    assert models.find("prj_a", "m").provider == "main"
+    catalog._view = catalog._view.with_changes(2, [provider("prj_a", "second")])
+    with pytest.raises(NotFound):
+        models.find("prj_a", "m")
+    with pytest.raises(Invalid):
+        models.find("", "m")
+    with pytest.raises(NotFound):
+        models.find("prj_gone", "m")

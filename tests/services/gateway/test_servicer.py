@@ -48,6 +48,9 @@ async def test_the_sdk_gets_a_completion(room: Any) -> None:
         "version": "ver_1",
         "cost_usd": 0.0015,
         "attempts": 2,
+        "fallback_index": 0,
+        "output_violations": [],
+        "mocked": False,
         "latency_ms": 2.5,
     }
 
@@ -235,14 +238,14 @@ async def test_what_the_executors_contract_refuses_is_named_as_the_caller_wrote_
 
 
 async def test_a_parameter_of_a_megabyte_is_not_sent_back(local_room: Any) -> None:
-    status, error = await local_room.refusal(**{"\x1b[31m" + "x" * 1_000_000: 1})
+    status, error = await local_room.refusal(turnout={"\x1b[31m" + "x" * 1_000_000: 1})
     assert (status, error["reason"]) == (400, "UNKNOWN_PARAMETER")
     assert len(error["message"]) < 200
-    assert error["param"] == "\\x1b[31m" + "x" * 58 + "…"
+    assert error["param"] == "turnout.\\x1b[31m" + "x" * 58 + "…"
 
 
 async def test_a_header_that_is_given_twice_is_refused(local_room: Any) -> None:
-    for name in ("Authorization", "x-api-key", "turnout-sequence"):
+    for name in ("Authorization", "x-api-key", "turnout-sequence", "idempotency-key"):
         headers = CIMultiDict({"Authorization": f"Bearer {local_room.key}"})
         headers.extend([(name, "1"), (name, "2")])
         status, error = await local_room.refusal(headers=headers)
@@ -347,3 +350,25 @@ async def test_a_call_that_is_not_sampled_has_one_trace_id_all_the_way(room: Any
     await room.post(headers={"Authorization": f"Bearer {room.key}", "traceparent": f"00-{'a' * 32}-{'b' * 16}-00"})
     assert room.executor.calls[0].trace.trace_id == "a" * 32
     assert not room.executor.calls[0].trace.sampled
+
+
+# --- calls that are made once
+
+
+async def test_a_repeated_answer_says_so(room: Any) -> None:
+    headers = {"Authorization": f"Bearer {room.key}", "Idempotency-Key": "once"}
+    first = await room.post(headers=headers)
+    room.executor.answer = response(repeated_answer=True)
+    second = await room.post(headers=headers)
+    assert [request.idempotency_key for request in room.executor.requests] == ["once", "once"]
+    assert ("idempotency-replayed" in first[1], second[1]["idempotency-replayed"]) == (False, "true")
+
+
+async def test_streams_are_never_made_once(room: Any) -> None:
+    headers = {"Authorization": f"Bearer {room.key}", "Idempotency-Key": "once"}
+    status, error = await room.refusal(headers=headers, stream=True)
+    assert (status, error["reason"], error["param"]) == (400, "IDEMPOTENCY_KEY_OF_STREAM", "Idempotency-Key")
+    for key in ("k" * 257, "k" * 2000, "ü"):
+        status, error = await room.refusal(headers={**headers, "Idempotency-Key": key})
+        assert (status, error["param"]) == (400, "Idempotency-Key")
+    assert room.executor.requests == []

@@ -70,6 +70,22 @@ def test_an_answer_in_parts_and_its_reasoning_are_told() -> None:
     assert (said["content"], said["reasoning_content"]) == ("ab", "hm")
 
 
+def test_what_became_of_the_answer_is_told() -> None:
+    made = response(fallback_index=2, output_violations=["city must be a string"], mocked=True, repeated_answer=True)
+    said = completion(made)["turnout"]
+    assert (said["fallback_index"], said["output_violations"], said["mocked"]) == (2, ["city must be a string"], True)
+    assert answer.headers(made)["Idempotency-Replayed"] == "true"
+    assert "Idempotency-Replayed" not in answer.headers(response())
+
+
+def test_a_call_without_a_deployment_has_no_variant() -> None:
+    made = response()
+    made.ClearField("decision")
+    said = completion(made)["turnout"]
+    assert {said[name] for name in ("deployment", "alias", "revision", "variant", "variant_uid")} == {None}
+    assert "x-turnout-variant" not in answer.headers(made)
+
+
 def test_models_have_openais_shape() -> None:
     one = {"id": "turnout/deployment/a", "object": "model", "created": 7, "owned_by": "shop"}
     model = Model("turnout/deployment/a", "shop", 7)

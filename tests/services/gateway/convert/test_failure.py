@@ -38,6 +38,22 @@ def test_what_cannot_succeed_by_itself_is_never_tried_again(kind: type[AppError]
         (errors.Invalid("no", reason="BODY_TOO_LARGE"), 413, {"code": "body_too_large"}),
         (errors.Precondition("no", reason="NO_ACTIVE_VARIANT"), 422, {"type": "invalid_request_error"}),
         (errors.Exhausted("no", reason="QUOTA"), 429, {"code": "rate_limit_exceeded", "reason": "QUOTA"}),
+        (
+            errors.Invalid("no", reason="PROVIDER_CONTEXT_LENGTH_EXCEEDED"),
+            400,
+            {"code": "context_length_exceeded", "type": "invalid_request_error", "param": "messages"},
+        ),
+        (errors.Precondition("no", reason="OUTPUT_INVALID"), 422, {"code": "output_invalid"}),
+        (
+            errors.Precondition("no", reason="CONTRACT_BROKEN", violations=(Violation("response_format.city", "no"),)),
+            422,
+            {"code": "contract_broken", "param": "response_format.city"},
+        ),
+        (
+            errors.Exhausted("no", reason="PROVIDER_BUSY"),
+            429,
+            {"code": "rate_limit_exceeded", "type": "rate_limit_error", "reason": "PROVIDER_BUSY"},
+        ),
         (errors.Deadline("no", reason="DEADLINE_EXCEEDED"), 504, {"type": "timeout_error"}),
         (errors.Unimplemented("no", reason="X"), 501, {"type": "server_error"}),
     ],
@@ -53,6 +69,8 @@ def test_when_to_try_again_is_told_in_seconds_and_milliseconds() -> None:
     assert (headers["retry-after"], headers["retry-after-ms"]) == ("2", "1200")
     _, headers, _ = described(errors.Unavailable("no", reason="X"))
     assert (headers["retry-after"], headers["retry-after-ms"]) == ("1", "1000")
+    _, headers, _ = described(errors.Exhausted("no", reason="KEY_RATE_EXCEEDED", retry_after_seconds=0.3))
+    assert (headers["retry-after"], headers["retry-after-ms"]) == ("1", "300")
     assert "retry-after" not in described(errors.Exhausted("no", reason="X"))[1]
 
 

@@ -23,6 +23,21 @@ from services.gateway.convert import fields
         ("variables_json", "input"),
         ("run.metadata_json", "metadata"),
         ("identity.id", "identity.id"),
+        ("run.prefix_messages[0].parts", "prefix_messages[0].content"),
+        ("run.overrides.parameters.temperature", "temperature"),
+        ("overrides.parameters.max_output_tokens", "max_completion_tokens"),
+        ("overrides.parameters.stop[0]", "stop[0]"),
+        ("overrides.parameters.extra.seed_2", "seed_2"),
+        ("overrides.parameters.extra_json", "body"),
+        ("overrides.tools_json", "tools"),
+        ("overrides.tools[0].function.name", "tools[0].function.name"),
+        ("overrides.response_format.a", "response_format.a"),
+        ("direct.tool_choice_json", "tool_choice"),
+        ("direct.provider", "model"),
+        ("run.direct.model", "model"),
+        ("direct.messages[1].parts[0].text", "messages[1].content[0].text"),
+        ("direct.parameters.seed", "seed"),
+        ("variables.parameters.seed", "input.parameters.seed"),
         ("", ""),
     ],
 )
@@ -40,3 +55,8 @@ def test_the_sentence_names_it_so_too_and_the_rest_of_the_error_stays() -> None:
     assert told.metadata == {"request_id": "req_1"}
     unplaced = NotFound("no deployment", reason="X")
     assert fields.in_callers_words(unplaced) is unplaced
+
+
+def test_messages_behind_those_of_a_configuration_keep_their_number() -> None:
+    assert fields.param_of("run.messages[2].parts", skipped=256) == "messages[258].content"
+    assert fields.param_of("direct.messages[2].parts", skipped=256) == "messages[2].content"

@@ -15,7 +15,7 @@ CALL = {"id": "call_1", "type": "function", "function": {"name": "weather", "arg
 
 def read(*messages: Any) -> list[Message]:
     run = pb.RunRequest()
-    add_messages(run, list(messages))
+    add_messages(run.messages, list(messages))
     return list(run.messages)
 
 

@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kit.errors import AppError, Invalid
-from services.gateway.convert import request
+from services.gateway.convert import overrides, parameters, request
 from services.gateway.convert.request import Asked
+from services.gateway.domain import Place
 from turnout.executor.v1 import execution_pb2
 
+TOOL = {"type": "function", "function": {"name": "f"}}
 BASE = {"model": "turnout/deployment/helper", "messages": [{"role": "user", "content": "hi"}]}
 
 
@@ -39,8 +41,9 @@ def test_a_plain_body_is_a_call() -> None:
 
 
 def test_null_means_nothing_everywhere() -> None:
-    nothing = dict.fromkeys([*request.FIELDS, "temperature", "tools", "functions", "response_format", "anything"], None)
+    nothing = dict.fromkeys([*request.FIELDS, *request.OWN, *overrides.FIELDS, "turnout", "functions", "any"], None)
     assert read({**nothing, **BASE}).run == read().run
+    assert read(turnout=dict.fromkeys(request.OWN)).run == read().run
     assert read(stream=True, stream_options={"include_usage": None}).wants_usage is False
 
 
@@ -63,9 +66,8 @@ NAME = "\x1b\n" + "x" * (1 << 19)
 @pytest.mark.parametrize(
     ("fields", "place"),
     [
-        ({NAME: 1}, ""),
+        ({"turnout": {NAME: 1}}, "turnout."),
         ({"stream": True, "stream_options": {NAME: 1}}, "stream_options."),
-        ({"metadata": {NAME: 1}}, "metadata."),
         ({"identity": {NAME: 1}}, "identity."),
         ({"messages": [{"role": "user", NAME: 1}]}, "messages[0]."),
         (
@@ -76,9 +78,6 @@ NAME = "\x1b\n" + "x" * (1 << 19)
 )
 def test_a_name_that_the_caller_wrote_is_repeated_cut_and_printable(fields: dict[str, Any], place: str) -> None:
     assert refused(**fields)[0] == place + "\\x1b\\n" + "x" * 61 + "…"
-    with pytest.raises(AppError) as failure:
-        read(model=NAME)
-    assert len(failure.value.message) < 400
 
 
 def test_text_that_is_not_utf_8_is_told_by_its_place() -> None:
@@ -118,7 +117,6 @@ def test_ids_come_alone_or_in_an_object(value: Any) -> None:
         ),
         ({"user": 7}, "user", "INVALID_TYPE"),
         ({"metadata": []}, "metadata", "INVALID_TYPE"),
-        ({"metadata": {"a": {"b": 1}}}, "metadata.a", "INVALID_TYPE"),
         ({"input": "text"}, "input", "INVALID_TYPE"),
         ({"variables": [1]}, "variables", "INVALID_TYPE"),
         ({"routing_key": 1}, "routing_key", "INVALID_TYPE"),
@@ -127,8 +125,20 @@ def test_ids_come_alone_or_in_an_object(value: Any) -> None:
         ({"identity": {}}, "identity.id", "INVALID_TYPE"),
         ({"identity": {"id": 1}}, "identity.id", "INVALID_TYPE"),
         ({"thread": {"id": "t", "tags": ["a"]}}, "thread.tags", "UNKNOWN_PARAMETER"),
-        ({"temprature": 1}, "temprature", "UNKNOWN_PARAMETER"),
-        ({"temperature": 1}, "temperature", "UNSUPPORTED_PARAMETER"),
+        ({"n": 2}, "n", "UNSUPPORTED_PARAMETER"),
+        ({"provider": "main"}, "provider", "UNSUPPORTED_PARAMETER"),
+        ({"turnout": []}, "turnout", "INVALID_TYPE"),
+        ({"turnout": {"model": "x"}}, "turnout.model", "UNKNOWN_PARAMETER"),
+        ({"turnout": {"thread": 1}}, "turnout.thread", "INVALID_TYPE"),
+        ({"turnout": {"thread": {"id": 1}}}, "turnout.thread.id", "INVALID_TYPE"),
+        ({"turnout": {"thread": "a"}, "thread": "a"}, "turnout.thread", "UNSUPPORTED_VALUE"),
+        ({"turnout": {"variables": {}}, "input": {}}, "turnout.variables", "UNSUPPORTED_VALUE"),
+        ({"mock_response": {}}, "mock_response", "INVALID_TYPE"),
+        ({"prefix_messages": [{"role": "user", "content": 1}]}, "prefix_messages[0].content", "INVALID_TYPE"),
+        ({"turnout": {"prefix_messages": [1]}}, "turnout.prefix_messages[0]", "INVALID_TYPE"),
+        ({"conversation_id": "a", "thread": "b"}, "conversation_id", "UNSUPPORTED_VALUE"),
+        ({"agent_id": 1}, "agent_id", "INVALID_TYPE"),
+        ({"deployment_id": 1}, "deployment_id", "INVALID_TYPE"),
     ],
 )
 def test_what_is_wrong_is_named(fields: dict[str, Any], path: str, reason: str) -> None:
@@ -163,13 +173,97 @@ def test_a_body_at_the_limit_of_depth_is_taken() -> None:
     assert asked.run.variables_json == deep.decode()
 
 
+# --- the model
+
+
+@pytest.mark.parametrize(
+    ("model", "deployment", "without"),
+    [
+        ("turnout/deployment/a:b", "a:b", ""),
+        ("anotherai/deployments/a", "a", ""),
+        ("main/gpt-4o", "", "main/gpt-4o"),
+        ("turnout/main/gpt-4o", "", "main/gpt-4o"),
+        ("anotherai/gpt-4o", "", "gpt-4o"),
+    ],
+)
+def test_a_model_is_a_deployments_or_a_providers(model: str, deployment: str, without: str) -> None:
+    asked = read(model=model)
+    assert (asked.run.deployment, asked.model) == (deployment, without)
+
+
+def test_a_deployment_id_wins_over_the_model() -> None:
+    for name in ("helper:beta", "anotherai/deployment/helper:beta"):
+        asked = read(model="gpt-4o", deployment_id=name)
+        assert (asked.run.deployment, asked.model) == ("helper:beta", "")
+
+
+def test_what_a_call_without_a_deployment_brings_is_its_configuration() -> None:
+    asked = read(model="main/m", temperature=0.5, tools=[TOOL], top_secret=1, metadata={"a": 1})
+    request.make_direct(asked, Place("main", "m", agent="writer"))
+    run = asked.run
+    assert not run.HasField("overrides")
+    assert (run.direct.provider, run.direct.model, run.direct.parameters.temperature) == ("main", "m", 0.5)
+    assert (json.loads(run.direct.tools_json), run.direct.parameters.extra_json) == ([TOOL], '{"top_secret":1}')
+    assert ([each.content for each in run.direct.messages], list(run.messages)) == (["hi"], [])
+    assert json.loads(run.metadata_json) == {"agent_id": "writer", "a": 1}
+
+
+@pytest.mark.parametrize(("fields", "configured"), [({}, 256), ({"input": {"a": 1}}, 300)])
+def test_a_long_conversation_without_a_deployment_is_the_calls_data(fields: dict[str, Any], configured: int) -> None:
+    asked = read(model="main/m", messages=[{"role": "user", "content": str(index)} for index in range(300)], **fields)
+    request.make_direct(asked, Place("main", "m"))
+    assert len(asked.run.direct.messages) == configured
+    both = [*asked.run.direct.messages, *asked.run.messages]
+    assert [each.content for each in both] == [str(index) for index in range(300)]
+
+
+def test_the_agent_that_a_body_names_wins_over_those_of_metadata_and_model() -> None:
+    assert json.loads(read(agent_id="a", metadata={"agent_id": "b"}).run.metadata_json) == {"agent_id": "a"}
+    asked = read(model="c/m", metadata={"agent_id": "b"})
+    request.make_direct(asked, Place("main", "m", agent="c"))
+    assert json.loads(asked.run.metadata_json) == {"agent_id": "b"}
+
+
+def test_turnouts_own_fields_may_stand_together() -> None:
+    own: dict[str, Any] = {
+        "input": {"a": 1},
+        "routing_key": "k",
+        "identity": {"id": "ada"},
+        "thread": "t",
+        "trace_id": "x",
+        "mock_response": "no",
+        "prefix_messages": [{"role": "user", "content": "first"}],
+    }
+    together = read(turnout=own).run
+    assert together == read(**own).run
+    assert (together.mock_response, together.prefix_messages[0].content) == ("no", "first")
+    assert read(conversation_id="t").run.thread == "t"
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
 NAMES = st.sampled_from(
-    [*request.FIELDS, "role", "content", "parts", "type", "text", "image_url", "tool_calls", "function", "n", "x"]
+    [
+        *request.FIELDS,
+        *request.OWN,
+        *overrides.FIELDS,
+        *parameters.PARAMETERS,
+        "turnout",
+        "reasoning",
+        "role",
+        "content",
+        "parts",
+        "type",
+        "text",
+        "image_url",
+        "tool_calls",
+        "function",
+        "n",
+        "x",
+    ]
 )
 MESSAGE = st.dictionaries(NAMES, JSON | st.sampled_from(["user", "tool", "assistant"]), max_size=5)
 

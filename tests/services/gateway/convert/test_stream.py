@@ -62,6 +62,15 @@ def test_the_end_says_why_and_with_what() -> None:
     assert data.endswith(stream.DONE)
 
 
+def test_the_end_says_what_became_of_the_answer() -> None:
+    begun = started().started
+    begun.fallback_index = 1
+    made = Events(begun, created=1, wants_usage=False, is_mocked=True)
+    [chunk] = parsed(made.end(ended(output_violations=["a must be a string"]).ended, wants_usage=False))
+    said = chunk["turnout"]
+    assert (said["fallback_index"], said["output_violations"], said["mocked"]) == (1, ["a must be a string"], True)
+
+
 def test_all_events_say_that_usage_comes_if_it_does() -> None:
     made = events(wants_usage=True)
     chunks = parsed(made.start() + made.delta(delta("a").delta) + made.end(ended().ended, wants_usage=True))
