@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import os
 import random
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -340,13 +339,9 @@ async def plan_and_time(many: Deployments, asked: str, order_by: str) -> tuple[s
         if asked:
             await session.execute(finding._PLAN_FOR_WORDS)
         lines = (await session.execute(text("EXPLAIN ANALYZE " + written.replace(":", "\\:")))).scalars().all()
-    times = []
-    for _ in range(5):
-        async with many.store.reading() as tx:
-            began = time.perf_counter()
-            await tx.deployments(PROJECT, PageRequest(50, None), search, max_bytes=3 << 20)
-            times.append(time.perf_counter() - began)
-    return "\n".join(lines), min(times) * 1000
+    # By the database's own clock: what this process waits for beside it, other tests' work included, says nothing.
+    [told] = [line for line in lines if line.startswith("Execution Time")]
+    return "\n".join(lines), float(told.split()[2])
 
 
 @pytest.fixture(scope="module")
