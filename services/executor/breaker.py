@@ -11,6 +11,9 @@ make no sense, and 429. Everything else is left out, of the failures and of the 
   must help with the next call and not when an ejection ends; to be told of an ejection instead would hide what to mend;
 * nobody's (`CANCELLED`).
 
+Failures are quick and answers take their time: of a burst, all that has ended soon may have failed. So the share is of
+what began, where that is more than what has ended.
+
 **429 counts**, because a model that refuses most of what it is sent is of no use now, whoever exhausted its quota, and
 calls that have a fallback should take it at once. It takes the same share of refused attempts as for other failures:
 one 429 is answered by that call's own back-off. A `Retry-After`, of a 429 or a 503, is honoured: if the target is
@@ -96,7 +99,8 @@ class BreakerPolicy:
     """Attempts that ended within this time count; forgotten in steps of a tenth of it."""
     min_failures: int = 5
     min_failed_share: float = 0.5
-    """Of the attempts that count, in (0, 1]. Both must be reached."""
+    """Of the attempts that count, or of those that began within the window if these are more, in (0, 1]. Both must be
+    reached."""
     ejection_seconds: float = 5.0
     """The first ejection. Each further one takes twice as long."""
     max_ejection_seconds: float = 300.0
@@ -128,6 +132,8 @@ class _State:
     __slots__ = (
         "attempts",
         "attempts_by_bucket",
+        "begun",
+        "begun_by_bucket",
         "bucket",
         "ejected_until",
         "ejections",
@@ -146,7 +152,8 @@ class _State:
         self.bucket = 0
         self.attempts_by_bucket = [0] * _BUCKETS
         self.failures_by_bucket = [0] * _BUCKETS
-        self.attempts = self.failures = 0
+        self.attempts = self.failures = self.begun = 0
+        self.begun_by_bucket = [0] * _BUCKETS
         self.ejected_until: float | None = None
         """None while it serves."""
         self.ejections = 0
@@ -190,11 +197,11 @@ class Breakers:
             state = self._states[target] = _State(target)
             if len(self._states) > self._max_targets:
                 self._states.popitem(last=False)
-            return state.permit
+            return self._begun(state, now)
         self._states.move_to_end(target)
         until = state.ejected_until
         if until is None:
-            return state.permit
+            return self._begun(state, now)
         if now < until:
             return Ejected(until - now)
         if state.probe_until is not None and now < state.probe_until:
@@ -220,6 +227,9 @@ class Breakers:
         if state.ejected_until is not None:
             return self._probed(state, permit, outcome, now, retry_after_seconds)
         if outcome is Outcome.NOTHING:
+            self._advance(state, int(now / self._bucket_seconds))
+            state.begun -= 1
+            state.begun_by_bucket[state.bucket % _BUCKETS] -= 1
             return None
         self._advance(state, int(now / self._bucket_seconds))
         state.attempts += 1
@@ -233,7 +243,8 @@ class Breakers:
         policy = self._policy
         if not 0 < policy.min_failures <= state.failures:
             return None
-        if state.failures < policy.min_failed_share * state.attempts:
+        # Failures are quick and answers take their time: what is still under way may be an answer.
+        if state.failures < policy.min_failed_share * max(state.attempts, state.begun):
             return None
         if now - state.restored >= policy.max_ejection_seconds:
             state.ejections = 0
@@ -248,6 +259,12 @@ class Breakers:
             for target, state in self._states.items()
             if state.ejected_until is not None
         )
+
+    def _begun(self, state: _State, now: float) -> Permit:
+        self._advance(state, int(now / self._bucket_seconds))
+        state.begun += 1
+        state.begun_by_bucket[state.bucket % _BUCKETS] += 1
+        return state.permit
 
     def _probed(
         self, state: _State, permit: Permit, outcome: Outcome, now: float, retry_after_seconds: float | None
@@ -300,9 +317,12 @@ class Breakers:
                 state.attempts -= state.attempts_by_bucket[one % _BUCKETS]
                 state.failures -= state.failures_by_bucket[one % _BUCKETS]
                 state.attempts_by_bucket[one % _BUCKETS] = state.failures_by_bucket[one % _BUCKETS] = 0
+                state.begun -= state.begun_by_bucket[one % _BUCKETS]
+                state.begun_by_bucket[one % _BUCKETS] = 0
         state.bucket = bucket
 
     def _forget(self, state: _State) -> None:
-        state.attempts = state.failures = 0
+        state.attempts = state.failures = state.begun = 0
         state.attempts_by_bucket = [0] * _BUCKETS
+        state.begun_by_bucket = [0] * _BUCKETS
         state.failures_by_bucket = [0] * _BUCKETS

@@ -71,9 +71,10 @@ class Seen:
 class Books:
     """What became of each call, by the caller's own id for it."""
 
-    def __init__(self, clients: Clients, deployment: str) -> None:
+    def __init__(self, clients: Clients, deployment: str, *, timeout_seconds: float = 20) -> None:
         self._clients = clients
         self._deployment = deployment
+        self._timeout_seconds = timeout_seconds
         self._names = (f"{uuid.uuid4().hex[:8]}-{number}" for number in itertools.count())
         self._is_over = False
         self.calls: dict[str, Seen] = {}
@@ -99,8 +100,10 @@ class Books:
     async def call(self) -> Seen:
         """Call once."""
         name = next(self._names)
+        timeout = self._timeout_seconds
         try:
-            answer = await self._clients.run(self._deployment, trace_id=name)
+            # Also said, so that an upstream can tell calls apart.
+            answer = await self._clients.run(self._deployment, f"call-{name}", trace_id=name, timeout=timeout)
         except grpc.aio.AioRpcError as failure:
             seen = _seen(failure)
         else:

@@ -21,16 +21,29 @@ from stack.supervisor import Child
 @contextmanager
 def upstream(folder: Path, *arguments: str) -> Iterator[str]:
     """An instant OpenAI-compatible server in its own process; its base URL."""
+    with _program(folder, "bench.upstream", "--port", "0", *arguments) as address:
+        yield f"http://{address}/v1"
+
+
+@contextmanager
+def faulty(folder: Path, *arguments: str) -> Iterator[str]:
+    """A provider that fails as it is told to, in its own process; its URL without a path."""
+    with _program(folder, "tests.system.faulty", *arguments) as address:
+        yield f"http://{address}"
+
+
+@contextmanager
+def _program(folder: Path, module: str, *arguments: str) -> Iterator[str]:
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "upstream.log"
     child = Child.start(
-        [sys.executable, "-m", "bench.upstream", "--port", "0", *arguments],
+        [sys.executable, "-m", module, *arguments],
         env={"PATH": "", "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
         cwd=folder,
         log_path=log,
     )
     try:
-        yield f"http://{json.loads(_first_line(log, child))['address']}/v1"
+        yield json.loads(_first_line(log, child))["address"]
     finally:
         child.stop()
 

@@ -187,12 +187,24 @@ def test_a_probe_that_says_nothing_leaves_its_place_to_the_next() -> None:
 def test_what_began_before_an_ejection_says_nothing_after_it() -> None:
     tested = breakers()
     early = [permit(tested, 1.0) for _ in range(10)]
-    tell(tested, FAILURE, 1.0, 3)
+    assert tell(tested, FAILURE, 1.0, 10)[-1] is Transition.EJECTED
     assert [tested.record(one, outcome, 2.0) for one in early for outcome in (SUCCESS, FAILURE)] == [None] * 20
     probe = permit(tested, 5.0)
     tested.record(probe, SUCCESS, 5.0)
     assert [tested.record(one, FAILURE, 6.0) for one in early] == [None] * 10
     assert isinstance(tested.admit(TARGET, 6.0, 60.0), Permit)
+
+
+def test_what_is_under_way_may_be_an_answer() -> None:
+    tested = breakers()
+    burst = [permit(tested, 1.0) for _ in range(10)]
+    # Failures are quick and answers take their time.
+    assert [tested.record(one, FAILURE, 1.1) for one in burst[:4]] == [None] * 4
+    assert [tested.record(one, SUCCESS, 4.0) for one in burst[4:]] == [None] * 6
+    # If no answers come, it was an outage.
+    tested = breakers()
+    outage = [permit(tested, 1.0) for _ in range(10)]
+    assert Transition.EJECTED in [tested.record(one, FAILURE, 30.0) for one in outage]
 
 
 def test_what_the_provider_asks_is_honoured_by_an_ejection_but_ejects_nobody_alone() -> None:
@@ -248,6 +260,8 @@ class _Model:
 
     attempts: list[tuple[int, bool]] = field(default_factory=list)
     """Since the last ejection: the tenth of the window in which each ended, and whether it failed."""
+    begun: list[tuple[int, int]] = field(default_factory=list)
+    """Likewise, how many began in each tenth; less those that said nothing."""
     ejected_until: float | None = None
     ejections: int = 0
     restored: float = 0.0
@@ -280,6 +294,7 @@ class BreakerMachine(RuleBasedStateMachine):
         if until is None:
             assert isinstance(given, Permit)
             assert given.probe == 0
+            self.model.begun.append((int(self.now), 1))
         elif self.now < until or probe_runs:
             assert isinstance(given, Ejected)
             assert given.retry_after_seconds == pytest.approx(max(0.0, until - self.now))
@@ -299,13 +314,16 @@ class BreakerMachine(RuleBasedStateMachine):
         model, is_of_now = self.model, begun_at == self.changes
         if model.ejected_until is None:
             assert not permit.probe or not is_of_now
+            bucket = int(self.now)
             if not is_of_now or outcome is NOTHING:
                 assert changed is None
+                if is_of_now:
+                    model.begun.append((bucket, -1))
                 return
-            bucket = int(self.now)
             model.attempts.append((bucket, outcome is FAILURE))
             recent = [failed for ended, failed in model.attempts if ended > bucket - 10]
-            must_eject = outcome is FAILURE and sum(recent) >= 3 and sum(recent) >= 0.5 * len(recent)
+            begun = sum(count for began, count in model.begun if began > bucket - 10)
+            must_eject = outcome is FAILURE and sum(recent) >= 3 and sum(recent) >= 0.5 * max(len(recent), begun)
             assert changed is (Transition.EJECTED if must_eject else None)
             if must_eject:
                 if self.now - model.restored >= POLICY.max_ejection_seconds:
@@ -315,7 +333,7 @@ class BreakerMachine(RuleBasedStateMachine):
             assert changed is None
         elif outcome is SUCCESS:
             assert changed is Transition.RESTORED
-            model.ejected_until, model.restored, model.attempts = None, self.now, []
+            model.ejected_until, model.restored, model.attempts, model.begun = None, self.now, [], []
             self.probe = None
             self.changes += 1
         elif permit is not self.probe:
