@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from stack.llm import Llm
 from stack.nats import Nats
@@ -48,6 +49,10 @@ _THOROUGH = {
     "services/registry/test_upgrade.py",
     "services/registry/test_watch_catalog.py",
 }
+
+# How long an example takes says how busy the machine is. What promises to be quick measures itself; tests have limits.
+settings.register_profile("turnout", deadline=None)
+settings.load_profile("turnout")
 
 # The asserts of these explain themselves as those of tests do.
 pytest.register_assert_rewrite("tests.system.clients", "tests.system.load")

@@ -116,7 +116,7 @@ async def head_of(url: str) -> int:
 async def test_a_configuration_that_a_call_ran_is_known_within_seconds_and_can_be_deployed(
     registry: Any, shop: Any, eventually: Any
 ) -> None:
-    event = await seen(shop, "Hi {{ name }}", tools_json='[{"a":9007199254740993,"z":null}]')
+    event = await seen(shop, "Hi {{ name }}", tools_json='[{"type":"x","a":9007199254740993,"z":null}]')
     before, began = await head_of(registry.url), time.monotonic()
     await publish(registry, [event.SerializeToString()])
 
