@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from catalog import watch
+from catalog.configurations import parameters_from_packed, version_from_packed
 from catalog.view import ProviderKind
 from completions import vocabulary
 from completions.version import Parameters, Version
@@ -28,7 +29,6 @@ from services.executor.breaker import BreakerPolicy, Breakers
 from services.executor.config import ExecutorConfig
 from services.executor.context import ContextWindows
 from services.executor.contracts import Contracts
-from services.executor.convert.chat import parameters_from_packed, version_from_packed
 from services.executor.credentials import OpenedCredentials
 from services.executor.idempotency import Idempotency, Unconfigured
 from services.executor.limits import KeyRates, ProviderLimits

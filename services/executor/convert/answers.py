@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from catalog.configurations import fill_message, version_to_proto
 from catalog.convert import fill_decision
-from services.executor.convert.chat import fill_message, version_to_proto
 from services.executor.domain import Attempt, Delta, FinishReason, Outgoing, Run, Started, Usage
 from services.executor.job import Job
 from turnout.chat.v1 import message_pb2

@@ -5,9 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-from completions.version import Version
-from kit.errors import Invalid, Violation
-from services.executor.convert.chat import (
+from catalog.configurations import (
     message_from_proto,
     object_from_text,
     parameters_from_proto,
@@ -15,6 +13,8 @@ from services.executor.convert.chat import (
     tools_from_text,
     version_from_proto,
 )
+from completions.version import Version
+from kit.errors import Invalid, Violation
 from services.executor.domain import Overrides, RunCall, Source
 from turnout.executor.v1 import execution_pb2, execution_service_pb2
 

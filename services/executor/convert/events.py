@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from catalog.configurations import version_to_proto
 from catalog.convert import DEPLOYMENT_KINDS_TO_PROTO, fill_decision
 from catalog.view import DeploymentKind
 from kit.events.pieces import Pieces
 from services.executor.convert.answers import FINISH_REASONS, attempt_to_proto, fill_usage
 from services.executor.convert.calls import SOURCES
-from services.executor.convert.chat import version_to_proto
 from services.executor.domain import Run, Status
 from turnout.events.v1 import request_pb2, version_pb2
 

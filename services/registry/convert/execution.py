@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
+from catalog.configurations import parameters_from_proto, parameters_to_proto
 from services.registry.convert.text import duration
-from services.registry.convert.versions import parameters_from_proto, parameters_to_proto
 from services.registry.domain import USUAL, Execution, Fallback, OutputPolicy
 from turnout.registry.v1 import deployment_pb2 as pb
 
@@ -91,7 +91,7 @@ def _fallback(fallback: pb.Fallback, field: str) -> Fallback:
     return Fallback(
         provider=fallback.provider,
         model=fallback.model,
-        parameters=parameters_from_proto(fallback.parameters, f"{field}.parameters")
+        parameters=parameters_from_proto(fallback.parameters, field=f"{field}.parameters")
         if fallback.HasField("parameters")
         else None,
         max_retries=fallback.max_retries,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from catalog.configurations import version_from_proto, version_to_proto
 from completions.chat import Message
 from completions.version import Version as Content
 from kit.resource_names import parse
 from services.registry.convert.resources import paths_named
 from services.registry.convert.text import time_to_proto
-from services.registry.convert.versions import content_from_proto, content_to_proto
 from services.registry.domain import Prompt, PromptChange, PromptDraft, PromptName, violated, with_number
 from turnout.chat.v1 import message_pb2 as chat_pb
 from turnout.registry.v1 import prompt_pb2 as pb
@@ -79,7 +79,7 @@ def prompt_change(prompt: pb.Prompt, paths: Sequence[str]) -> PromptChange:
 def prompt_to_proto(prompt: Prompt) -> pb.Prompt:
     """As callers see it."""
     state = prompt.state
-    said = content_to_proto(
+    said = version_to_proto(
         Content(provider="", model="", messages=state.messages, variables_schema=state.variables_schema), provider=""
     )
     return pb.Prompt(
@@ -102,9 +102,9 @@ def prompt_to_proto(prompt: Prompt) -> pb.Prompt:
 
 def messages_to_proto(messages: Iterable[Message]) -> Iterable[chat_pb.Message]:
     """As callers see them."""
-    return content_to_proto(Content(provider="", model="", messages=tuple(messages)), provider="").messages
+    return version_to_proto(Content(provider="", model="", messages=tuple(messages)), provider="").messages
 
 
 def _content(prompt: pb.Prompt) -> Content:
     said = version_pb2.Version(messages=prompt.messages, variables_schema_json=prompt.variables_schema_json)
-    return content_from_proto(said, field="prompt")
+    return version_from_proto(said, field="prompt")

@@ -7,13 +7,13 @@ from typing import Final
 
 from google.protobuf.message import Message
 
+from catalog.configurations import version_from_proto
 from kit.secrets import Secret
 from services.registry import domain
 from services.registry.convert.contracts import contract_to_proto
 from services.registry.convert.execution import execution_from_proto, execution_to_proto
 from services.registry.convert.providers import model_facts_from_proto, model_facts_to_proto
 from services.registry.convert.text import duration, time_to_proto
-from services.registry.convert.versions import content_from_proto
 from services.registry.domain import (
     Completion,
     CompletionDraft,
@@ -146,7 +146,7 @@ def provider_to_proto(provider: Provider) -> provider_pb2.Provider:
 def deployment_draft(slug: str, deployment: deployment_pb2.Deployment) -> DeploymentDraft:
     """What CreateDeployment is given.
 
-    :raises Invalid: as :func:`content_from_proto`
+    :raises Invalid: as :func:`version_from_proto`
     """
     if deployment.kind == deployment_pb2.DEPLOYMENT_KIND_UNSPECIFIED:
         raise violated("DEPLOYMENT_KIND_REQUIRED", "deployment.kind", "is required")
@@ -167,7 +167,7 @@ def variant_draft(variant: deployment_pb2.Variant, field: str) -> VariantDraft:
     """A variant to be made.
 
     :param field: its path in the request, for violations
-    :raises Invalid: `SERVING_REQUIRED`, and as :func:`content_from_proto`
+    :raises Invalid: `SERVING_REQUIRED`, and as :func:`version_from_proto`
     """
     return VariantDraft(
         display_name=variant.display_name,
@@ -188,7 +188,7 @@ def _serving_draft(variant: deployment_pb2.Variant, field: str) -> ServingDraft:
     completion = variant.completion
     return CompletionDraft(
         version=completion.version,
-        new_version=content_from_proto(completion.new_version, field=f"{field}.completion.new_version")
+        new_version=version_from_proto(completion.new_version, field=f"{field}.completion.new_version")
         if completion.HasField("new_version")
         else None,
         max_retries=completion.max_retries,

@@ -7,10 +7,10 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
+from catalog.configurations import version_from_proto
 from kit.errors import Invalid
 from kit.ids import is_uid
 from kit.storable import check_message
-from services.registry.convert.versions import content_from_proto
 from services.registry.domain import Sighting
 from turnout.events.v1 import version_pb2 as pb
 
@@ -39,7 +39,7 @@ def sighting_of(packed: bytes) -> Sighting:
         raise Malformed("TIME_MALFORMED")
     try:
         check_message(event)
-        content = content_from_proto(event.version, field="version")
+        content = version_from_proto(event.version, field="version")
         seen_at = event.seen_time.ToDatetime(UTC)
     except Invalid as error:
         raise Malformed(error.reason) from None

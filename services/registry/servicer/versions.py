@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from catalog.configurations import version_from_proto
 from kit.resource_names import parse
 from kit.storable import check_message
 from services.registry.application.access import ListRequest
@@ -21,7 +22,7 @@ class VersionServicer(version_service_pb2_grpc.VersionServiceServicer):
     async def PutVersion(self, request: version_service_pb2.PutVersionRequest, context: Context) -> version_pb2.Version:
         check_message(request)
         (project,) = parse(request.parent, PROJECT, field="parent")
-        content = versions.content_from_proto(request.version, field="version")
+        content = version_from_proto(request.version, field="version")
         written = await self._versions.put_version(
             caller(), project, content, is_dry=request.validate_only, skip_model_check=request.skip_model_check
         )

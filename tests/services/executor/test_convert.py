@@ -5,14 +5,12 @@ from typing import Any
 import pytest
 
 from completions.chat import ImagePart, Message, Role, TextPart, ToolCall
-from completions.version import Parameters, Version
+from completions.version import Parameters
 from kit.errors import Invalid
 from services.executor.convert.calls import run_call_from_proto
-from services.executor.convert.chat import version_from_packed, version_from_proto, version_to_proto
 from services.executor.domain import Overrides, Source
 from turnout.chat.v1 import message_pb2
 from turnout.executor.v1 import execution_pb2, execution_service_pb2
-from turnout.registry.v1 import version_pb2
 
 
 def call_of(user_agent: str = "", **fields: Any) -> Any:
@@ -60,52 +58,6 @@ def test_every_field_of_a_message_is_read() -> None:
     )
 
 
-def test_a_packed_version_is_read_whole() -> None:
-    packed = version_pb2.Version(
-        uid="ver_1",
-        provider="prv_main",
-        model="m",
-        messages=[message_pb2.Message(role=message_pb2.ROLE_DEVELOPER, content="{{ a }}")],
-        parameters=version_pb2.Parameters(
-            temperature=0,
-            top_p=0.5,
-            top_k=1,
-            max_output_tokens=2,
-            presence_penalty=0,
-            frequency_penalty=-1,
-            stop=["END"],
-            seed=0,
-            parallel_tool_calls=False,
-            reasoning_effort="low",
-            reasoning_budget_tokens=0,
-            extra_json='{"z":1,"a":9007199254740993}',
-        ),
-        tools_json='[{"b":1,"a":null}]',
-        tool_choice_json='"auto"',
-        response_format_json='{"type":"json_object"}',
-        variables_schema_json='{"type":"object"}',
-    ).SerializeToString()
-
-    version = version_from_packed(packed)
-
-    assert version == Version(
-        provider="prv_main",
-        model="m",
-        messages=(Message(Role.DEVELOPER, "{{ a }}"),),
-        parameters=Parameters(0, 0.5, 1, 2, 0, -1, ("END",), 0, False, "low", 0, {"z": 1, "a": 9007199254740993}),
-        tools=[{"b": 1, "a": None}],
-        tool_choice="auto",
-        response_format={"type": "json_object"},
-        variables_schema={"type": "object"},
-    )
-    assert list(version.parameters.extra) == ["z", "a"]
-
-
-def test_what_a_version_leaves_out_is_absent() -> None:
-    packed = version_pb2.Version(uid="ver_1", provider="prv_main", model="m").SerializeToString()
-    assert version_from_packed(packed) == Version("prv_main", "m")
-
-
 def test_what_a_call_lays_over_is_read_when_it_is_asked_for() -> None:
     given = execution_service_pb2.Overrides(tools_json="[]", tool_choice_json='"none"')
     given.parameters.temperature, given.parameters.extra_json = 0.5, '{"a":1}'
@@ -127,19 +79,3 @@ def test_what_is_laid_over_wrongly_is_refused_with_its_field(given: Any, field: 
     with pytest.raises(Invalid) as failure:
         read()
     assert [each.field for each in failure.value.violations] == [field]
-
-
-def test_a_version_is_told_as_it_is_read() -> None:
-    version = Version(
-        "main",
-        "m",
-        (Message(Role.USER, "{{ a }}"), Message(Role.ASSISTANT, tool_calls=(ToolCall("c", "f", "{}"),))),
-        Parameters(temperature=0, stop=("x",), reasoning_effort="low", extra={"z": [1]}),
-        [{"type": "function"}],
-        {"type": "x"},
-        {"type": "json_object"},
-        {"type": "object", "properties": {"a": {}}},
-    )
-    told = version_to_proto(version, uid="ver_1")
-    assert (told.uid, version_from_proto(told, field="direct")) == ("ver_1", version)
-    assert version_from_packed(told.SerializeToString()) == version

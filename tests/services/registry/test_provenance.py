@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from catalog.configurations import version_from_proto, version_to_proto
 from completions.template import CompiledMessages
 from kit.errors import Invalid, Precondition
-from services.registry.convert.versions import content_from_proto, content_to_proto
 from turnout.registry.v1 import (
     catalog_service_pb2,
     deployment_pb2,
@@ -299,14 +299,14 @@ async def test_a_prompt_renders_what_a_version_made_from_it_renders(shop: Any, d
     prompt = await new_prompt(shop, text, slug=f"p{uuid.uuid4().hex}")
     slug = prompt.name.rpartition("/")[2]
     made = await shop.call("CreateDeployment", made_from(shop.project, slug, slug=slug))
-    version = content_from_proto(await version_of(shop, made.variants[0]), field="version")
+    version = version_from_proto(await version_of(shop, made.variants[0]), field="version")
 
     request = prompt_service_pb2.RenderPromptRequest(name=prompt.name, variables_json=orjson.dumps(variables).decode())
     shown = await shop.call("RenderPrompt", request)
 
     # As the executor renders a version.
     rendered = CompiledMessages(version.messages).render(variables)
-    wanted = content_to_proto(type(version)("", "", messages=rendered), provider="").messages
+    wanted = version_to_proto(type(version)("", "", messages=rendered), provider="").messages
     assert list(shown.messages) == list(wanted)
 
 

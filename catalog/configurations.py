@@ -1,4 +1,4 @@
-"""Messages and configurations."""
+"""Messages and completion configurations, as contracts say them and as `completions` knows them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def message_from_proto(message: message_pb2.Message) -> Message:
     return Message(
         role=_ROLES[message.role],
         content=message.content,
-        parts=tuple([_part_from_proto(part) for part in message.parts]),
+        parts=tuple([_part(part) for part in message.parts]),
         name=message.name,
         tool_calls=tuple([ToolCall(call.id, call.tool, call.arguments_json) for call in message.tool_calls]),
         tool_call_id=message.tool_call_id,
@@ -47,17 +47,12 @@ def message_from_proto(message: message_pb2.Message) -> Message:
     )
 
 
-def _part_from_proto(part: message_pb2.Part) -> Part:
-    if part.WhichOneof("kind") == "image":
-        return ImagePart(part.image.url, part.image.detail)
-    return TextPart(part.text)
-
-
-# A message made apart is copied when it is set, so what can be is written in its place.
 def fill_message(proto: message_pb2.Message, message: Message) -> None:
-    """The inverse of :func:`message_from_proto`, in place."""
+    """The inverse of :func:`message_from_proto`, in place: a message made apart would be copied when it is set."""
     proto.role = _ROLES_TO_PROTO[message.role]
     proto.content = message.content
+    proto.name = message.name
+    proto.tool_call_id = message.tool_call_id
     proto.reasoning = message.reasoning
     for part in message.parts:
         if isinstance(part, TextPart):
@@ -68,36 +63,20 @@ def fill_message(proto: message_pb2.Message, message: Message) -> None:
         proto.tool_calls.add(id=call.id, tool=call.name, arguments_json=call.arguments_json)
 
 
-def version_from_packed(packed: bytes) -> Version:
-    """A version as the catalog keeps it; its provider is a uid. The registry has validated it."""
-    version = version_pb2.Version.FromString(packed)
-    return Version(
-        provider=version.provider,
-        model=version.model,
-        messages=tuple(message_from_proto(message) for message in version.messages),
-        parameters=_parameters(version.parameters),
-        tools=orjson.loads(version.tools_json or "[]"),
-        tool_choice=_loaded(version.tool_choice_json),
-        response_format=_loaded(version.response_format_json),
-        variables_schema=_loaded(version.variables_schema_json),
-    )
-
-
-def parameters_from_packed(packed: bytes) -> Parameters:
-    """Parameters as the catalog keeps them."""
-    return _parameters(version_pb2.Parameters.FromString(packed))
-
-
 def version_from_proto(version: version_pb2.Version, *, field: str) -> Version:
-    """A configuration as a caller writes it.
+    """A configuration as somebody wrote it, who may be anybody; output-only fields are ignored.
 
     :param field: its path in the request, for violations
-    :raises Invalid: `JSON_…` as `kit.json` says, `JSON_OF_WRONG_KIND`
+    :raises Invalid: `MESSAGE_AMBIGUOUS`; `JSON_…` as `kit.json` says; `JSON_OF_WRONG_KIND`
     """
+    for index, message in enumerate(version.messages):
+        if message.content and message.parts:
+            path = f"{field}.messages[{index}].content"
+            raise _wrong("MESSAGE_AMBIGUOUS", path, "must be empty when parts are given")
     return Version(
         provider=version.provider,
         model=version.model,
-        messages=tuple(message_from_proto(message) for message in version.messages),
+        messages=tuple(map(message_from_proto, version.messages)),
         parameters=parameters_from_proto(version.parameters, field=f"{field}.parameters"),
         tools=tools_from_text(version.tools_json, field=f"{field}.tools_json") or [],
         tool_choice=tool_choice_from_text(version.tool_choice_json, field=f"{field}.tool_choice_json"),
@@ -106,12 +85,32 @@ def version_from_proto(version: version_pb2.Version, *, field: str) -> Version:
     )
 
 
-def version_to_proto(version: Version, *, uid: str = "") -> version_pb2.Version:
-    """The whole of it."""
-    proto = version_pb2.Version(
-        uid=uid,
+def version_from_packed(packed: bytes) -> Version:
+    """A configuration that was checked when it was packed, as the catalog keeps it."""
+    version = version_pb2.Version.FromString(packed)
+    return Version(
         provider=version.provider,
         model=version.model,
+        messages=tuple(map(message_from_proto, version.messages)),
+        parameters=_parameters(version.parameters, _loaded(version.parameters.extra_json) or {}),
+        tools=orjson.loads(version.tools_json or "[]"),
+        tool_choice=_loaded(version.tool_choice_json),
+        response_format=_loaded(version.response_format_json),
+        variables_schema=_loaded(version.variables_schema_json),
+    )
+
+
+def version_to_proto(version: Version, *, uid: str = "", provider: str = "") -> version_pb2.Version:
+    """The configuration, without what the registry adds.
+
+    :param uid: its id, where the reader wants it
+    :param provider: the slug or the uid, as the reader needs it; empty for the version's own word
+    """
+    proto = version_pb2.Version(
+        uid=uid,
+        provider=provider or version.provider,
+        model=version.model,
+        parameters=None if version.parameters == Parameters() else parameters_to_proto(version.parameters),
         tools_json=dump(version.tools) if version.tools else "",
         tool_choice_json="" if version.tool_choice is None else dump(version.tool_choice),
         response_format_json="" if version.response_format is None else dump(version.response_format),
@@ -119,38 +118,73 @@ def version_to_proto(version: Version, *, uid: str = "") -> version_pb2.Version:
     )
     for message in version.messages:
         fill_message(proto.messages.add(), message)
-    if version.parameters != Parameters():
-        _fill_parameters(proto.parameters, version.parameters)
     return proto
 
 
 def parameters_from_proto(given: version_pb2.Parameters, *, field: str) -> Parameters:
-    """Parameters as a caller writes them.
+    """Parameters as somebody wrote them.
 
-    :raises Invalid: as :func:`version_from_proto`
+    :raises Invalid: `JSON_…` as `kit.json` says
     """
     return _parameters(given, parse_object(given.extra_json, field=f"{field}.extra_json"))
 
 
+def parameters_from_packed(packed: bytes) -> Parameters:
+    """Parameters that were checked when they were packed."""
+    given = version_pb2.Parameters.FromString(packed)
+    return _parameters(given, _loaded(given.extra_json) or {})
+
+
+def parameters_to_proto(parameters: Parameters) -> version_pb2.Parameters:
+    """The inverse of :func:`parameters_from_proto`."""
+    proto = version_pb2.Parameters(
+        stop=parameters.stop,
+        reasoning_effort=parameters.reasoning_effort or "",
+        extra_json=dump(parameters.extra) if parameters.extra else "",
+    )
+    for name in _OPTIONAL_NUMBERS:
+        if (value := getattr(parameters, name)) is not None:
+            setattr(proto, name, value)
+    return proto
+
+
 def tools_from_text(text: str, *, field: str) -> list[Json] | None:
-    """None for the empty text."""
+    """None for the empty text.
+
+    :raises Invalid: as :func:`version_from_proto`
+    """
     value = parse(text, field=field) if text else None
     if value is not None and not isinstance(value, list):
-        raise _not_a(field, "list")
+        raise _wrong("JSON_OF_WRONG_KIND", field, "must be a JSON list")
     return value
 
 
 def tool_choice_from_text(text: str, *, field: str) -> str | dict[str, Json] | None:
-    """None for the empty text."""
+    """As :func:`tools_from_text`."""
     value = parse(text, field=field) if text else None
     if value is not None and not isinstance(value, (str, dict)):
-        raise _not_a(field, "string or object")
+        raise _wrong("JSON_OF_WRONG_KIND", field, "must be a JSON string or object")
     return value
 
 
 def object_from_text(text: str, *, field: str) -> dict[str, Json] | None:
-    """None for the empty text."""
+    """As :func:`tools_from_text`."""
     return parse_object(text, field=field) if text else None
+
+
+def _part(part: message_pb2.Part) -> Part:
+    if part.WhichOneof("kind") == "image":
+        return ImagePart(part.image.url, part.image.detail)
+    return TextPart(part.text)
+
+
+def _parameters(given: version_pb2.Parameters, extra: dict[str, Json]) -> Parameters:
+    return Parameters(
+        stop=tuple(given.stop),
+        reasoning_effort=given.reasoning_effort or None,
+        extra=extra,
+        **{name: getattr(given, name) for name in _OPTIONAL_NUMBERS if given.HasField(name)},
+    )
 
 
 def _loaded(text: str) -> dict[str, Json] | None:
@@ -158,24 +192,5 @@ def _loaded(text: str) -> dict[str, Json] | None:
     return loaded
 
 
-def _parameters(given: version_pb2.Parameters, extra: dict[str, Json] | None = None) -> Parameters:
-    return Parameters(
-        stop=tuple(given.stop),
-        reasoning_effort=given.reasoning_effort or None,
-        extra=(_loaded(given.extra_json) or {}) if extra is None else extra,
-        **{name: getattr(given, name) for name in _OPTIONAL_NUMBERS if given.HasField(name)},
-    )
-
-
-def _fill_parameters(proto: version_pb2.Parameters, parameters: Parameters) -> None:
-    for name in _OPTIONAL_NUMBERS:
-        if (value := getattr(parameters, name)) is not None:
-            setattr(proto, name, value)
-    proto.stop.extend(parameters.stop)
-    proto.reasoning_effort = parameters.reasoning_effort or ""
-    proto.extra_json = dump(parameters.extra) if parameters.extra else ""
-
-
-def _not_a(field: str, kind: str) -> Invalid:
-    problem = Violation(field, f"must be a JSON {kind}")
-    return Invalid(f"{field} {problem.message}", reason="JSON_OF_WRONG_KIND", violations=(problem,))
+def _wrong(reason: str, field: str, message: str) -> Invalid:
+    return Invalid(f"{field} {message}", reason=reason, violations=(Violation(field, message),))
