@@ -9,6 +9,7 @@ import aiohttp
 from multidict import CIMultiDictProxy
 
 from kit.egress import failures
+from kit.egress.wire import Answer
 
 
 class EgressStream(AsyncIterator[bytes]):
@@ -17,27 +18,25 @@ class EgressStream(AsyncIterator[bytes]):
     One reader at a time. After a failure, or after the context that gave it has been left, it is not read again.
     """
 
-    __slots__ = ("_closed", "_limit", "_origin", "_response", "_size", "headers", "status")
+    __slots__ = ("_answer", "_closed", "_limit", "_origin", "_size", "headers", "status")
 
-    def __init__(
-        self, response: aiohttp.ClientResponse, origin: str, idle_seconds: float | None, max_bytes: int
-    ) -> None:
+    def __init__(self, answer: Answer, origin: str, idle_seconds: float | None, max_bytes: int) -> None:
         """Made by `Egress`.
 
         :param idle_seconds: as in `Timeouts`
         :param max_bytes: of the body, after decompression
         """
-        self.status: int = response.status
-        self.headers: CIMultiDictProxy[str] = response.headers
+        self.status: int = answer.status
+        self.headers: CIMultiDictProxy[str] = answer.headers
         """Case-insensitive."""
-        self._response = response
+        self._answer = answer
         self._origin = origin
         self._limit = max_bytes
         self._size = 0
         self._closed: asyncio.Future[None] | None = None
         # None when the body came whole with the headers: nothing more to wait for.
-        if response.connection is not None:
-            self._watch(response.connection, idle_seconds)
+        if answer.connection is not None:
+            self._watch(answer.connection, idle_seconds)
 
     def __aiter__(self) -> EgressStream:
         return self
@@ -55,7 +54,7 @@ class EgressStream(AsyncIterator[bytes]):
         :raises AppError: as for iteration
         """
         first = await self._chunk()
-        if self._response.content.at_eof():
+        if self._answer.content.at_eof():
             return first
         chunks = [first]
         while chunk := await self._chunk():
@@ -67,13 +66,13 @@ class EgressStream(AsyncIterator[bytes]):
         if self._closed is not None:
             self._closed.remove_done_callback(self._on_connection_closed)
             self._closed = None
-        if not self._response.closed:
-            self._response.close()
+        if not self._answer.closed:
+            self._answer.close()
 
     async def _chunk(self) -> bytes:
         failure = None
         try:
-            chunk = await self._response.content.readany()
+            chunk = await self._answer.content.readany()
         except (aiohttp.ClientError, TimeoutError) as error:
             failure = failures.failure_of(error, self._origin, failures.Phase.READ)
         if failure is not None:
@@ -103,7 +102,7 @@ class EgressStream(AsyncIterator[bytes]):
         closed.add_done_callback(self._on_connection_closed)
 
     def _on_connection_closed(self, closed: asyncio.Future[None]) -> None:
-        content = self._response.content
+        content = self._answer.content
         if not content.is_eof() and content.exception() is None:
             content.set_exception(failures.ForgottenBody())
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import io
 import math
 import socket
 import ssl
@@ -17,19 +16,19 @@ from typing import Any, Final, Self
 
 import aiohttp
 from multidict import CIMultiDictProxy
-from yarl import URL
 
 from kit.egress import failures
 from kit.egress.answer import EgressStream
 from kit.egress.policy import EgressPolicy, parse_url, refusal_of_host
 from kit.egress.resolver import CheckedResolver, Resolver, SystemResolver, checked_sockets
+from kit.egress.wire import Answer, Route
 
 _FRAMING_HEADERS = frozenset(
     ("connection", "content-length", "expect", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade")
 )
 """What says where a message ends on a connection that other callers use next: never a caller's to set."""
-_LARGE_BODY_BYTES = 1 << 20
-"""Above it aiohttp wants a file to send from, piece by piece, and warns otherwise."""
+_IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
+"""RFC 9110, section 9.2.2."""
 _REMEMBERED_URLS = 1024
 _STALE_SECONDS: Final = 1.0
 """A connection that the server had closed says so within a round trip. What ends later was being worked on."""
@@ -47,7 +46,7 @@ class Timeouts:
     connect_seconds: float
     """To get a connection: wait for a free one, look the name up, connect, shake hands."""
     first_byte_seconds: float
-    """From the request's last byte to the answer's first."""
+    """From the request's leaving for the connection to the answer's first byte."""
     idle_seconds: float | None = None
     """Longest silence inside the body of the answer; None: as `first_byte_seconds`."""
 
@@ -71,7 +70,7 @@ class EgressResponse:
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    url: URL
+    route: Route
     origin: str
     is_refused: bool
 
@@ -126,7 +125,7 @@ class Egress:
         self._dns_cache_names = dns_cache_names
         self._session: aiohttp.ClientSession | None = None
         # A process calls few URLs, many times. The parsed URL also keeps what aiohttp derives from it.
-        self._target = functools.lru_cache(_REMEMBERED_URLS)(functools.partial(_target, policy=policy))
+        self._target = functools.lru_cache(_REMEMBERED_URLS)(self._parsed)
 
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(
@@ -143,8 +142,6 @@ class Egress:
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
-            # Answers are small or streamed: compression would cost both sides time and hold events back.
-            headers={"Accept-Encoding": "identity", "User-Agent": "turnout"},
         )
         return self
 
@@ -153,6 +150,8 @@ class Egress:
     ) -> None:
         session, self._session = self._session, None
         if session is not None:
+            # What is remembered of URLs belongs to the session.
+            self._target.cache_clear()
             await session.close()
 
     async def request(
@@ -227,45 +226,45 @@ class Egress:
             raise failures.invalid_request("headers", f"must not have any of {', '.join(sorted(_FRAMING_HEADERS))}")
         failure = None
         try:
-            if is_repeatable:
-                response = await self._send_again(method, target.url, headers, body, timeout)
+            if is_repeatable or method in _IDEMPOTENT:
+                answer = await self._send_again(method, target.route, headers, body, timeout)
             else:
-                response = await self._send(method, target.url, headers, body, timeout)
+                answer = await self._send(method, target.route, headers, body, timeout)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             failure = failures.failure_of(error, target.origin, failures.Phase.FIRST_BYTE)
         if failure is not None:
             raise failure
-        if response.status == 101:
+        if answer.status == 101:
             # Nothing here asks for another protocol, and behind a switch there is no HTTP to read.
-            response.close()
+            answer.close()
             raise failures.malformed(target.origin)
-        return EgressStream(response, target.origin, timeout.idle_seconds, max_response_bytes)
+        return EgressStream(answer, target.origin, timeout.idle_seconds, max_response_bytes)
+
+    def _parsed(self, text: str) -> _Target:
+        assert self._session is not None  # noqa: S101  # looked at before
+        url = parse_url(text, self._policy)
+        host = f"[{url.raw_host}]" if ":" in (url.raw_host or "") else url.raw_host
+        is_refused = refusal_of_host(url, self._policy) is not None
+        return _Target(Route(url, self._session), f"{url.scheme}://{host}:{url.port}", is_refused)
 
     async def _send(
-        self, method: str, url: URL, headers: Mapping[str, str], body: bytes, timeout: Timeouts
-    ) -> aiohttp.ClientResponse:
+        self, method: str, route: Route, headers: Mapping[str, str], body: bytes, timeout: Timeouts
+    ) -> Answer:
         assert self._session is not None  # noqa: S101  # looked at before
-        return await self._session.request(
-            method,
-            url,
-            headers=headers,
-            data=io.BytesIO(body) if len(body) > _LARGE_BODY_BYTES else body or None,
-            allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(
-                total=timeout.total_seconds,
-                connect=timeout.connect_seconds,
-                sock_read=timeout.first_byte_seconds,
-            ),
+        assert self._session.connector is not None  # noqa: S101  # it is open
+        limits = aiohttp.ClientTimeout(
+            total=timeout.total_seconds, connect=timeout.connect_seconds, sock_read=timeout.first_byte_seconds
         )
+        return await route.send(self._session.connector, method, headers, body, limits)
 
     async def _send_again(
-        self, method: str, url: URL, headers: Mapping[str, str], body: bytes, timeout: Timeouts
-    ) -> aiohttp.ClientResponse:
+        self, method: str, route: Route, headers: Mapping[str, str], body: bytes, timeout: Timeouts
+    ) -> Answer:
         """Send, and once more if a kept connection turns out to be closed."""
         clock, sending = asyncio.get_running_loop().time, _Sending()
         begun, token = clock(), _SENDING.set(sending)
         try:
-            return await self._send(method, url, headers, body, timeout)
+            return await self._send(method, route, headers, body, timeout)
         except aiohttp.ClientConnectorError:
             raise
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
@@ -275,7 +274,7 @@ class Egress:
         finally:
             _SENDING.reset(token)
         return await self._send(
-            method, url, headers, body, replace(timeout, total_seconds=timeout.total_seconds - took)
+            method, route, headers, body, replace(timeout, total_seconds=timeout.total_seconds - took)
         )
 
 
@@ -288,9 +287,3 @@ def _noted(make: Callable[[tuple[Any, ...]], socket.socket]) -> Callable[[tuple[
         return make(address_info)
 
     return made
-
-
-def _target(text: str, *, policy: EgressPolicy) -> _Target:
-    url = parse_url(text, policy)
-    host = f"[{url.raw_host}]" if ":" in (url.raw_host or "") else url.raw_host
-    return _Target(url, f"{url.scheme}://{host}:{url.port}", refusal_of_host(url, policy) is not None)

@@ -26,6 +26,10 @@ class Phase(Enum):
     """Inside the body of the answer."""
 
 
+class NotHttp(aiohttp.ClientError):
+    """The head of an answer cannot be read."""
+
+
 class ForgottenBody(aiohttp.ClientPayloadError):
     """The connection is closed and the body was neither ended nor failed by aiohttp."""
 
@@ -39,7 +43,7 @@ def failure_of(error: Exception, origin: str, phase: Phase) -> AppError:
         return _timeout(error, origin, phase)
     if isinstance(error, aiohttp.ClientConnectorError):
         return _no_connection(error, origin)
-    if isinstance(error, (aiohttp.ClientResponseError, ForgottenBody)):
+    if isinstance(error, (NotHttp, ForgottenBody)):
         return malformed(origin)
     if isinstance(error.__cause__, ContentEncodingError):
         return malformed(origin)
