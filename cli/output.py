@@ -20,20 +20,6 @@ from kit.errors import AppError
 screen: Final = Console()
 errors: Final = Console(stderr=True)
 _UNFOLDED_WIDTH: Final = 10_000
-RULES: Final = {
-    "^[a-z0-9_-]*[a-z][a-z0-9_-]*$": "must be of a-z, 0-9, hyphens and underscores, with at least one letter",
-    "^[a-z][a-z0-9-]{0,38}[a-z0-9]$": (
-        "must have 2 to 40 of a-z, 0-9 and hyphens, begin with a letter, and not end with a hyphen"
-    ),
-    "^[a-z0-9][a-z0-9_#.-]{0,62}$": (
-        "must have 1 to 63 of a-z, 0-9, underscores, #, dots and hyphens, and begin with a letter or digit"
-    ),
-    "^[a-z0-9]{12}$": "must be the 12 characters, of a-z and 0-9, of a key's id",
-    "^[a-z]+(:[a-z]+)?$": "must be a scope, such as deployments:run or predict",
-    "^[a-z][a-z0-9_-]{0,62}$": ("must have 1 to 63 of a-z, 0-9, hyphens and underscores, and begin with a letter"),
-    "^[0-9a-f]{64}$": "must be 64 hexadecimal digits in lower case",
-}
-"""What contracts' patterns say, in words."""
 _HINTS: Final = {
     "CONTRACT_BROKEN": "--draft makes the revision without publishing it; another alias, by `turnout deployments "
     "alias`, can serve callers who are ready for it",
@@ -74,6 +60,11 @@ def say(sentence: str) -> None:
     screen.print(Text(sentence), soft_wrap=True)
 
 
+def aside(sentence: str) -> None:
+    """What is said beside the answer, on standard error, so that the answer alone goes into a pipe."""
+    errors.print(Text(sentence, style="dim"), soft_wrap=True)
+
+
 def warnings(sentences: Iterable[str]) -> None:
     """What may surprise, on standard error: answers stay as they are for pipes."""
     for sentence in sentences:
@@ -102,13 +93,6 @@ def facts(pairs: Iterable[tuple[str, object]]) -> None:
         screen.print(line, soft_wrap=True)
 
 
-def ruled(text: str) -> str:
-    """The same with rules in the place of the patterns that servers answer."""
-    for pattern, rule in RULES.items():
-        text = text.replace(f"does not match regex pattern `{pattern}`", rule)
-    return text
-
-
 def _already_told(message: str, violations: Sequence[tuple[str, str]]) -> int:
     """How many violations, of the first, the message says itself: 0 or 1."""
     if not violations:
@@ -125,8 +109,8 @@ def failure(error: AppError, code: grpc.StatusCode, attempts: Sequence[str] = ()
 
     :param attempts: what was tried inside the call, a line each
     """
-    message = ruled(error.message)
-    violations = [(each.field, ruled(each.message)) for each in error.violations]
+    message = error.message
+    violations = [(each.field, each.message) for each in error.violations]
     if _failures_as_json.get():
         told = {
             "code": code.name,

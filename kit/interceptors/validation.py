@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import grpc
 import protovalidate
 from google.protobuf.message import Message
@@ -9,6 +11,16 @@ from google.protobuf.message import Message
 from kit.calls import Call
 from kit.errors import Invalid, Violation
 
+PATTERNS: Final = {
+    "^[a-z0-9_-]*[a-z][a-z0-9_-]*$": "must be 1 to 63 of a-z, 0-9, _ and -, with a letter among them",
+    "^[a-z][a-z0-9-]{0,38}[a-z0-9]$": "must be 2 to 40 of a-z, 0-9 and -, begin with a letter and not end with -",
+    "^[a-z0-9][a-z0-9_#.-]{0,62}$": "must be 1 to 63 of a-z, 0-9, _, #, . and -, and begin with a letter or digit",
+    "^[a-z][a-z0-9_-]{0,62}$": "must be 1 to 63 of a-z, 0-9, _ and -, and begin with a letter",
+    "^[a-z]+(:[a-z]+)?$": "must be a scope, such as deployments:run or predict",
+    "^[a-z0-9]{12}$": "must be the 12 characters, of a-z and 0-9, of a key's id",
+    "^[0-9a-f]{64}$": "must be 64 hexadecimal digits in lower case",
+}
+"""What the patterns of the contracts ask for: callers read words."""
 _MAX_VIOLATIONS = 100
 
 
@@ -45,4 +57,7 @@ def _violation(found: object) -> Violation:
         subscript = element.subscript
         if subscript is not None:
             path += f"[{getattr(subscript, 'value', subscript)}]"
-    return Violation(path, proto.message or proto.rule_id)
+    # The value of the rule that was broken: of `string.pattern` the pattern.
+    rule = found.rule_value  # type: ignore[attr-defined]  # as above
+    sentence = PATTERNS.get(rule) if proto.rule_id == "string.pattern" else None
+    return Violation(path, sentence or proto.message or proto.rule_id)

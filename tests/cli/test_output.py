@@ -1,15 +1,10 @@
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import grpc
 import pytest
 
 from cli import output
 from kit.errors import Invalid, Precondition, Violation
-
-PROTOS = Path(__file__).resolve().parents[2] / "protos" / "turnout"
 
 
 def told(capsys: pytest.CaptureFixture[str], error: Invalid | Precondition) -> str:
@@ -26,29 +21,6 @@ def test_a_long_list_is_cut_with_its_count_and_a_short_one_is_whole() -> None:
     shown = output.listed(parts)
     assert len(shown) < 110
     assert shown.endswith("and 195 more")
-
-
-def test_every_pattern_of_a_contract_has_a_rule_in_words() -> None:
-    patterns = {
-        found
-        for file in PROTOS.rglob("*.proto")
-        for found in re.findall(r'(?:string\.|\s)pattern(?: =|:) "([^"]+)"', file.read_text())
-    }
-
-    assert patterns
-    assert patterns <= set(output.RULES)
-
-
-def test_a_refused_name_is_told_the_rule_and_once(capsys: pytest.CaptureFixture[str]) -> None:
-    text = "does not match regex pattern `^[a-z0-9_-]*[a-z][a-z0-9_-]*$`"
-    sentence = told(
-        capsys,
-        Invalid(f"deployment_id {text}", reason="INVALID_REQUEST", violations=[Violation("deployment_id", text)]),
-    )
-
-    assert "regex" not in sentence
-    assert sentence.count("deployment_id") == 1
-    assert "must be of a-z, 0-9, hyphens and underscores" in sentence
 
 
 def test_of_several_violations_the_first_is_not_repeated_and_the_others_are_there(

@@ -1,12 +1,21 @@
 from __future__ import annotations
 
+import re
+import time
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
 from kit import status
+from kit.errors import Invalid
+from kit.interceptors.validation import PATTERNS, Validation
+from turnout.chat.v1 import message_pb2
 from turnout.executor.v1 import execution_service_pb2 as pb
+from turnout.registry.v1 import deployment_service_pb2
+
+PROTOS = Path(__file__).resolve().parents[3] / "protos" / "turnout"
 
 
 async def _never(request: pb.RunRequest, context: Any) -> pb.RunResponse:
@@ -31,3 +40,41 @@ async def test_the_key_is_checked_before_the_message(served: Any) -> None:
         await served.run(_never, request=pb.RunRequest(), metadata=())
 
     assert failure.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_every_pattern_of_a_contract_has_a_rule_in_words() -> None:
+    found = {
+        pattern
+        for file in PROTOS.rglob("*.proto")
+        for pattern in re.findall(r'(?:string\.|\s)pattern(?: =|:) "([^"]+)"', file.read_text())
+    }
+
+    assert found
+    assert found == set(PATTERNS)
+
+
+async def test_a_value_that_does_not_match_is_refused_in_words() -> None:
+    request = deployment_service_pb2.CreateDeploymentRequest(parent="projects/shop", deployment_id="No Way")
+    call: Any = None
+    with pytest.raises(Invalid) as failure:
+        await Validation().enter(call, request)
+
+    told = {each.field: each.message for each in failure.value.violations}
+    assert told["deployment_id"] == "must be 1 to 63 of a-z, 0-9, _ and -, with a letter among them"
+
+
+async def test_a_usual_request_is_looked_at_in_microseconds() -> None:
+    # A rule in CEL on a message that every call has takes five times as long.
+    request = pb.RunRequest(deployment="assistant", variables_json="{}", routing_key="u")
+    request.messages.add(role=message_pb2.ROLE_USER, content="hello")
+    call: Any = None
+    validation = Validation()
+    await validation.enter(call, request)
+    taken = []
+    for _ in range(20):
+        begun = time.process_time()
+        for _ in range(50):
+            await validation.enter(call, request)
+        taken.append((time.process_time() - begun) / 50)
+
+    assert min(taken) < 20e-6

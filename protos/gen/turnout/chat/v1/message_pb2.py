@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dturnout/chat/v1/message.proto\x12\x0fturnout.chat.v1\x1a\x1b\x62uf/validate/validate.proto\"\xee\x02\n\x07Message\x12/\n\x04role\x18\x01 \x01(\x0e\x32\x15.turnout.chat.v1.RoleB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\x12.\n\x05parts\x18\x03 \x03(\x0b\x32\x15.turnout.chat.v1.PartB\x08\xbaH\x05\x92\x01\x02\x10@\x12\x15\n\x04name\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x38\n\ntool_calls\x18\x05 \x03(\x0b\x32\x19.turnout.chat.v1.ToolCallB\t\xbaH\x06\x92\x01\x03\x10\x80\x01\x12\x1e\n\x0ctool_call_id\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x11\n\treasoning\x18\x07 \x01(\t:m\xbaHj\x1ah\n\x18message.content_or_parts\x12\x1fgive content or parts, not both\x1a+this.content == \'\' || size(this.parts) == 0\"N\n\x04Part\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\'\n\x05image\x18\x02 \x01(\x0b\x32\x16.turnout.chat.v1.ImageH\x00\x42\r\n\x04kind\x12\x05\xbaH\x02\x08\x01\"G\n\x05Image\x12\x14\n\x03url\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12(\n\x06\x64\x65tail\x18\x02 \x01(\tB\x18\xbaH\x15r\x13R\x00R\x03lowR\x04highR\x04\x61uto\"<\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04tool\x18\x02 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x03 \x01(\t\"\xdd\x01\n\x05Usage\x12\x19\n\x0cinput_tokens\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x1a\n\routput_tokens\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12 \n\x13\x63\x61\x63hed_input_tokens\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12$\n\x17reasoning_output_tokens\x18\x04 \x01(\x03H\x03\x88\x01\x01\x42\x0f\n\r_input_tokensB\x10\n\x0e_output_tokensB\x16\n\x14_cached_input_tokensB\x1a\n\x18_reasoning_output_tokens*s\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\x12\n\x0eROLE_DEVELOPER\x10\x02\x12\r\n\tROLE_USER\x10\x03\x12\x12\n\x0eROLE_ASSISTANT\x10\x04\x12\r\n\tROLE_TOOL\x10\x05*\xb8\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1c\n\x18\x46INISH_REASON_TOOL_CALLS\x10\x03\x12 \n\x1c\x46INISH_REASON_CONTENT_FILTER\x10\x04\x12\x17\n\x13\x46INISH_REASON_OTHER\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dturnout/chat/v1/message.proto\x12\x0fturnout.chat.v1\x1a\x1b\x62uf/validate/validate.proto\"\x96\x02\n\x07Message\x12/\n\x04role\x18\x01 \x01(\x0e\x32\x15.turnout.chat.v1.RoleB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\x12.\n\x05parts\x18\x03 \x03(\x0b\x32\x15.turnout.chat.v1.PartB\x08\xbaH\x05\x92\x01\x02\x10@\x12\x15\n\x04name\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x38\n\ntool_calls\x18\x05 \x03(\x0b\x32\x19.turnout.chat.v1.ToolCallB\t\xbaH\x06\x92\x01\x03\x10\x80\x01\x12\x1e\n\x0ctool_call_id\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x11\n\treasoning\x18\x07 \x01(\t:\x15\xbaH\x12\"\x10\n\x07\x63ontent\n\x05parts\"N\n\x04Part\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\'\n\x05image\x18\x02 \x01(\x0b\x32\x16.turnout.chat.v1.ImageH\x00\x42\r\n\x04kind\x12\x05\xbaH\x02\x08\x01\"G\n\x05Image\x12\x14\n\x03url\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12(\n\x06\x64\x65tail\x18\x02 \x01(\tB\x18\xbaH\x15r\x13R\x00R\x03lowR\x04highR\x04\x61uto\"<\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04tool\x18\x02 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x03 \x01(\t\"\xdd\x01\n\x05Usage\x12\x19\n\x0cinput_tokens\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x1a\n\routput_tokens\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12 \n\x13\x63\x61\x63hed_input_tokens\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12$\n\x17reasoning_output_tokens\x18\x04 \x01(\x03H\x03\x88\x01\x01\x42\x0f\n\r_input_tokensB\x10\n\x0e_output_tokensB\x16\n\x14_cached_input_tokensB\x1a\n\x18_reasoning_output_tokens*s\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\x12\n\x0eROLE_DEVELOPER\x10\x02\x12\r\n\tROLE_USER\x10\x03\x12\x12\n\x0eROLE_ASSISTANT\x10\x04\x12\r\n\tROLE_TOOL\x10\x05*\xb8\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1c\n\x18\x46INISH_REASON_TOOL_CALLS\x10\x03\x12 \n\x1c\x46INISH_REASON_CONTENT_FILTER\x10\x04\x12\x17\n\x13\x46INISH_REASON_OTHER\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,25 +43,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MESSAGE'].fields_by_name['tool_call_id']._loaded_options = None
   _globals['_MESSAGE'].fields_by_name['tool_call_id']._serialized_options = b'\272H\005r\003\030\200\002'
   _globals['_MESSAGE']._loaded_options = None
-  _globals['_MESSAGE']._serialized_options = b'\272Hj\032h\n\030message.content_or_parts\022\037give content or parts, not both\032+this.content == \'\' || size(this.parts) == 0'
+  _globals['_MESSAGE']._serialized_options = b'\272H\022\"\020\n\007content\n\005parts'
   _globals['_PART'].oneofs_by_name['kind']._loaded_options = None
   _globals['_PART'].oneofs_by_name['kind']._serialized_options = b'\272H\002\010\001'
   _globals['_IMAGE'].fields_by_name['url']._loaded_options = None
   _globals['_IMAGE'].fields_by_name['url']._serialized_options = b'\272H\004r\002\020\001'
   _globals['_IMAGE'].fields_by_name['detail']._loaded_options = None
   _globals['_IMAGE'].fields_by_name['detail']._serialized_options = b'\272H\025r\023R\000R\003lowR\004highR\004auto'
-  _globals['_ROLE']._serialized_start=887
-  _globals['_ROLE']._serialized_end=1002
-  _globals['_FINISHREASON']._serialized_start=1005
-  _globals['_FINISHREASON']._serialized_end=1189
+  _globals['_ROLE']._serialized_start=799
+  _globals['_ROLE']._serialized_end=914
+  _globals['_FINISHREASON']._serialized_start=917
+  _globals['_FINISHREASON']._serialized_end=1101
   _globals['_MESSAGE']._serialized_start=80
-  _globals['_MESSAGE']._serialized_end=446
-  _globals['_PART']._serialized_start=448
-  _globals['_PART']._serialized_end=526
-  _globals['_IMAGE']._serialized_start=528
-  _globals['_IMAGE']._serialized_end=599
-  _globals['_TOOLCALL']._serialized_start=601
-  _globals['_TOOLCALL']._serialized_end=661
-  _globals['_USAGE']._serialized_start=664
-  _globals['_USAGE']._serialized_end=885
+  _globals['_MESSAGE']._serialized_end=358
+  _globals['_PART']._serialized_start=360
+  _globals['_PART']._serialized_end=438
+  _globals['_IMAGE']._serialized_start=440
+  _globals['_IMAGE']._serialized_end=511
+  _globals['_TOOLCALL']._serialized_start=513
+  _globals['_TOOLCALL']._serialized_end=573
+  _globals['_USAGE']._serialized_start=576
+  _globals['_USAGE']._serialized_end=797
 # @@protoc_insertion_point(module_scope)

@@ -43,7 +43,9 @@ Global___Source: _TypeAlias = Source  # noqa: Y015
 
 @_typing.final
 class Attempt(_message.Message):
-    """Attempt is one call to one provider."""
+    """Attempt is one call to one provider; or one that was not made, because its circuit was open, it was busy, or it has no
+    credential: `reason` says so.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

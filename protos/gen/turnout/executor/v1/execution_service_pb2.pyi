@@ -24,7 +24,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class RunRequest(_message.Message):
-    """RunRequest is a call to a deployment."""
+    """RunRequest is a call to a deployment, or a completion without one."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -92,7 +92,7 @@ class RunRequest(_message.Message):
 
     @_builtins.property
     def prefix_messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
-        """prefix_messages come after the deployment's leading system message and before its others. They are data, never
+        """prefix_messages come after the deployment's leading system messages and before its others. They are data, never
         templates. At most 1000.
         """
 
@@ -335,6 +335,7 @@ class ConfigTarget(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     METHOD_AND_URL_FIELD_NUMBER: _builtins.int
     BODY_JSON_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
     provider: _builtins.str
     """provider is its slug."""
     model: _builtins.str
@@ -343,6 +344,8 @@ class ConfigTarget(_message.Message):
     """method_and_url is the HTTP request's first line, such as `POST https://api.example.com/v1/chat/completions`."""
     body_json: _builtins.str
     """body_json is the HTTP request's body, byte for byte."""
+    problem: _builtins.str
+    """problem says why it could not be asked, in which case a call goes on to the next; then there may be no request."""
     def __init__(
         self,
         *,
@@ -350,10 +353,11 @@ class ConfigTarget(_message.Message):
         model: _builtins.str = ...,
         method_and_url: _builtins.str = ...,
         body_json: _builtins.str = ...,
+        problem: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body_json", b"body_json", "method_and_url", b"method_and_url", "model", b"model", "provider", b"provider"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body_json", b"body_json", "method_and_url", b"method_and_url", "model", b"model", "problem", b"problem", "provider", b"provider"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -37,8 +37,11 @@ class ExecutionServiceStub:
     """Run decides which variant serves the call, runs it, and answers when it is complete. What happened is recorded even
     if the caller leaves. Without a deadline of the caller's, 600 seconds bound it.
 
-    Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND` or `ALIAS_NOT_FOUND`; FAILED_PRECONDITION `NO_ACTIVE_VARIANT` or
-    `DEPLOYMENT_KIND_MISMATCH`; INVALID_ARGUMENT `MISSING_VARIABLES`; UNAVAILABLE `PROVIDER_FAILED` with every attempt in the details.
+    Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND` or `ALIAS_NOT_FOUND`; FAILED_PRECONDITION `NO_ACTIVE_VARIANT`,
+    `DEPLOYMENT_KIND_MISMATCH`, `CONTRACT_BROKEN` or `OUTPUT_INVALID`; INVALID_ARGUMENT `MISSING_VARIABLES`, and for what else
+    the caller must mend, with its path; RESOURCE_EXHAUSTED `KEY_RATE_EXCEEDED`, `PROVIDER_RATE_LIMITED` or `PROVIDER_BUSY`
+    with RetryInfo; UNAVAILABLE `PROVIDER_FAILED` with every attempt in the details; DEADLINE_EXCEEDED; ABORTED
+    `IDEMPOTENCY_KEY_IN_USE` while another call with the same idempotency key runs. The executor's README has them all.
     """
     RunStream: _grpc.UnaryStreamMultiCallable[_execution_service_pb2.RunStreamRequest, _execution_service_pb2.RunStreamResponse]
     """RunStream is Run in pieces, as the model writes them: RunStarted, then RunDelta as often as there is something, then
@@ -60,8 +63,11 @@ class ExecutionServiceAsyncStub(ExecutionServiceStub):
     """Run decides which variant serves the call, runs it, and answers when it is complete. What happened is recorded even
     if the caller leaves. Without a deadline of the caller's, 600 seconds bound it.
 
-    Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND` or `ALIAS_NOT_FOUND`; FAILED_PRECONDITION `NO_ACTIVE_VARIANT` or
-    `DEPLOYMENT_KIND_MISMATCH`; INVALID_ARGUMENT `MISSING_VARIABLES`; UNAVAILABLE `PROVIDER_FAILED` with every attempt in the details.
+    Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND` or `ALIAS_NOT_FOUND`; FAILED_PRECONDITION `NO_ACTIVE_VARIANT`,
+    `DEPLOYMENT_KIND_MISMATCH`, `CONTRACT_BROKEN` or `OUTPUT_INVALID`; INVALID_ARGUMENT `MISSING_VARIABLES`, and for what else
+    the caller must mend, with its path; RESOURCE_EXHAUSTED `KEY_RATE_EXCEEDED`, `PROVIDER_RATE_LIMITED` or `PROVIDER_BUSY`
+    with RetryInfo; UNAVAILABLE `PROVIDER_FAILED` with every attempt in the details; DEADLINE_EXCEEDED; ABORTED
+    `IDEMPOTENCY_KEY_IN_USE` while another call with the same idempotency key runs. The executor's README has them all.
     """
     RunStream: _aio.UnaryStreamMultiCallable[_execution_service_pb2.RunStreamRequest, _execution_service_pb2.RunStreamResponse]  # type: ignore[assignment]
     """RunStream is Run in pieces, as the model writes them: RunStarted, then RunDelta as often as there is something, then
@@ -86,8 +92,11 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
         """Run decides which variant serves the call, runs it, and answers when it is complete. What happened is recorded even
         if the caller leaves. Without a deadline of the caller's, 600 seconds bound it.
 
-        Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND` or `ALIAS_NOT_FOUND`; FAILED_PRECONDITION `NO_ACTIVE_VARIANT` or
-        `DEPLOYMENT_KIND_MISMATCH`; INVALID_ARGUMENT `MISSING_VARIABLES`; UNAVAILABLE `PROVIDER_FAILED` with every attempt in the details.
+        Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND` or `ALIAS_NOT_FOUND`; FAILED_PRECONDITION `NO_ACTIVE_VARIANT`,
+        `DEPLOYMENT_KIND_MISMATCH`, `CONTRACT_BROKEN` or `OUTPUT_INVALID`; INVALID_ARGUMENT `MISSING_VARIABLES`, and for what else
+        the caller must mend, with its path; RESOURCE_EXHAUSTED `KEY_RATE_EXCEEDED`, `PROVIDER_RATE_LIMITED` or `PROVIDER_BUSY`
+        with RetryInfo; UNAVAILABLE `PROVIDER_FAILED` with every attempt in the details; DEADLINE_EXCEEDED; ABORTED
+        `IDEMPOTENCY_KEY_IN_USE` while another call with the same idempotency key runs. The executor's README has them all.
         """
 
     @_abc_1.abstractmethod

@@ -51,7 +51,8 @@ class ApiKey(_message.Message):
     """etag changes with every change, but not with use. Output only."""
     requests_per_minute: _builtins.int
     """requests_per_minute bounds how many calls of completions and recommendations it may make; more fail with
-    RESOURCE_EXHAUSTED `KEY_RATE_EXCEEDED`. Each process allows its share: see docs/operating.md. 0 means no bound.
+    RESOURCE_EXHAUSTED `KEY_RATE_EXCEEDED`. Each process allows its share
+    (TURNOUT_REPLICAS), and what needs neither scope, such as the registry, does not count. 0 means no bound.
     """
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fturnout/registry/v1/model.proto\x12\x13turnout.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc9\x03\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x03\x12\x1e\n\x0c\x64isplay_name\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x1d\n\x0b\x64\x65scription\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\xa0\x1f\x12%\n\x06\x64igest\x18\x06 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$\x12\x31\n\talgorithm\x18\x07 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[a-z][a-z0-9_-]{0,62}$\x12\x17\n\x0fparameters_json\x18\x08 \x01(\t\x12\x14\n\x0cmetrics_json\x18\t \x01(\t\x12\x1b\n\nuser_count\x18\n \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1b\n\nitem_count\x18\x0b \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\"\n\x11interaction_count\x18\x0c \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1b\n\nsize_bytes\x18\r \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12/\n\x0b\x63reate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x63reator\x18\x0f \x01(\t\x12\x10\n\x08\x61rchived\x18\x10 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fturnout/registry/v1/model.proto\x12\x13turnout.registry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdf\x03\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x03\x12\x1e\n\x0c\x64isplay_name\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x1d\n\x0b\x64\x65scription\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\xa0\x1f\x12%\n\x06\x64igest\x18\x06 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$\x12\x31\n\talgorithm\x18\x07 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[a-z][a-z0-9_-]{0,62}$\x12\"\n\x0fparameters_json\x18\x08 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\x12\x1f\n\x0cmetrics_json\x18\t \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\x12\x1b\n\nuser_count\x18\n \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1b\n\nitem_count\x18\x0b \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\"\n\x11interaction_count\x18\x0c \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1b\n\nsize_bytes\x18\r \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12/\n\x0b\x63reate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x63reator\x18\x0f \x01(\t\x12\x10\n\x08\x61rchived\x18\x10 \x01(\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,6 +41,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODEL'].fields_by_name['digest']._serialized_options = b'\272H\022r\0202\016^[0-9a-f]{64}$'
   _globals['_MODEL'].fields_by_name['algorithm']._loaded_options = None
   _globals['_MODEL'].fields_by_name['algorithm']._serialized_options = b'\272H\033r\0312\027^[a-z][a-z0-9_-]{0,62}$'
+  _globals['_MODEL'].fields_by_name['parameters_json']._loaded_options = None
+  _globals['_MODEL'].fields_by_name['parameters_json']._serialized_options = b'\272H\006r\004(\200\200\004'
+  _globals['_MODEL'].fields_by_name['metrics_json']._loaded_options = None
+  _globals['_MODEL'].fields_by_name['metrics_json']._serialized_options = b'\272H\006r\004(\200\200\004'
   _globals['_MODEL'].fields_by_name['user_count']._loaded_options = None
   _globals['_MODEL'].fields_by_name['user_count']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_MODEL'].fields_by_name['item_count']._loaded_options = None
@@ -50,5 +54,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODEL'].fields_by_name['size_bytes']._loaded_options = None
   _globals['_MODEL'].fields_by_name['size_bytes']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_MODEL']._serialized_start=119
-  _globals['_MODEL']._serialized_end=576
+  _globals['_MODEL']._serialized_end=598
 # @@protoc_insertion_point(module_scope)

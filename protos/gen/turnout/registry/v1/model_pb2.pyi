@@ -56,9 +56,11 @@ class Model(_message.Message):
     algorithm: _builtins.str
     """algorithm is how it was trained, such as `als`, `bm25` or `popularity`. Required."""
     parameters_json: _builtins.str
-    """parameters_json is a JSON object of what it was trained with. Empty means nothing worth telling."""
+    """parameters_json is a JSON object of what it was trained with, at most 64 KiB. Empty means nothing worth telling."""
     metrics_json: _builtins.str
-    """metrics_json is a JSON object of what was measured when it was trained, such as `{"ndcg@10": 0.21}`. Empty means nothing."""
+    """metrics_json is a JSON object of what was measured when it was trained, such as `{"ndcg@10": 0.21}`, at most 64 KiB.
+    Empty means nothing.
+    """
     user_count: _builtins.int
     """user_count is how many users it knows."""
     item_count: _builtins.int
