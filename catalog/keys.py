@@ -41,6 +41,8 @@ PROJECT_SCOPES: Final = frozenset(
 """What keys of a project may hold."""
 PLATFORM_SCOPES: Final = frozenset({"platform:admin", "catalog:watch", "catalog:credentials", "models:register"})
 """What only keys of `projects/-` may hold."""
+RATED_SCOPES: Final = frozenset({"deployments:run", "predict"})
+"""What a key's `requests_per_minute` bounds: rpcs that ask for one of these."""
 
 _KEY = re.compile(r"tk_([0-9a-z]{12})_([0-9A-Za-z]{43})_([0-9A-Za-z]{6})")
 _LOWER: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -142,7 +144,7 @@ class CatalogAuthenticator:
         if found.expire_time_ms and found.expire_time_ms <= now_ms:
             raise Unauthenticated("this key has expired; ask for a new one", reason="KEY_EXPIRED", key=uid)
         self._catalog.key_uses[uid] = now_ms
-        return Principal(key_id=uid, tenant=found.project, scopes=found.scopes)
+        return Principal(uid, found.project, found.scopes, found.requests_per_minute)
 
 
 def _sequence(text: str) -> int:

@@ -21,6 +21,8 @@ class Principal:
     key_id: str
     tenant: str
     scopes: frozenset[str]
+    requests_per_minute: int = 0
+    """0 is no bound."""
 
 
 @dataclass(frozen=True, slots=True)

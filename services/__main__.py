@@ -352,10 +352,10 @@ async def _serve(
     process: ProcessConfig, instance: str, names: tuple[str, ...], ready_file: Path | None, *, worker_count: int
 ) -> int:
     from catalog import watch
-    from catalog.keys import CatalogAuthenticator
+    from catalog.keys import RATED_SCOPES, CatalogAuthenticator
     from kit import workers
     from kit.errors import AppError, CannotStart
-    from kit.interceptors import Auth, Chain, Validation
+    from kit.interceptors import Auth, Chain, Rates, Validation
     from kit.runtime import ProcessOptions, Runtime
     from kit.server import Server, ServerOptions
     from kit.telemetry import Tracing, otlp_exporter
@@ -365,10 +365,10 @@ async def _serve(
     resource = {"service.name": f"turnout-{'-'.join(names)}", "service.instance.id": instance}
     tracing = Tracing(sample_ratio=process.trace_sample_ratio, resource=resource, exporter=exporter)
     metering = Metering(process.metrics_address, workers=worker_count, instance=instance, services=names)
-    auth = Auth()
+    auth, rates = Auth(), Rates(RATED_SCOPES, 1 / (process.replicas * worker_count))
     pipe = os.environ.get(workers.WORKER_ENV)
     server = Server(
-        Chain(tracing, (*metering.interceptors, auth, Validation())),
+        Chain(tracing, (*metering.interceptors, auth, rates, Validation())),
         ServerOptions(
             address=process.listen_address,
             max_concurrent_calls=process.max_concurrent_calls,

@@ -19,6 +19,8 @@ class ProcessConfig(Settings):
     executor_address: Address = ""
     inference_address: Address = ""
     analytics_address: Address = ""
+    replicas: int = Field(1, ge=1)
+    """How many containers run the same services, this one included: each allows a key its part of its rate."""
     max_concurrent_calls: int = Field(4000, ge=1)
     metrics_address: Address = ""
     connection_age_seconds: int = Field(300, ge=1)

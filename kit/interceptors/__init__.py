@@ -6,6 +6,7 @@ the local channel both run. That is also cheaper than grpc's own interceptors, w
 
 from kit.interceptors.auth import Auth, Authenticator
 from kit.interceptors.chain import Chain
+from kit.interceptors.rates import Rates
 from kit.interceptors.validation import Validation
 
-__all__ = ["Auth", "Authenticator", "Chain", "Validation"]
+__all__ = ["Auth", "Authenticator", "Chain", "Rates", "Validation"]

@@ -37,7 +37,7 @@ class Pair:
 @pytest.fixture(scope="module")
 def pair(open_folder: Path, postgres: Postgres) -> Iterator[Pair]:
     folder = open_folder / f"pair-{uuid.uuid4().hex[:8]}"
-    extra = {"TURNOUT_EXECUTOR_PROCESSES": "2", "TURNOUT_EXECUTOR_BREAKER_EJECTION_SECONDS": "60"}
+    extra = {"TURNOUT_REPLICAS": "2", "TURNOUT_EXECUTOR_BREAKER_EJECTION_SECONDS": "60"}
     with (
         Nats(folder / "nats") as nats,
         faulty(folder / "faulty") as upstream,
