@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Annotated
 
 import typer
@@ -27,9 +28,12 @@ from cli.apply import command as apply
 from cli.client import from_surroundings
 from cli.demo import command as demo
 
+_BEGIN, _CALL, _SEE, _SERVE, _ACCESS = "Begin here", "Call", "See what happened", "What is served", "Who may"
+
 app = typer.Typer(
     help="One stable name in front of many models.\n\n"
-    "Start a whole Turnout on this machine with `turnout up`, then call a deployment with `turnout run`.",
+    "Start a whole Turnout on this machine with `turnout up`, then call its deployment from another terminal with "
+    "`turnout run`, and see what it cost with `turnout stats`.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
@@ -51,19 +55,34 @@ def options(
     context.obj = from_surroundings(address=address, api_key=api_key, project=project, as_json=json)
 
 
-app.command("up")(up.up)
-app.command("demo")(demo.demo)
-app.command("run")(run.run)
-app.command("recommend")(recommend.recommend)
-app.command("stats")(stats.stats)
-app.command("logs")(logs.logs)
-app.command("train")(train.train)
-app.command("apply")(apply.apply)
-app.add_typer(projects.app, name="projects")
-app.add_typer(providers.app, name="providers")
-app.add_typer(prompts.app, name="prompts")
-app.add_typer(deployments.app, name="deployments")
-app.add_typer(changes.app, name="changes")
-app.add_typer(models.app, name="models")
-app.add_typer(keys.app, name="keys")
-app.add_typer(credentials.app, name="credentials")
+app.command("up", rich_help_panel=_BEGIN)(up.up)
+app.command("demo", rich_help_panel=_BEGIN)(demo.demo)
+app.command("run", rich_help_panel=_CALL)(run.run)
+app.command("recommend", rich_help_panel=_CALL)(recommend.recommend)
+app.command("stats", rich_help_panel=_SEE)(stats.stats)
+app.command("logs", rich_help_panel=_SEE)(logs.logs)
+app.add_typer(deployments.app, name="deployments", rich_help_panel=_SERVE)
+app.add_typer(changes.app, name="changes", rich_help_panel=_SERVE)
+app.add_typer(prompts.app, name="prompts", rich_help_panel=_SERVE)
+app.add_typer(providers.app, name="providers", rich_help_panel=_SERVE)
+app.command("train", rich_help_panel=_SERVE)(train.train)
+app.add_typer(models.app, name="models", rich_help_panel=_SERVE)
+app.command("apply", rich_help_panel=_SERVE)(apply.apply)
+app.add_typer(projects.app, name="projects", rich_help_panel=_ACCESS)
+app.add_typer(keys.app, name="keys", rich_help_panel=_ACCESS)
+app.add_typer(credentials.app, name="credentials", rich_help_panel=_ACCESS)
+
+
+def _unfold(of: typer.Typer) -> None:
+    """Docstrings are folded for whoever reads the code; help is folded by the terminal. Examples keep their lines."""
+    for command in of.registered_commands:
+        paragraphs = inspect.cleandoc(command.help or getattr(command.callback, "__doc__", None) or "").split("\n\n")
+        command.help = "\n\n".join(
+            each if each.startswith("Example") else " ".join(each.split()) for each in paragraphs
+        )
+    for group in of.registered_groups:
+        if group.typer_instance is not None:
+            _unfold(group.typer_instance)
+
+
+_unfold(app)

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import typer
 from rich.text import Text
 
-from cli import names, output, pages
+from cli import names, output, pages, proposals
 from cli.client import Client, failures_for_people
 from cli.program import program
 from kit.errors import Invalid
@@ -23,7 +23,7 @@ app = typer.Typer(
     help="Changes of protected deployments: what waits for approval, and deciding on it.", no_args_is_help=True
 )
 
-Request = Annotated[str, typer.Argument(help="Its uid chg_…, or its whole name.")]
+Request = Annotated[str, typer.Argument(help="Its uid chg_…, or its whole name.", autocompletion=proposals.changes)]
 Note = Annotated[str, typer.Option(help="Why, for the record.")]
 
 _STYLES: Final = {
@@ -47,7 +47,12 @@ class State(StrEnum):
 @app.command("list")
 def list_changes(
     context: typer.Context,
-    deployment: Annotated[str, typer.Argument(help="A deployment's name or uid. Default: all.")] = "-",
+    deployment: Annotated[
+        str,
+        typer.Argument(
+            help="A deployment's name or uid. Default: all.", autocompletion=proposals.deployments, show_default=False
+        ),
+    ] = "-",
     state: Annotated[State, typer.Option(help="Which to show.")] = State.PENDING,
     limit: pages.Limit = 100,
 ) -> None:
@@ -62,6 +67,9 @@ def list_changes(
             output.as_json(found)
             return
         now = _now(client, found)
+    if not found:
+        which = {State.PENDING: "nothing waits for approval", State.ALL: "no change was asked for"}
+        output.aside(which.get(state, f"no change was {state.value}"))
     output.table(
         ["change", "deployment", "alias", "from", "to", "state", "asked by", "until", "what for"],
         [
@@ -83,7 +91,7 @@ def list_changes(
 
 @app.command()
 def show(context: typer.Context, change: Request) -> None:
-    """Show one change: in what it differs from what is called now, who asked for it, and until when it can be approved.
+    """Show one change: what would be different, who asked for it, and until when it can be approved.
 
     Example: turnout changes show chg_0123456789abcdefghjkmnpqrs
     """
@@ -107,8 +115,9 @@ def show(context: typer.Context, change: Request) -> None:
 
 @app.command()
 def approve(context: typer.Context, change: Request, note: Note = "") -> None:
-    """Let a change happen: its alias moves to its revision. Only another key than its author's may do so, and it needs
-    `deployments:approve`.
+    """Let a change happen: its alias moves to its revision.
+
+    Only another key than its author's may do so, and it needs `deployments:approve`.
 
     Example: turnout changes approve chg_0123456789abcdefghjkmnpqrs --note "as agreed"
     """

@@ -36,7 +36,7 @@ def check(
     before: Annotated[Path | None, typer.Option(help="A JSON file: what callers rely on.")] = None,
     after: Annotated[Path | None, typer.Option(help="A JSON file: what would follow.")] = None,
 ) -> None:
-    """Tell whether callers can rely on a revision as on what an alias points to now; exit with 1 if they would break.
+    """Tell whether a revision would break those who call an alias; then exit with 1.
 
     Two files hold contracts: {"variables_schema": {…}, "response_format": {…}}; or a JSON Schema of variables alone.
 

@@ -12,7 +12,10 @@ from cli.progress import bars
 from turnout.registry.v1 import provider_service_pb2 as pb
 from turnout.registry.v1.provider_service_pb2_grpc import ProviderServiceStub
 
-app = typer.Typer(help="Providers' credentials, as the installation keeps them.", no_args_is_help=True)
+app = typer.Typer(
+    help="All credentials of providers, for whoever runs the installation: encrypt them under another key.",
+    no_args_is_help=True,
+)
 
 
 @app.callback()

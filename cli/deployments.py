@@ -20,7 +20,7 @@ from turnout.registry.v1.deployment_service_pb2_grpc import DeploymentServiceStu
 
 _SLOTS: Final = "Trained models"
 
-app = typer.Typer(help="The stable names, and the variants behind them.", no_args_is_help=True)
+app = typer.Typer(help="The stable names that programs call, and the variants behind them.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -64,6 +64,8 @@ def list_deployments(
     if client.as_json:
         output.as_json(found)
         return
+    if not found:
+        output.aside(_nothing(words, archived=archived))
     output.table(
         ["deployment", "revision", "variants", "created"],
         [
@@ -80,8 +82,9 @@ def list_deployments(
 
 @app.command()
 def show(context: typer.Context, deployment: Deployment) -> None:
-    """Show one deployment with its variants, its aliases and what callers of each rely on; with an alias behind its
-    name, the variants of that.
+    """Show one deployment with its variants, its aliases and what callers rely on.
+
+    With an alias behind its name, its variants are those of that alias.
 
     Examples: turnout deployments show guide; turnout deployments show guide:staging
     """
@@ -213,11 +216,19 @@ def create(
 app.command()(variants.update)
 app.command("create-variant")(variants.create_variant)
 app.command("delete-variant")(variants.delete_variant)
-for _command in (history.history, history.diff, history.rollback, history.alias, history.archive):
+for _command in (history.history, history.diff, history.rollback, history.alias, history.archive, history.unarchive):
     app.command()(_command)
 app.command()(compatibility.check)
 app.command()(snippets.snippets)
 app.command()(export.export)
+
+
+def _nothing(words: str, *, archived: bool) -> str:
+    """Why a list may be empty, and what to do."""
+    if words:
+        also = "" if archived else "; --archived looks through archived ones too"
+        return f"no deployment has all of the words {words!r}: fewer, or shorter ones, find more{also}"
+    return f"there are no deployments yet; to make one: {program()} deployments create --help"
 
 
 def _slot(text: str) -> pb.Variant:

@@ -1,4 +1,4 @@
-"""`turnout deployments history|diff|rollback|alias|archive`: what deployments were, and going back to it."""
+"""`turnout deployments history|diff|rollback|alias|archive|unarchive`: what deployments were, and going back to it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,10 @@ def diff(
     before: Annotated[str, typer.Argument(help="A revision's number, or an alias.")],
     after: Annotated[str, typer.Argument(help="Another.")] = names.LIVE,
 ) -> None:
-    """Show in what two revisions differ."""
+    """Show in what two revisions differ.
+
+    Examples: turnout deployments diff guide 1.0; turnout deployments diff guide live staging
+    """
     client: Client = context.obj
     with failures_for_people():
         named = names.deployment(client, deployment)
@@ -81,7 +84,10 @@ def rollback(
     retain_contract: writes.RetainContract = False,
     dry_run: writes.DryRun = False,
 ) -> None:
-    """Make a new revision equal to an earlier one; variants come back with those whom they served."""
+    """Make a new revision equal to an earlier one; variants come back with those whom they served.
+
+    Example: turnout deployments rollback guide 1.4 --description "too long answers"
+    """
     client: Client = context.obj
     with failures_for_people():
         named = names.deployment(client, deployment)
@@ -112,7 +118,11 @@ def alias(
     retain_contract: writes.RetainContract = False,
     dry_run: writes.DryRun = False,
 ) -> None:
-    """Point an alias to a revision, or remove it. This publishes a draft, too."""
+    """Point an alias to a revision, or remove it. This publishes a draft, too.
+
+    Examples: turnout deployments alias guide staging 1.4; turnout deployments alias guide live staging;
+    turnout deployments alias guide staging --delete
+    """
     client: Client = context.obj
     if delete == bool(revision):
         raise typer.BadParameter("give a revision to point to, or --delete", param_hint="revision")
@@ -134,19 +144,20 @@ def alias(
             tell(client, stub.SetAlias(request), dry_run=dry_run)
 
 
-def archive(
-    context: typer.Context,
-    deployment: Deployment,
-    undo: Annotated[bool, typer.Option("--undo", help="Bring it back.")] = False,
-) -> None:
+def archive(context: typer.Context, deployment: Deployment) -> None:
     """Take a deployment out of service; calls to it fail, its name stays taken."""
     client: Client = context.obj
     with failures_for_people():
-        stub, full = _stub(client), names.deployment(client, deployment).whole()
-        if undo:
-            tell(client, stub.UnarchiveDeployment(pb.UnarchiveDeploymentRequest(name=full)))
-        else:
-            tell(client, stub.ArchiveDeployment(pb.ArchiveDeploymentRequest(name=full)))
+        full = names.deployment(client, deployment).whole()
+        tell(client, _stub(client).ArchiveDeployment(pb.ArchiveDeploymentRequest(name=full)))
+
+
+def unarchive(context: typer.Context, deployment: Deployment) -> None:
+    """Bring an archived deployment back into service."""
+    client: Client = context.obj
+    with failures_for_people():
+        full = names.deployment(client, deployment).whole()
+        tell(client, _stub(client).UnarchiveDeployment(pb.UnarchiveDeploymentRequest(name=full)))
 
 
 def _stub(client: Client) -> DeploymentServiceStub:

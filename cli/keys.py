@@ -8,13 +8,15 @@ from typing import Annotated, Final, TypeAlias
 import typer
 
 from catalog.keys import PROJECT_SCOPES
-from cli import names, output, pages
+from cli import names, output, pages, proposals
 from cli.client import Client, failures_for_people
 from turnout.registry.v1 import api_key_pb2 as pb
 from turnout.registry.v1 import api_key_service_pb2 as service_pb
 from turnout.registry.v1.api_key_service_pb2_grpc import ApiKeyServiceStub
 
 _SCOPES: Final = f"What it may do; repeat for several. {', '.join(sorted(PROJECT_SCOPES))}"
+
+KeyId: TypeAlias = Annotated[str, typer.Argument(help="The 12 characters of its id.", autocompletion=proposals.keys)]
 
 Until: TypeAlias = Annotated[
     datetime | None,
@@ -34,7 +36,7 @@ PerMinute: TypeAlias = Annotated[
     ),
 ]
 
-app = typer.Typer(help="Who may call.", no_args_is_help=True)
+app = typer.Typer(help="API keys: who may call, what they may do, and until when.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -99,7 +101,7 @@ def create(
 @app.command()
 def update(
     context: typer.Context,
-    key_id: Annotated[str, typer.Argument(help="The 12 characters of its id.")],
+    key_id: KeyId,
     display_name: Annotated[str, typer.Option(help="Whose key it is.")] = "",
     scope: Annotated[list[str] | None, typer.Option(help=f"{_SCOPES} Replaces what it had.")] = None,
     until: Until = None,
@@ -140,7 +142,7 @@ def update(
 
 
 @app.command()
-def revoke(context: typer.Context, key_id: Annotated[str, typer.Argument(help="The 12 characters of its id.")]) -> None:
+def revoke(context: typer.Context, key_id: KeyId) -> None:
     """Stop a key for ever."""
     client: Client = context.obj
     with failures_for_people():

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import names, output, pages
+from cli import names, output, pages, proposals
 from cli.client import Client, failures_for_people
 from turnout.analytics.v1 import log_service_pb2 as pb
 from turnout.analytics.v1.log_service_pb2_grpc import LogServiceStub
@@ -15,15 +15,30 @@ from turnout.events.v1 import request_pb2
 
 def logs(
     context: typer.Context,
-    deployment: Annotated[str, typer.Argument(help="A deployment. Empty: all.")] = "",
-    variant: Annotated[str, typer.Option(help="Only this variant's.")] = "",
+    deployment: Annotated[
+        str,
+        typer.Argument(
+            help="A deployment, or guide/variant-1. Default: all.",
+            autocompletion=proposals.deployments,
+            show_default=False,
+        ),
+    ] = "",
+    variant: Annotated[str, typer.Option(help="Only this variant's.", autocompletion=proposals.variants)] = "",
     errors: Annotated[bool, typer.Option("--errors", help="Only those that ended in an error.")] = False,
     limit: pages.Limit = 20,
 ) -> None:
-    """Show the newest requests."""
+    """Show the newest requests, one a line.
+
+    Examples: turnout logs; turnout logs guide --errors; turnout logs guide/variant-1 --limit 100
+    """
     client: Client = context.obj
     with failures_for_people():
         named = names.deployment(client, deployment) if deployment else None
+        if named and named.alias:
+            raise typer.BadParameter(
+                f"requests are shown of all aliases together: give {named.slug} alone", param_hint="deployment"
+            )
+        chosen = named.variant_or(variant) if named else variant
         stub = LogServiceStub(client.channel("analytics"))
 
         def page(token: str) -> tuple[list[pb.Log], str]:
@@ -33,7 +48,7 @@ def logs(
                     page_size=min(limit, 1000),
                     page_token=token,
                     deployment=named.slug if named else "",
-                    variant=variant,
+                    variant=chosen,
                     status=request_pb2.REQUEST_STATUS_ERROR if errors else request_pb2.REQUEST_STATUS_UNSPECIFIED,
                 )
             )
@@ -43,6 +58,8 @@ def logs(
     if client.as_json:
         output.as_json(found)
         return
+    if not found:
+        output.aside("there are no such requests; a new one is here within seconds")
     output.table(
         ["time", "request", "deployment", "variant", "status", "latency", "tokens", "attempts"],
         [_cells(log.request) for log in found],

@@ -6,15 +6,16 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-import orjson
 import typer
 from google.protobuf.json_format import ParseDict, ParseError
 
+from cli.apply import text
+from cli.words import ROLES, Role
+from kit.errors import Invalid
+from kit.json import Json, dump
 from turnout.chat.v1 import message_pb2
 from turnout.registry.v1 import prompt_pb2
 
-MAX_BYTES: Final = 4 << 20
-"""More than any request could carry."""
 _FIELDS: Final = ("messages", "variables_schema", "variables_schema_json")
 
 
@@ -39,48 +40,42 @@ def fill(prompt: prompt_pb2.Prompt, file: Path) -> list[str]:
         prompt.messages.extend(_message(each, index) for index, each in enumerate(given))
         named.append("messages")
     schema = document.get("variables_schema")
-    text = document.get("variables_schema_json", "" if schema is None else orjson.dumps(schema).decode())
-    if not isinstance(text, str):
+    schema_json = document.get("variables_schema_json", "" if schema is None else dump(schema))
+    if not isinstance(schema_json, str):
         raise _bad("`variables_schema_json` must be text; an object goes into `variables_schema`")
-    if text:
-        prompt.variables_schema_json = text
+    if schema_json:
+        prompt.variables_schema_json = schema_json
         named.append("variables_schema_json")
     return named
 
 
-def _document(file: Path) -> Any:
+def _document(file: Path) -> Json:
+    is_stdin = str(file) == "-"
     try:
-        data = sys.stdin.buffer.read(MAX_BYTES + 1) if str(file) == "-" else _start_of(file)
+        data = sys.stdin.buffer.read(text.MAX_BYTES + 1) if is_stdin else _start_of(file)
     except OSError as error:
         raise _bad(f"cannot be read: {error.strerror}") from None
-    if len(data) > MAX_BYTES:
-        raise _bad(f"must be at most {MAX_BYTES} bytes")
     try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError:
-        # Imported late: it costs other commands their start.
-        import yaml
-
-        try:
-            return yaml.safe_load(data)
-        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-            raise _bad(f"is neither JSON nor YAML: {error}") from None
+        return text.value(data, source="<stdin>" if is_stdin else str(file))
+    except Invalid as error:
+        raise _bad(error.message) from None
 
 
 def _start_of(file: Path) -> bytes:
     with file.open("rb") as opened:
-        return opened.read(MAX_BYTES + 1)
+        return opened.read(text.MAX_BYTES + 1)
 
 
 def _message(given: Any, index: int) -> message_pb2.Message:
     where = f"messages[{index}]"
     if not isinstance(given, dict):
         raise _bad(f"{where} must have a `role` and a `content`")
-    role = str(given.get("role", "")).removeprefix("ROLE_").upper()
-    if f"ROLE_{role}" not in message_pb2.Role.keys() or role in ("", "UNSPECIFIED"):  # noqa: SIM118  # no dictionary
-        raise _bad(f"{where}.role must be system, developer, user, assistant or tool")
+    # As files say it, and as a prompt's JSON does.
+    role = str(given.get("role", "")).removeprefix("ROLE_").lower()
+    if role not in list(Role):
+        raise _bad(f"{where}.role must be one of {', '.join(Role)}")
     try:
-        return ParseDict({**given, "role": f"ROLE_{role}"}, message_pb2.Message())
+        return ParseDict({**given, "role": ROLES[Role(role)]}, message_pb2.Message())
     except (ParseError, RecursionError) as error:
         raise _bad(f"{where}: {error}") from None
 

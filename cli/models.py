@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from cli import names, output, pages
+from cli import names, output, pages, proposals
 from cli.client import Client, failures_for_people
 from cli.program import program
 from cli.progress import bars
@@ -24,9 +24,11 @@ from turnout.registry.v1.model_service_pb2_grpc import ModelServiceStub
 if TYPE_CHECKING:
     from recommenders.manifest import Manifest
 
-Model = Annotated[str, typer.Argument(help="Its number or uid.")]
+Model = Annotated[str, typer.Argument(help="Its number or uid.", autocompletion=proposals.models)]
 
-app = typer.Typer(help="Trained recommenders.", no_args_is_help=True)
+app = typer.Typer(
+    help="Trained recommenders: what `turnout train` makes, for deployments to serve.", no_args_is_help=True
+)
 
 CHUNK_BYTES: Final = 1 << 20
 _SLOWEST_BYTES_PER_SECOND: Final = 1 << 20
@@ -53,6 +55,8 @@ def list_models(
     if client.as_json:
         output.as_json(found)
         return
+    if not found:
+        output.aside(f"there are no models yet; to train one: {program()} train --help")
     output.table(
         ["number", "model", "display name", "algorithm", "users", "items", "ndcg@10", "size", "created"],
         [
@@ -97,7 +101,7 @@ def show(context: typer.Context, model: Model) -> None:
             ("digest", found.digest),
             ("created", f"{found.create_time.ToJsonString()} by {found.creator}"),
             *((f"parameter {name}", value) for name, value in _object(found.parameters_json).items()),
-            *((f"metric {name}", f"{value:g}") for name, value in _object(found.metrics_json).items()),
+            *((f"metric {name}", _number(value)) for name, value in _object(found.metrics_json).items()),
         ]
     )
 
@@ -206,6 +210,11 @@ def recommenders_libraries() -> Iterator[None]:
 def _measured(model: pb.Model, name: str) -> str:
     found = _object(model.metrics_json).get(name)
     return f"{found:.3f}" if isinstance(found, (int, float)) else "–"
+
+
+def _number(value: object) -> str:
+    """What was measured; whoever registered the model may have said it in words."""
+    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
 
 
 def _object(text: str) -> dict[str, object]:

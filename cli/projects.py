@@ -11,7 +11,10 @@ from cli.client import Client, failures_for_people
 from turnout.registry.v1 import project_pb2, project_service_pb2
 from turnout.registry.v1.project_service_pb2_grpc import ProjectServiceStub
 
-app = typer.Typer(help="Tenants. Creating one needs a platform key.", no_args_is_help=True)
+app = typer.Typer(
+    help="Tenants: each has deployments, keys and statistics of its own. Making one needs a platform key.",
+    no_args_is_help=True,
+)
 
 
 @app.command("list")

@@ -8,7 +8,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from cli import message_files, names, output, pages
+from cli import message_files, names, output, pages, proposals, words
 from cli.client import Client, failures_for_people
 from cli.program import program
 from cli.run import variables_json
@@ -17,9 +17,14 @@ from turnout.registry.v1 import prompt_pb2
 from turnout.registry.v1 import prompt_service_pb2 as pb
 from turnout.registry.v1.prompt_service_pb2_grpc import PromptServiceStub
 
-Prompt: TypeAlias = Annotated[str, typer.Argument(help="Its name or uid.")]
+Prompt: TypeAlias = Annotated[str, typer.Argument(help="Its name or uid.", autocompletion=proposals.prompts)]
 Numbered: TypeAlias = Annotated[
-    str, typer.Argument(help="Its name or uid; welcome@3 is its third state.", metavar="PROMPT[@NUMBER]")
+    str,
+    typer.Argument(
+        help="Its name or uid; welcome@3 is its third state.",
+        metavar="PROMPT[@NUMBER]",
+        autocompletion=proposals.prompts,
+    ),
 ]
 System: TypeAlias = Annotated[
     str | None, typer.Option(help="The system message; `{{ country }}` makes country a variable.")
@@ -42,7 +47,7 @@ Description: TypeAlias = Annotated[str | None, typer.Option(help="What it is for
 Note: TypeAlias = Annotated[str, typer.Option(help="What this state of its messages is for.")]
 
 app = typer.Typer(
-    help="Named message templates, numbered as they change. What is made from one stays as it is.", no_args_is_help=True
+    help="Named message templates that several variants share, numbered as they change.", no_args_is_help=True
 )
 
 
@@ -66,6 +71,8 @@ def list_prompts(
     if client.as_json:
         output.as_json(found)
         return
+    if not found:
+        output.aside(f"there are no prompts yet; to make one: {program()} prompts create --help")
     output.table(
         ["prompt", "number", "changed", "description"],
         [
@@ -160,8 +167,9 @@ def update(
     etag: Annotated[str, typer.Option(help="Refuse if the prompt has changed since it had this etag.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check it, change nothing.")] = False,
 ) -> None:
-    """Change a prompt. Other messages are a new number, and all of them are given; what serves changes by
-    `turnout deployments update` only.
+    """Change a prompt: other messages are a new number.
+
+    All messages are given. What serves stays as it is, until `turnout deployments update` moves it to the new number.
 
     Example: turnout prompts update welcome --system "Welcome {{ guest }} to {{ hotel }}." --note "by name"
     """
@@ -262,7 +270,7 @@ def _fill(prompt: prompt_pb2.Prompt, system: str | None, user: str | None, file:
 
 def _say_messages(messages: Iterable[message_pb2.Message]) -> None:
     for message in messages:
-        output.say(f"\n{message_pb2.Role.Name(message.role).removeprefix('ROLE_').lower()}:")
+        output.say(f"\n{words.word(words.ROLES, message.role)}:")
         if message.content:
             output.say(message.content)
         for part in message.parts:

@@ -4,40 +4,24 @@ from __future__ import annotations
 
 import os
 import sys
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from cli import model_facts, names, output, pages
+from cli import model_facts, names, output, pages, proposals, words
 from cli.client import Client, failures_for_people
 from cli.program import program
+from cli.words import ProviderKind
 from kit.errors import Precondition
 from turnout.registry.v1 import provider_pb2 as pb
 from turnout.registry.v1 import provider_service_pb2
 from turnout.registry.v1.provider_service_pb2_grpc import ProviderServiceStub
 
-Provider = Annotated[str, typer.Argument(help="Its name or uid.")]
+Provider = Annotated[str, typer.Argument(help="Its name or uid.", autocompletion=proposals.providers)]
 
-app = typer.Typer(help="Places that run LLMs.", no_args_is_help=True)
-
-
-class Kind(StrEnum):
-    """What a person types for a provider's wire contract."""
-
-    OPENAI = "openai"
-    OPENAI_COMPATIBLE = "openai-compatible"
-    ANTHROPIC = "anthropic"
-    OLLAMA = "ollama"
-
-
-_KINDS = {
-    Kind.OPENAI: pb.PROVIDER_KIND_OPENAI,
-    Kind.OPENAI_COMPATIBLE: pb.PROVIDER_KIND_OPENAI_COMPATIBLE,
-    Kind.ANTHROPIC: pb.PROVIDER_KIND_ANTHROPIC,
-    Kind.OLLAMA: pb.PROVIDER_KIND_OLLAMA,
-}
-_WORDS = {number: kind.value for kind, number in _KINDS.items()}
+app = typer.Typer(
+    help="Places that run LLMs, such as OpenAI or a server of your own, and their credentials.", no_args_is_help=True
+)
 
 
 @app.command("list")
@@ -62,12 +46,14 @@ def list_providers(
     if client.as_json:
         output.as_json(found)
         return
+    if not found:
+        output.aside(f"there are no providers yet; to add one: {program()} providers create --help")
     output.table(
         ["provider", "kind", "base url", "credential"],
         [
             (
                 p.name.rpartition("/")[2] + (" (archived)" if p.archived else ""),
-                _WORDS.get(p.kind, p.kind),
+                words.word(words.PROVIDER_KINDS, p.kind),
                 p.base_url,
                 "stored" if p.has_credential else "none",
             )
@@ -80,7 +66,7 @@ def list_providers(
 def create(
     context: typer.Context,
     provider_id: Annotated[str, typer.Argument(help="Its name in the project.")],
-    kind: Annotated[Kind, typer.Option(help="Which wire contract it speaks.")] = Kind.OPENAI_COMPATIBLE,
+    kind: Annotated[ProviderKind, typer.Option(help="Which wire contract it speaks.")] = ProviderKind.OPENAI_COMPATIBLE,
     base_url: Annotated[str, typer.Option(help="Where its API starts, such as https://api.example.com/v1.")] = "",
     credential: Annotated[
         str,
@@ -89,14 +75,18 @@ def create(
         ),
     ] = "",
 ) -> None:
-    """Add a place that runs LLMs."""
+    """Add a place that runs LLMs.
+
+    Examples: TURNOUT_PROVIDER_CREDENTIAL="$OPENAI_API_KEY" turnout providers create openai --kind openai;
+    turnout providers create local --base-url http://127.0.0.1:8000/v1
+    """
     client: Client = context.obj
     with failures_for_people():
         provider = ProviderServiceStub(client.channel("registry")).CreateProvider(
             provider_service_pb2.CreateProviderRequest(
                 parent=client.parent,
                 provider_id=provider_id,
-                provider=pb.Provider(kind=_KINDS[kind], base_url=base_url, credential=credential),
+                provider=pb.Provider(kind=words.PROVIDER_KINDS[kind], base_url=base_url, credential=credential),
             )
         )
     if client.as_json:
@@ -122,7 +112,7 @@ def show(context: typer.Context, provider: Provider) -> None:
             ("name", found.name),
             ("uid", found.uid),
             ("display name", found.display_name),
-            ("kind", _WORDS.get(found.kind, str(found.kind))),
+            ("kind", words.word(words.PROVIDER_KINDS, found.kind)),
             ("base url", found.base_url or "the kind's own"),
             ("credential", "stored" if found.has_credential else "none"),
             ("calls at once", f"{found.max_concurrent_calls:,}" if found.max_concurrent_calls else "the usual number"),
@@ -165,8 +155,9 @@ def update(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check it, change nothing.")] = False,
 ) -> None:
-    """Change where a provider is, its credential or its bound of calls; or say what models cost and hold, where the
-    price table does not know or knows otherwise. Its kind stays.
+    """Change where a provider is, its credential, its bound of calls, or what its models cost and hold.
+
+    Prices and context windows are for models that the price table does not know, or knows otherwise. Its kind stays.
 
     Examples: turnout providers update local --base-url http://10.0.0.7:8000/v1;
     turnout providers update openai --set-credential;

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
-from cli import output
+from cli import output, proposals
 from cli.client import Client, failures_for_people
 from turnout.inference.v1 import recommendation_service_pb2 as pb
 from turnout.inference.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
@@ -15,7 +14,12 @@ from turnout.inference.v1.recommendation_service_pb2_grpc import RecommendationS
 
 def recommend(
     context: typer.Context,
-    deployment: Annotated[str, typer.Argument(help="A recommendation deployment, such as movies or movies:live.")],
+    deployment: Annotated[
+        str,
+        typer.Argument(
+            help="Its name, such as movies, or movies:staging with an alias.", autocompletion=proposals.targets
+        ),
+    ],
     user: Annotated[str, typer.Argument(help="Whom for, as the training data name them.")],
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="How many at most.")] = 10,
     include_seen: Annotated[bool, typer.Option("--include-seen", help="Items the user knows already, too.")] = False,
@@ -37,11 +41,7 @@ def recommend(
         numbers=["", "score"],
     )
     cold = "; the user is unknown: these are the most popular items" if answer.cold_start else ""
-    output.errors.print(
-        Text(
-            f"{answer.decision.variant_slug} with model {answer.model_number}, "
-            f"{output.milliseconds(answer.latency_us)}{cold}",
-            style="dim",
-        ),
-        soft_wrap=True,
+    output.aside(
+        f"{answer.decision.variant_slug} with model {answer.model_number}, "
+        f"{output.milliseconds(answer.latency_us)}{cold}"
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 import orjson
 import typer
 
-from cli import output, ranges
+from cli import output, proposals, ranges
 from cli.client import Client, failures_for_people
 from turnout.chat.v1 import message_pb2
 from turnout.executor.v1 import execution_service_pb2 as pb
@@ -16,7 +16,12 @@ from turnout.executor.v1.execution_service_pb2_grpc import ExecutionServiceStub
 
 def run(
     context: typer.Context,
-    deployment: Annotated[str, typer.Argument(help="The target: name, name:alias, uid or resource name.")],
+    deployment: Annotated[
+        str,
+        typer.Argument(
+            help="Its name, such as guide, or guide:staging with an alias.", autocompletion=proposals.targets
+        ),
+    ],
     message: Annotated[str, typer.Argument(help="What the user says. Empty: nothing.")] = "",
     variable: Annotated[
         list[str] | None,
@@ -47,14 +52,10 @@ def run(
         return
     print(answer.message.content)
     cost = output.micros(answer.cost_usd_micros) if answer.HasField("cost_usd_micros") else "unknown cost"
-    output.errors.print(
+    output.aside(
         f"— variant {answer.decision.variant_slug} of revision {answer.decision.revision_number}, "
         f"{answer.provider}/{answer.model}, {answer.usage.input_tokens}+{answer.usage.output_tokens} tokens, {cost}, "
-        f"{output.milliseconds(answer.latency_us)}, {answer.request_id}",
-        style="dim",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
+        f"{output.milliseconds(answer.latency_us)}, {answer.request_id}"
     )
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeAlias
 
 import typer
 from google.protobuf.json_format import ParseDict, ParseError
 
-from cli import message_files, trying
+from cli import message_files, proposals, trying
 from cli.client import Client
 from cli.names import Named
+from cli.words import UNKNOWN_USERS, UnknownUsers
 from turnout.chat.v1 import message_pb2
 from turnout.registry.v1 import deployment_pb2, prompt_pb2, version_pb2, version_service_pb2
 from turnout.registry.v1 import deployment_service_pb2 as service_pb
@@ -24,7 +24,9 @@ from turnout.registry.v1.version_service_pb2_grpc import VersionServiceStub
 _PANEL: Final = "What it says"
 _NAMES: Final = tuple(field.name for field in version_pb2.Parameters.DESCRIPTOR.fields)
 
-Provider: TypeAlias = Annotated[str, typer.Option(help="A provider of the project.", rich_help_panel=_PANEL)]
+Provider: TypeAlias = Annotated[
+    str, typer.Option(help="A provider of the project.", autocompletion=proposals.providers, rich_help_panel=_PANEL)
+]
 Model: TypeAlias = Annotated[
     str,
     typer.Option(
@@ -53,7 +55,9 @@ File: TypeAlias = Annotated[
 Prompt: TypeAlias = Annotated[
     str,
     typer.Option(
-        help="The messages of a prompt of the project, such as welcome or welcome@3, instead.", rich_help_panel=_PANEL
+        help="The messages of a prompt of the project, such as welcome or welcome@3, instead.",
+        autocompletion=proposals.prompts,
+        rich_help_panel=_PANEL,
     ),
 ]
 Temperature: TypeAlias = Annotated[
@@ -71,20 +75,6 @@ Parameters: TypeAlias = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
-
-
-class UnknownUsers(StrEnum):
-    """What a person types for what users get whom a recommender does not know."""
-
-    POPULAR = "popular"
-    REFUSE = "refuse"
-
-
-_UNKNOWN_USERS: Final = {
-    UnknownUsers.POPULAR: deployment_pb2.UNKNOWN_USERS_POPULAR,
-    UnknownUsers.REFUSE: deployment_pb2.UNKNOWN_USERS_REFUSE,
-}
-
 Unknown: TypeAlias = Annotated[
     UnknownUsers | None,
     typer.Option(help="Of a recommender: the most popular items for users it does not know, or an error."),
@@ -207,7 +197,7 @@ def serve(
         wanted.recommendation.CopyFrom(former.recommendation)
         wanted.recommendation.model = content.model or former.recommendation.model
         if unknown_users is not None:
-            wanted.recommendation.unknown_users = _UNKNOWN_USERS[unknown_users]
+            wanted.recommendation.unknown_users = UNKNOWN_USERS[unknown_users]
         return
     if unknown_users is not None:
         raise typer.BadParameter("is for recommenders", param_hint="--unknown-users")

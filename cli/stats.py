@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from cli import names, output, ranges
+from cli import names, output, proposals, ranges
 from cli.client import Client, failures_for_people
 from turnout.analytics.v1 import metrics_service_pb2 as pb
 from turnout.analytics.v1.metrics_service_pb2_grpc import MetricsServiceStub
@@ -18,15 +18,23 @@ _NUMBERS = ["requests", "errors", "cancelled", "lost", "tokens in", "tokens out"
 
 def stats(
     context: typer.Context,
-    deployment: Annotated[str, typer.Argument(help="A deployment. Empty: all.")] = "",
+    deployment: Annotated[
+        str,
+        typer.Argument(help="A deployment. Default: all.", autocompletion=proposals.deployments, show_default=False),
+    ] = "",
     hours: ranges.Hours = 720,
 ) -> None:
-    """Show requests, how they ended, tokens, cost and latency by deployment and variant."""
+    """Show requests, how they ended, tokens, cost and latency by deployment and variant.
+
+    Examples: turnout stats; turnout stats guide --hours 24
+    """
     client: Client = context.obj
     start = Timestamp()
     start.FromDatetime(datetime.now(UTC) - timedelta(hours=hours))
     with failures_for_people():
         named = names.deployment(client, deployment) if deployment else None
+        if named:
+            named.whole()
         answer = MetricsServiceStub(client.channel("analytics")).QueryMetrics(
             pb.QueryMetricsRequest(
                 parent=named.parent if named else client.parent,

@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import StrEnum
 from typing import Annotated, Final, TypeAlias
 
 import typer
 
+from cli.words import OUTPUT_POLICIES, OutputPolicy
 from turnout.registry.v1 import deployment_pb2 as pb
 
 _PANEL = "When a call fails"
 USUAL_RETRIES: Final = 2
 """Of a new variant, where nothing is said."""
-
-
-class OutputPolicy(StrEnum):
-    """What a person types for what becomes of an answer that does not keep to its JSON schema."""
-
-    MARK = "mark"
-    RETRY = "retry"
-    FAIL = "fail"
-
-
-POLICIES = {
-    OutputPolicy.MARK: pb.OUTPUT_POLICY_MARK,
-    OutputPolicy.RETRY: pb.OUTPUT_POLICY_RETRY,
-    OutputPolicy.FAIL: pb.OUTPUT_POLICY_FAIL,
-}
 
 Retries: TypeAlias = Annotated[
     int | None,
@@ -67,7 +52,7 @@ def set_on(
     if retries is not None:
         completion.max_retries = retries
     if policy is not None:
-        completion.output_policy = POLICIES[policy]
+        completion.output_policy = OUTPUT_POLICIES[policy]
     if fallbacks is None:
         return
     former = {(each.provider, each.model): each for each in completion.fallbacks}

@@ -39,7 +39,11 @@ def update(
     deployment: Deployment,
     variant: Annotated[
         str,
-        typer.Argument(help="Its slug, uid or number; none to change the deployment itself.", show_default=False),
+        typer.Argument(
+            help="Its slug, uid or number; none to change the deployment itself.",
+            autocompletion=proposals.variants,
+            show_default=False,
+        ),
     ] = "",
     weight: Weight = None,
     active: Active = None,
@@ -73,9 +77,10 @@ def update(
         typer.Option("--protected/--no-protected", help="Of the deployment: whether changes wait for approval."),
     ] = None,
 ) -> None:
-    """Change a variant: a new revision, in effect everywhere within moments. What is not named stays as it is; messages
-    are replaced all together. Without a variant: protect a deployment, so that changes wait for approval unless the
-    key may approve; or name it anew.
+    """Change a variant, which makes a new revision; or, without a variant, protect or rename the deployment.
+
+    A new revision is in effect everywhere within moments. What is not named stays as it is; messages are replaced all
+    together. Changes of a protected deployment wait for approval, unless the key may approve.
 
     Examples: turnout deployments update movies model-2 --weight 30;
     turnout deployments update guests variant-1 --model gpt-4o-mini --parameter top_p=0.9 --draft;
@@ -143,7 +148,12 @@ def create_variant(
     deployment: Deployment,
     display_name: Annotated[str, typer.Option(help="For people; its slug follows from it.")] = "",
     like: Annotated[
-        str, typer.Option(help="A variant of the same alias: what is not named is as there.", show_default=False)
+        str,
+        typer.Option(
+            help="A variant of the same alias: what is not named is as there.",
+            autocompletion=proposals.variants,
+            show_default=False,
+        ),
     ] = "",
     weight: Weight = None,
     active: Active = None,
@@ -169,7 +179,9 @@ def create_variant(
     skip_model_check: writes.SkipModelCheck = False,
     dry_run: writes.DryRun = False,
 ) -> None:
-    """Add a variant: a new revision. Of an LLM it begins with weight 0, so that it moves nobody until it is given one.
+    """Add a variant, which makes a new revision.
+
+    Of an LLM it begins with weight 0, so that it moves nobody until it is given one.
 
     Examples: turnout deployments create-variant guide --display-name Small --like variant-1 --model gpt-4o-mini;
     turnout deployments create-variant guide --provider openai --model gpt-4o --system "Be warm." --weight 10;
@@ -219,7 +231,9 @@ def create_variant(
 def delete_variant(
     context: typer.Context,
     deployment: Deployment,
-    variant: Annotated[str, typer.Argument(help="Its slug, uid or number.", show_default=False)] = "",
+    variant: Annotated[
+        str, typer.Argument(help="Its slug, uid or number.", autocompletion=proposals.variants, show_default=False)
+    ] = "",
     alias: writes.Alias = names.LIVE,
     draft: writes.Draft = False,
     bump: writes.Bumped = None,
@@ -227,8 +241,9 @@ def delete_variant(
     retain_contract: writes.RetainContract = False,
     dry_run: writes.DryRun = False,
 ) -> None:
-    """Take a variant away: a new revision without it. Those whom it served are shared out among the others; `rollback`
-    brings it back with them.
+    """Take a variant away, which makes a new revision without it.
+
+    Those whom it served are shared out among the others; `rollback` brings it back with them.
 
     Example: turnout deployments delete-variant guide variant-2
     """

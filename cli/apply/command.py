@@ -34,7 +34,10 @@ _WORDS = {
 def apply(
     context: typer.Context,
     file: Annotated[
-        list[str], typer.Option("--file", "-f", help="A YAML file, a folder of them, or - for standard input. Repeat.")
+        list[str],
+        typer.Option(
+            "--file", "-f", help="A YAML file, a folder of them, or - for standard input; repeat for several."
+        ),
     ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the difference, check it, change nothing.")] = False,
     exit_code: Annotated[

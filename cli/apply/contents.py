@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from google.protobuf import json_format
 
+from cli import words
 from kit.json import Json, dump, parse
 from turnout.chat.v1 import message_pb2 as chat_pb
 from turnout.registry.v1 import deployment_pb2 as pb
@@ -15,12 +16,6 @@ from turnout.registry.v1 import provider_pb2, version_pb2
 
 _JSON_FIELDS: Final = ("tools", "tool_choice", "response_format", "variables_schema")
 _TIMEOUTS: Final = ("attempt_timeout", "first_token_timeout", "idle_timeout")
-_OUTPUT_POLICIES: Final = {
-    "mark": pb.OUTPUT_POLICY_MARK,
-    "retry": pb.OUTPUT_POLICY_RETRY,
-    "fail": pb.OUTPUT_POLICY_FAIL,
-}
-_UNKNOWN_USERS: Final = {"popular": pb.UNKNOWN_USERS_POPULAR, "refuse": pb.UNKNOWN_USERS_REFUSE}
 
 
 def version(fields: dict[str, Any]) -> version_pb2.Version:
@@ -86,7 +81,7 @@ def version_document(proto: version_pb2.Version, *, prompt: str = "") -> dict[st
 def messages(documents: Iterable[Any]) -> list[chat_pb.Message]:
     """:raises json_format.ParseError: as :func:`version`"""
     return [
-        json_format.ParseDict({**document, "role": f"ROLE_{document['role'].upper()}"}, chat_pb.Message())
+        json_format.ParseDict({**document, "role": words.ROLES[document["role"]]}, chat_pb.Message())
         for document in documents
     ]
 
@@ -97,7 +92,7 @@ def message_documents(protos: Iterable[chat_pb.Message]) -> list[Json]:
     for proto in protos:
         shown = json_format.MessageToDict(proto, preserving_proto_field_name=True)
         shown.pop("role", None)
-        found.append({"role": chat_pb.Role.Name(proto.role).removeprefix("ROLE_").lower(), **shown})
+        found.append({"role": words.word(words.ROLES, proto.role), **shown})
     return found
 
 
@@ -110,7 +105,7 @@ def completion(fields: dict[str, Any], *, prompt: str) -> pb.CompletionVariant:
         max_retries=fields.get("max_retries", 0),
         fallbacks=map(_fallback, fields.get("fallbacks", ())),
         retry_statuses=sorted(fields.get("retry_statuses", ())),
-        output_policy=_OUTPUT_POLICIES[fields.get("output_policy", "mark")],
+        output_policy=words.OUTPUT_POLICIES[fields.get("output_policy", "mark")],
     )
     for name in _TIMEOUTS:
         _set_time(proto, name, fields)
@@ -140,8 +135,14 @@ def recommendation(fields: dict[str, Any]) -> pb.RecommendationVariant:
     """The same for a trained model."""
     given = fields["recommendation"]
     return pb.RecommendationVariant(
-        model=given["model"], unknown_users=_UNKNOWN_USERS[given.get("unknown_users", "popular")]
+        model=given["model"], unknown_users=words.UNKNOWN_USERS[given.get("unknown_users", "popular")]
     )
+
+
+def recommendation_document(proto: pb.RecommendationVariant) -> dict[str, Json]:
+    """The inverse of :func:`recommendation`."""
+    unknown_users = words.word(words.UNKNOWN_USERS, proto.unknown_users or pb.UNKNOWN_USERS_POPULAR)
+    return {"model": proto.model, "unknown_users": unknown_users}
 
 
 def variant(fields: dict[str, Any], *, name: str, prompt: str) -> pb.Variant:
@@ -174,11 +175,7 @@ def variant_document(proto: pb.Variant, content: version_pb2.Version | None) -> 
     if not proto.active:
         shown["active"] = False
     if proto.HasField("recommendation"):
-        users = {number: word for word, number in _UNKNOWN_USERS.items()}
-        shown["recommendation"] = {
-            "model": proto.recommendation.model,
-            "unknown_users": users.get(proto.recommendation.unknown_users, "popular"),
-        }
+        shown["recommendation"] = recommendation_document(proto.recommendation)
         return shown
     if content is not None:
         shown |= version_document(content, prompt=proto.completion.prompt)
@@ -194,7 +191,7 @@ def trying(proto: pb.CompletionVariant) -> dict[str, Json]:
     if proto.retry_statuses:
         shown["retry_statuses"] = list(proto.retry_statuses)
     if proto.output_policy not in (pb.OUTPUT_POLICY_UNSPECIFIED, pb.OUTPUT_POLICY_MARK):
-        shown["output_policy"] = {number: word for word, number in _OUTPUT_POLICIES.items()}[proto.output_policy]
+        shown["output_policy"] = words.word(words.OUTPUT_POLICIES, proto.output_policy)
     return shown
 
 

@@ -41,7 +41,7 @@ class DeploymentPlanner:
         if former is None:
             return self._created(document, variants)
         if former.archived:
-            raise archived(document.label, f"turnout deployments archive {document.name} --undo")
+            raise archived(document.label, f"turnout deployments unarchive {document.name}")
         return self._changed(document, former, variants)
 
     def _created(self, document: Document, variants: VariantPlanner) -> Plan:

@@ -11,6 +11,7 @@ from typing import Final
 
 from cli.apply import shapes, text
 from cli.apply.text import Node
+from cli.words import OutputPolicy, ProviderKind, Role, UnknownUsers
 from kit.errors import Invalid
 from kit.json import Json
 
@@ -71,7 +72,7 @@ def _trained_model(node: Node, path: str, problems: shapes.Problems) -> Json:
 
 _message: Final = shapes.mapping(
     {
-        "role": shapes.one_of(["system", "developer", "user", "assistant", "tool"]),
+        "role": shapes.one_of(list(Role)),
         "content": _any_text,
         "parts": shapes.listing(
             shapes.mapping(
@@ -149,7 +150,7 @@ _variant: Final = shapes.mapping(
         "weight": shapes.number(0, 100),
         "active": shapes.truth,
         "prompt": shapes.text(
-            pattern=r"[a-z0-9_-]{1,63}(@[1-9][0-9]{0,9})?\Z", meaning="a prompt's name, as welcome@3"
+            pattern=r"[a-z0-9_-]{1,63}(@[1-9][0-9]{0,8})?\Z", meaning="a prompt's name, as welcome@3"
         ),
         "messages": _messages,
         "variables_schema": shapes.json_object,
@@ -166,9 +167,9 @@ _variant: Final = shapes.mapping(
         "retry_statuses": shapes.listing(shapes.number(400, 599, whole=True), most=32),
         "first_token_timeout": _time,
         "idle_timeout": _time,
-        "output_policy": shapes.one_of(["mark", "retry", "fail"]),
+        "output_policy": shapes.one_of(list(OutputPolicy)),
         "recommendation": shapes.mapping(
-            {"model": _trained_model, "unknown_users": shapes.one_of(["popular", "refuse"])}, required=["model"]
+            {"model": _trained_model, "unknown_users": shapes.one_of(list(UnknownUsers))}, required=["model"]
         ),
     }
 )
@@ -186,7 +187,7 @@ _SHAPES: Final = {
     Kind.PROVIDER: shapes.mapping(
         {
             "display_name": _title,
-            "provider_kind": shapes.one_of(["openai", "openai-compatible", "anthropic", "ollama"]),
+            "provider_kind": shapes.one_of(list(ProviderKind)),
             "base_url": shapes.text(longest=2048),
             "credential_env": shapes.text(
                 pattern=r"[A-Za-z_][A-Za-z0-9_]{0,199}\Z", meaning="an environment variable's name"

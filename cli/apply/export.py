@@ -17,6 +17,11 @@ from kit.json import Json
 from turnout.registry.v1 import deployment_pb2 as pb
 from turnout.registry.v1 import deployment_service_pb2, version_pb2, version_service_pb2
 
+_REFUSALS: Final = (
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.INVALID_ARGUMENT,
+)
 _OTHER_BREAKS: Final = re.compile("[\r\x85\u2028\u2029\ufeff]")
 
 
@@ -101,6 +106,9 @@ def _without_derived_schema(server: Server, content: version_pb2.Version) -> ver
     )
     try:
         return bare if server.versions.PutVersion(request).uid == content.uid else content
-    except grpc.RpcError:
-        # A key that may only read gets the longer file, which says the same.
+    except grpc.RpcError as failure:
+        # A key that may only read gets the longer file, which says the same. Other refusals mean that the shorter one
+        # would be another version: what is new, of a provider that is archived.
+        if not hasattr(failure, "code") or failure.code() not in _REFUSALS:
+            raise
         return content

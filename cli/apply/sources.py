@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from cli import words
 from cli.apply import contents
 from cli.apply.differences import ABSENT, Difference, differences
 from cli.apply.documents import Document
@@ -15,12 +16,6 @@ from cli.apply.plan import Action, Options, Outcome, Plan, Server, Step, archive
 from kit.json import Json, dump, parse
 from turnout.registry.v1 import prompt_pb2, prompt_service_pb2, provider_pb2, provider_service_pb2
 
-PROVIDER_KINDS: Final = {
-    "openai": provider_pb2.PROVIDER_KIND_OPENAI,
-    "openai-compatible": provider_pb2.PROVIDER_KIND_OPENAI_COMPATIBLE,
-    "anthropic": provider_pb2.PROVIDER_KIND_ANTHROPIC,
-    "ollama": provider_pb2.PROVIDER_KIND_OLLAMA,
-}
 _PROVIDER_PATHS: Final = ("display_name", "base_url", "model_facts", "max_concurrent_calls")
 
 
@@ -28,7 +23,7 @@ def plan_provider(server: Server, document: Document, options: Options) -> Plan:
     """Its kind is for ever; its credential comes from the environment, and is set where none is stored."""
     name = f"{server.parent}/providers/{document.name}"
     fields: dict[str, Any] = document.fields
-    kind = PROVIDER_KINDS[fields["provider_kind"]]
+    kind = words.PROVIDER_KINDS[fields["provider_kind"]]
     former = found(lambda: server.providers.GetProvider(provider_service_pb2.GetProviderRequest(name=name)))
     wanted = provider_pb2.Provider(
         name=name,
@@ -62,8 +57,7 @@ def plan_provider(server: Server, document: Document, options: Options) -> Plan:
         changes = [*differences(ABSENT, shown), *changes]
         return Plan(document, Action.CREATE, differences=changes, steps=[Step("", create)])
     if former.kind != kind:
-        words = {number: word for word, number in PROVIDER_KINDS.items()}
-        known = words.get(former.kind, str(former.kind))
+        known = words.word(words.PROVIDER_KINDS, former.kind)
         raise wrong(document, "provider_kind", f"is {known} for ever", reason="KIND_CHANGED")
     if former.archived:
         raise archived(document.label, f"turnout providers unarchive {document.name}")

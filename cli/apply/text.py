@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 import yaml
 
 from kit.errors import Invalid
-from kit.json import Json
+from kit.json import Json, parse
 
 MAX_BYTES: Final = 1 << 20
 """Of one file."""
@@ -85,14 +85,32 @@ def documents(data: bytes, *, source: str) -> list[Node]:
     return [node for node in found if node.value is not None]
 
 
+def value(data: bytes, *, source: str) -> Json:
+    """The one value of a file, in JSON or YAML; None if it holds none.
+
+    :raises Invalid: `FILE_INVALID`, with the line
+    """
+    try:
+        # By its own rules: to YAML \ud83d\ude00 are two halves, and U+2028 in a text is a line break, which it folds.
+        return parse(data, field=source, max_bytes=MAX_BYTES, max_depth=MAX_DEPTH)
+    except Invalid as error:
+        if error.reason != "JSON_MALFORMED":
+            raise refused(source, error.violations[0].message) from None
+    found = documents(data, source=source)
+    if len(found) > 1:
+        raise refused(found[1].where, "a second document begins here, where one alone is read")
+    return found[0].plain() if found else None
+
+
 def scalar(text: str) -> Scalar:
     """What a plain scalar means."""
     if text in _NULLS:
         return None
     if text in _TRUTHS:
         return _TRUTHS[text]
-    if _INTEGER.match(text):
+    if _INTEGER.match(text) and -(2**63) <= int(text) < 2**64:
         return int(text)
+    # As in JSON, whole numbers that no 64 bits hold are read as near as floats are.
     return float(text) if _FLOAT.match(text) else text
 
 

@@ -120,12 +120,13 @@ class VariantPlanner:
         wanted = pb.Variant(name=former.name)
         paths: list[Literal["display_name", "notes", "active", "weight", "completion", "recommendation"]] = []
         shown: list[Difference] = []
-        for path, default in (("display_name", former.slug), ("notes", ""), ("active", True), ("weight", 0)):
-            value = fields.get(path, getattr(former, path))
-            value = default if value == "" else value
+        # An empty display name is the slug's.
+        given = fields if fields.get("display_name") != "" else {**fields, "display_name": former.slug}
+        for path in ("display_name", "notes", "active", "weight"):
+            value = given.get(path, getattr(former, path))
             if value != getattr(former, path):
                 setattr(wanted, path, value)
-                paths.append(path)  # type: ignore[arg-type]  # it is one of them
+                paths.append(path)
                 before = getattr(former, path)
                 before, value = (
                     contents.plain_number(float(each)) if path == "weight" else each for each in (before, value)
@@ -181,11 +182,9 @@ class VariantPlanner:
     ) -> list[Difference]:
         model = self._model(key, fields)
         wanted.recommendation.CopyFrom(contents.recommendation(fields))
-        sides = []
-        for served, uid in ((former.recommendation, former.recommendation.model), (wanted.recommendation, model)):
-            popular = served.unknown_users != pb.UNKNOWN_USERS_REFUSE
-            sides.append({"model": uid, "unknown_users": "popular" if popular else "refuse"})
-        return list(differences(sides[0], sides[1], f"variants.{key}.recommendation"))
+        before = contents.recommendation_document(former.recommendation)
+        after = {**contents.recommendation_document(wanted.recommendation), "model": model}
+        return list(differences(before, after, f"variants.{key}.recommendation"))
 
     def _completion(self, key: str, fields: dict[str, Any], former: pb.Variant, wanted: pb.Variant) -> list[Difference]:
         label, prompt = self._prompt(key, fields)

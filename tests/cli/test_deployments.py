@@ -171,6 +171,12 @@ def test_bash_completes_commands_deployments_and_aliases(
     assert completed("turnout app", **place) == ["apply"]
     assert completed("turnout deployments show g", **place) == ["guide"]
     assert completed("turnout deployments show x", **place) == []
+    assert completed("turnout run g", **place) == ["guide", "guide:production#1"]
+    assert completed("turnout logs g", **place) == ["guide"]
+    assert completed("turnout deployments delete-variant guide v", **place) == ["variant-1"]
+    assert completed("turnout providers check l", **place) == ["local"]
+    assert completed("turnout deployments create x --provider l", **place) == ["local"]
+    assert completed("turnout providers unarchive l", **place) == []
     assert completed("turnout deployments update guide variant-1 --alias p", **place) == ["production#1"]
     assert completed(f"turnout --project {project} deployments show g", **(place | {"TURNOUT_PROJECT": ""})) == [
         "guide"

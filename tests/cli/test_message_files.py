@@ -9,6 +9,7 @@ import pytest
 import typer
 
 from cli import message_files
+from cli.apply.text import MAX_BYTES
 from turnout.chat.v1 import message_pb2
 from turnout.registry.v1 import prompt_pb2
 
@@ -47,6 +48,28 @@ def test_yaml_and_json_say_the_same(tmp_path: Path) -> None:
     assert filled(tmp_path, json.dumps(yaml.safe_load(YAML))) == (prompt, named)
 
 
+def test_plain_words_of_yaml_mean_what_they_mean_to_apply(tmp_path: Path) -> None:
+    text = """\
+messages:
+  - {role: user, content: no}
+  - {role: assistant, content: 2024-01-31}
+variables_schema: {properties: {on: {const: off}, day: {const: 2024-01-31}, 1: {maximum: 99999999999999999999}}}
+"""
+
+    prompt, _ = filled(tmp_path, text)
+
+    assert [each.content for each in prompt.messages] == ["no", "2024-01-31"]
+    assert orjson.loads(prompt.variables_schema_json) == {
+        "properties": {"on": {"const": "off"}, "day": {"const": "2024-01-31"}, "1": {"maximum": 1e20}}
+    }
+
+
+def test_json_is_read_by_its_own_rules(tmp_path: Path) -> None:
+    prompt, _ = filled(tmp_path, '{\n\t"messages": [{"role": "ROLE_USER", "content": "\\ud83d\\ude00 \u2028\x7f"}]\n}')
+
+    assert prompt.messages[0].content == "\U0001f600 \u2028\x7f"
+
+
 def test_a_list_is_messages_alone(tmp_path: Path) -> None:
     prompt, named = filled(tmp_path, '[{"role": "developer", "content": "x"}]')
 
@@ -68,11 +91,15 @@ def test_a_list_is_messages_alone(tmp_path: Path) -> None:
         ("- {role: user, content: 1}", "messages[0]"),
         ("- {role: user, contents: x}", "messages[0]"),
         ("variables_schema_json: {a: 1}", "variables_schema"),
-        ("a: [", "neither JSON nor YAML"),
-        (b"\xff\xfe\xfd", "neither JSON nor YAML"),
-        ("[" * 100_000, "neither JSON nor YAML"),
-        ("!!python/object/apply:os.system ['true']", "neither JSON nor YAML"),
-        (b"x" * (message_files.MAX_BYTES + 1), "at most"),
+        ("a: [", "messages:2: while parsing"),
+        (b"ok\n\xff\xfe\xfd", "messages:2: is not UTF-8"),
+        ("[" * 100_000, "deeper than"),
+        ("[" * 100 + "]" * 100, "at most 64 levels deep"),
+        ("!!python/object/apply:os.system ['true']", "messages:1: the tag "),
+        ("- {role: user, content: x}\n---\n- {role: user, content: y}", "messages:3: a second document"),
+        ("messages: [{role: user, content: x}]\nvariables_schema: {? [a] : b}", "messages:2: a name in a mapping"),
+        ("messages: [{role: user, content: x}]\nvariables_schema: {a: 1, a: 2}", "messages:2: 'a' stands in line 2"),
+        (b"x" * (MAX_BYTES + 1), "at most"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_told_in_a_sentence(tmp_path: Path, text: Any, said: str) -> None:

@@ -71,6 +71,32 @@ def test_a_model_is_shown_by_number_and_by_uid(uploaded: Callable[..., Result], 
     assert "NOT_FOUND" in told(uploaded("models", "show", "9"))
 
 
+def test_a_model_is_taken_out_of_use_and_brought_back(uploaded: Callable[..., Result], registry: Models) -> None:
+    assert done(uploaded("models", "archive", "2")) == "model 2 is archived\n"
+    assert [model.archived for model in registry.models] == [False, True, False]
+    assert "[red]bm25[/red] (archived)" in done(uploaded("models", "list"))
+    assert done(uploaded("models", "unarchive", "mod_2")) == "model 2 is in use again\n"
+    assert [model.archived for model in registry.models] == [False] * 3
+    assert json.loads(done(uploaded("--json", "models", "archive", "3")))["archived"] is True
+
+
+def test_what_was_measured_is_shown_also_where_it_is_no_number(
+    uploaded: Callable[..., Result], registry: Models
+) -> None:
+    registry.models[0].metrics_json = '{"ndcg@10": 0.125, "split": "last", "curve": [1, 2], "none": null}'
+
+    shown = done(uploaded("models", "show", "1"))
+
+    lines = {line.partition("  ")[0]: line.partition("  ")[2].strip() for line in shown.splitlines()}
+    assert {name: value for name, value in lines.items() if name.startswith("metric")} == {
+        "metric ndcg@10": "0.125",
+        "metric split": "last",
+        "metric curve": "[1, 2]",
+        "metric none": "None",
+    }
+    assert "mod_1" in done(uploaded("models", "list"))
+
+
 def test_large_files_are_sent_in_pieces_of_a_mebibyte(
     turnout: Callable[..., Result], registry: Models, tmp_path: Path
 ) -> None:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import typer
 
-from cli.trying import OutputPolicy, set_on, told
+from cli.trying import set_on, told
+from cli.words import OutputPolicy
 from turnout.registry.v1 import deployment_pb2 as pb
 
 

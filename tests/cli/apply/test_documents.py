@@ -122,6 +122,7 @@ def test_documents_of_files_and_folders_come_in_the_order_in_which_they_are_appl
         ),
         (variant("provider: p, model: m, messages: [{role: bot}]"), r"f.yaml:4 .*messages\[0\].role must be one of"),
         (variant("provider: p, model: m, prompt: w@0"), "f.yaml:4 variants.calm.prompt must be a prompt's name"),
+        (variant("provider: p, model: m, prompt: w@1234567890"), "f.yaml:4 variants.calm.prompt must be a prompt's"),
         (variant("provider: p, model: m, prompt: w, messages: []"), "f.yaml:4 .*messages says what `prompt` says"),
         (variant("version: ver_x, model: m"), "f.yaml:4 variants.calm.model says what `version` says"),
         (variant("recommendation: {model: 1}, model: m"), "f.yaml:4 variants.calm.model belongs to completions"),

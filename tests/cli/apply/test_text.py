@@ -8,8 +8,9 @@ from itertools import pairwise
 
 import pytest
 
-from cli.apply.text import MAX_BYTES, documents
+from cli.apply.text import MAX_BYTES, documents, value
 from kit.errors import Invalid
+from kit.json import dump
 
 
 def read(text: str) -> list[object]:
@@ -88,6 +89,15 @@ def test_values_know_the_line_of_their_name() -> None:
 )
 def test_what_is_wrong_is_told_with_its_line(text: str, told: str) -> None:
     assert re.match(told, refusal(text))
+
+
+@pytest.mark.parametrize("text", ["18446744073709551616", "-9223372036854775809"])
+def test_whole_numbers_beyond_64_bits_are_read_as_json_reads_them(text: str) -> None:
+    [found] = read(f"a: {text}")
+
+    assert found == {"a": float(text)}
+    assert value(f"a: {text}".encode(), source="f.yaml") == value(f'{{"a": {text}}}'.encode(), source="f.json")
+    assert dump(found)
 
 
 def test_text_that_is_not_utf_8_is_refused_with_its_line() -> None:
