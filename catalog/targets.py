@@ -69,15 +69,24 @@ def _project(view: View, text: str, tenant: str) -> tuple[Project, str]:
         if collection != "deployments" or not name or project is None or tenant not in ("", project.uid):
             raise NotFound(f"there is no {text!r}", reason="DEPLOYMENT_NOT_FOUND", resource=text)
         return project, name
+    instead = "name the deployment as projects/{project}/deployments/{deployment}"
+    return project_of_key(view, tenant, instead=instead), text
+
+
+def project_of_key(view: View, tenant: str, *, instead: str) -> Project:
+    """The project whose key calls.
+
+    :param tenant: its uid; empty for platform keys
+    :param instead: what to do with a platform key, in the imperative
+    :raises NotFound: `PROJECT_NOT_FOUND`
+    :raises Invalid: `TARGET_NEEDS_PROJECT`
+    """
     if not tenant:
-        raise Invalid(
-            "a platform key belongs to no project: name the deployment as projects/{project}/deployments/{deployment}",
-            reason="TARGET_NEEDS_PROJECT",
-        )
+        raise Invalid(f"a platform key belongs to no project: {instead}", reason="TARGET_NEEDS_PROJECT")
     project = view.project(tenant)
     if project is None:
         raise NotFound("the project of this key is gone", reason="PROJECT_NOT_FOUND", resource=f"projects/{tenant}")
-    return project, text
+    return project
 
 
 def find_project(view: View, segment: str) -> Project | None:

@@ -226,19 +226,26 @@ class View:
     """By catalog key, such as `deployment/dep_…`."""
     names: Sharded[tuple[str, str], Project | Provider | Deployment] = field(default_factory=Sharded)
     """Deployments by (project uid, slug), providers by (project uid, "providers/slug"), and projects by ("", slug)."""
+    providers: Sharded[str, tuple[str, ...]] = field(default_factory=Sharded)
+    """The uids of each project's providers, by its uid."""
 
     def with_changes(self, sequence: int, changes: Iterable[Change]) -> View:
         """The view after a transaction."""
-        things, names = self.things.edit(), self.names.edit()
+        things, names, providers = self.things.edit(), self.names.edit(), self.providers.edit()
         for key, thing in changes:
             before = things.pop(key)
             if isinstance(before, _NAMED):
                 names.pop(_name(before))
+            if isinstance(before, Provider):
+                others = providers.pop(before.project) or ()
+                providers[before.project] = tuple(uid for uid in others if uid != before.uid)
+            if isinstance(thing, Provider):
+                providers[thing.project] = (*(providers.pop(thing.project) or ()), thing.uid)
             if thing is not None:
                 things[key] = thing
                 if isinstance(thing, _NAMED):
                     names[_name(thing)] = thing
-        return View(sequence, things.done(), names.done())
+        return View(sequence, things.done(), names.done(), providers.done())
 
     def project(self, uid: str) -> Project | None:
         """By uid."""
@@ -267,6 +274,11 @@ class View:
     def provider_named(self, project: str, slug: str) -> Provider | None:
         """By project uid and slug."""
         return _as(Provider, self.names.get((project, f"providers/{slug}")))
+
+    def only_provider(self, project: str) -> Provider | None:
+        """The provider of a project that has a single one."""
+        uids = self.providers.get(project, ())
+        return self.provider(uids[0]) if len(uids) == 1 else None
 
     def credential(self, provider: str) -> Credential | None:
         """By the provider's uid."""

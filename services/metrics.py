@@ -18,6 +18,7 @@ from kit.calls import Interceptor
 from kit.metrics import OTHER, Metrics, Reading, ServedCalls, metrics
 from kit.metrics.loop_lag import BOUNDS_SECONDS, measure_lag
 from kit.runtime import Runtime
+from services.attempts import asked_nobody
 from turnout.chat.v1 import message_pb2
 from turnout.events.v1 import request_pb2
 from turnout.executor.v1 import execution_pb2
@@ -30,6 +31,7 @@ LATENCY_BOUNDS_SECONDS: Final = (
 """From a recommendation to the longest deadline that is given by default."""
 GEN_AI_SECONDS: Final = tuple(0.01 * 2**power for power in range(14))
 GEN_AI_TOKENS: Final = tuple(float(4**power) for power in range(14))
+GEN_AI_SECONDS_PER_TOKEN: Final = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
 """The bounds that OpenTelemetry's GenAI conventions advise: https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics/"""
 
 MAX_PLACES: Final = 1000
@@ -85,7 +87,7 @@ class RequestMetrics:
             "turnout_unknown_cost_requests", "Calls that used tokens of unknown price.", _PLACE, limit=_NO_LIMIT
         )
         self._attempts = measured.counter(
-            "turnout_attempts", "Calls to providers; `ok`, or why not.", ("provider", "model", "outcome")
+            "turnout_attempts", "Attempts at providers; `ok`, or why not.", ("provider", "model", "outcome")
         )
         self._operations = measured.histogram(
             "gen_ai_client_operation_duration_seconds",
@@ -98,6 +100,12 @@ class RequestMetrics:
             "Tokens of an answered call.",
             (*_GEN_AI, "gen_ai_token_type"),
             bounds=GEN_AI_TOKENS,
+        )
+        self._per_token = measured.histogram(
+            "gen_ai_server_time_per_output_token_seconds",
+            "Time between the tokens of streamed answers, after the first.",
+            _GEN_AI,
+            bounds=GEN_AI_SECONDS_PER_TOKEN,
         )
         self._unreadable = measured.counter("turnout_unreadable_events", "Events that metrics could not read.").series()
         self._places: set[tuple[str, str, str, str]] = set()
@@ -140,6 +148,9 @@ class RequestMetrics:
             if count > 0:
                 self._tokens.series(*place, kind).value += count
                 self._usage.series(_OPERATION, event.provider, event.model, kind).observe(count)
+        if event.HasField("time_to_first_token_us") and usage.output_tokens > 1:
+            rest = max(0, event.latency_us - event.time_to_first_token_us) / 1e6
+            self._per_token.series(_OPERATION, event.provider, event.model).observe(rest / (usage.output_tokens - 1))
         if (usage.input_tokens or usage.output_tokens) and not event.HasField("cost_usd_micros"):
             self._unknown_cost.series(*place).value += 1
 
@@ -147,7 +158,8 @@ class RequestMetrics:
         provider, model = attempt.provider, attempt.model
         reason = self._bounded(attempt.reason) if attempt.reason else ""
         self._attempts.series(provider, model, reason or "ok").value += 1
-        self._operations.series(_OPERATION, provider, model, reason).observe(attempt.latency_us / 1e6)
+        if not asked_nobody(attempt.reason, attempt.http_status):
+            self._operations.series(_OPERATION, provider, model, reason).observe(attempt.latency_us / 1e6)
 
     def _bounded(self, reason: str) -> str:
         """`reason` if it is one, and not one of too many."""

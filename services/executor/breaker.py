@@ -37,15 +37,10 @@ _BUCKETS: Final = 10
 _SPREAD: Final = 0.2
 """By how much of itself an ejection may be shorter, so that processes that ejected together do not probe together."""
 _PATIENCE_SECONDS: Final = 30.0
+_PROBE_SECONDS: Final = 1.0
+"""When to come back while somebody else's probe is under way: it mostly ends by then."""
 _COUNTED: Final = frozenset(
-    reason.value
-    for reason in (
-        Reason.UNREACHABLE,
-        Reason.ERROR,
-        Reason.RATE_LIMITED,
-        Reason.MALFORMED_RESPONSE,
-        Reason.STREAM_BROKEN,
-    )
+    reason.value for reason in (Reason.UNREACHABLE, Reason.ERROR, Reason.RATE_LIMITED, Reason.MALFORMED_RESPONSE)
 )
 
 
@@ -83,7 +78,7 @@ def outcome_of(
 
 
 class Transition(StrEnum):
-    """What a record changed: to be logged and counted, as operators want to see it."""
+    """What a record changed, in words for an operator's log."""
 
     EJECTED = "ejected"
     EJECTED_AGAIN = "ejected again"
@@ -114,6 +109,8 @@ class Permit:
     target: Target
     epoch: int
     """Of its target: results of before an ejection say nothing about what came after."""
+    bucket: int
+    """The tenth of the window in which the attempt begins."""
     probe: int = 0
     """0 unless the attempt probes an ejected target; else its number."""
 
@@ -123,7 +120,7 @@ class Ejected:
     """No leave."""
 
     retry_after_seconds: float
-    """When the next probe may be made. Not negative; 0 when another may get there first."""
+    """When the next probe may be made, above 0; another may get there first."""
 
 
 class _State:
@@ -147,8 +144,8 @@ class _State:
     )
 
     def __init__(self, target: Target) -> None:
-        self.permit = Permit(target, 0)
-        """What everybody gets while it serves."""
+        self.permit = Permit(target, 0, 0)
+        """What everybody gets while it serves, until the next tenth of the window."""
         self.bucket = 0
         self.attempts_by_bucket = [0] * _BUCKETS
         self.failures_by_bucket = [0] * _BUCKETS
@@ -205,10 +202,10 @@ class Breakers:
         if now < until:
             return Ejected(until - now)
         if state.probe_until is not None and now < state.probe_until:
-            return Ejected(0.0)
+            return Ejected(_PROBE_SECONDS)
         state.probe += 1
         state.probe_until = now + attempt_seconds
-        return Permit(target, state.permit.epoch, state.probe)
+        return Permit(target, state.permit.epoch, state.bucket, state.probe)
 
     def record(
         self, permit: Permit, outcome: Outcome, now: float, retry_after_seconds: float | None = None
@@ -226,12 +223,13 @@ class Breakers:
             return None
         if state.ejected_until is not None:
             return self._probed(state, permit, outcome, now, retry_after_seconds)
-        if outcome is Outcome.NOTHING:
-            self._advance(state, int(now / self._bucket_seconds))
-            state.begun -= 1
-            state.begun_by_bucket[state.bucket % _BUCKETS] -= 1
-            return None
         self._advance(state, int(now / self._bucket_seconds))
+        if outcome is Outcome.NOTHING:
+            # What began before the window has left the counts with its tenth of it.
+            if permit.bucket > state.bucket - _BUCKETS:
+                state.begun -= 1
+                state.begun_by_bucket[permit.bucket % _BUCKETS] -= 1
+            return None
         state.attempts += 1
         state.attempts_by_bucket[state.bucket % _BUCKETS] += 1
         if outcome is Outcome.SUCCESS:
@@ -251,14 +249,6 @@ class Breakers:
         self._eject(state, now)
         self._begin(state)
         return Transition.EJECTED
-
-    def ejected(self, now: float) -> tuple[tuple[Target, float], ...]:
-        """What is ejected, and for how many seconds more until a probe: for an operator's eyes."""
-        return tuple(
-            (target, max(0.0, state.ejected_until - now))
-            for target, state in self._states.items()
-            if state.ejected_until is not None
-        )
 
     def _begun(self, state: _State, now: float) -> Permit:
         self._advance(state, int(now / self._bucket_seconds))
@@ -303,7 +293,7 @@ class Breakers:
 
     def _begin(self, state: _State) -> None:
         """From here on, nothing counts of what was before, or ends later but began before."""
-        state.permit = Permit(state.permit.target, state.permit.epoch + 1)
+        state.permit = Permit(state.permit.target, state.permit.epoch + 1, state.bucket)
         self._forget(state)
 
     def _advance(self, state: _State, bucket: int) -> None:
@@ -320,6 +310,7 @@ class Breakers:
                 state.begun -= state.begun_by_bucket[one % _BUCKETS]
                 state.begun_by_bucket[one % _BUCKETS] = 0
         state.bucket = bucket
+        state.permit = Permit(state.permit.target, state.permit.epoch, bucket)
 
     def _forget(self, state: _State) -> None:
         state.attempts = state.failures = state.begun = 0

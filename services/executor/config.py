@@ -20,6 +20,8 @@ class ExecutorConfig(Settings):
     """Whether what was said in a call is kept beside the record of it."""
     prepared_versions: int = Field(1000, ge=1)
     """How many versions stay compiled in memory; the least recently used goes first."""
+    prepared_bytes: int = Field(32 << 20, ge=1 << 20)
+    """About how much memory they may take; besides, a quarter of it each for contracts and for checks of answers."""
     retry_statuses: tuple[int, ...] = (408, 409, 429, 500, 501, 502, 503, 504)
     """HTTP statuses of a provider after which a call may be repeated, as a JSON list."""
     max_response_bytes: int = Field(3 << 20, ge=1 << 10)
@@ -44,9 +46,7 @@ class ExecutorConfig(Settings):
     breaker_max_ejection_seconds: float = Field(300.0, gt=0)
     """The longest, and how long to serve well until the next is a first one again."""
     count_tokens: bool = False
-    """Whether prompts near a window of OpenAI's models are counted exactly, if bpe-openai is there: 130 MB, 0.6 s."""
-    processes: int = Field(1, ge=1)
-    """How many processes of executors there are in all: each allows a key its part of `requests_per_minute`."""
+    """Whether prompts near a window of OpenAI's models are counted exactly: needs bpe-openai, 130 MB and 0.6 s."""
     slow_seconds: float = Field(30.0, gt=0)
     """From when on a call outside the sample is traced afterwards, as errors are."""
 

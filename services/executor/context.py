@@ -75,11 +75,6 @@ class ContextWindows:
         fixed = tokens.of_tools(tools_text, rules) + answer_tokens
         return tokens.fits(messages, fixed=fixed, room=window, rules=rules, counter=counter)
 
-    def prompt_tokens(self, messages: Sequence[Message], tools_text: str, model: str) -> int:
-        """About how many tokens a prompt has, rather too many than too few, for whichever provider."""
-        rules = _OPENAI_SMALL if model.startswith("gpt-4o-mini") else _RULES[ProviderKind.ANTHROPIC]
-        return tokens.estimate(messages, rules) + tokens.of_tools(tools_text, rules)
-
 
 def rules_of(kind: ProviderKind, model: str) -> TokenRules:
     """A provider's rule of thumb for a model, as its documentation has it in 2026."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Final
 
@@ -12,21 +11,27 @@ from completions.template import missing_variables
 from kit import json
 from kit.errors import Invalid, Precondition, Violation
 from kit.json import Json
+from kit.lru import Lru
 
 _MAX_SCHEMA_BYTES: Final = 1 << 20
 """The registry stores shorter ones only."""
+_BYTES_PER_CHARACTER: Final = 6
+"""Of a schema, with its text: objects take a few times as much."""
 
 
 class Contracts:
     """Checks variables against the contracts of aliases, each of which is read once while it is in use.
 
-    :param limit: how many are kept
+    :param max_contracts: how many are kept
+    :param max_bytes: about what they may hold in memory
     """
 
-    def __init__(self, limit: int = 512) -> None:
-        self._limit = limit
-        self._inputs = InputCheck(max_validators=limit)
-        self._kept: OrderedDict[str, Contract] = OrderedDict()
+    def __init__(self, *, max_contracts: int = 512, max_bytes: int = 8 << 20) -> None:
+        self._inputs = InputCheck(max_validators=max_contracts, max_bytes=max_bytes)
+        self._kept: Lru[str, Contract] = Lru(max_entries=max_contracts, max_bytes=max_bytes)
+
+    def __len__(self) -> int:
+        return len(self._kept)
 
     def check(self, target: Target, variables: Mapping[str, Json]) -> None:
         """Whether a call may go to any variant, whichever is drawn. Variables that the contract does not know are
@@ -73,9 +78,5 @@ class Contracts:
         found = self._kept.get(schema)
         if found is None:
             found = Contract(json.parse_object(schema, field="contract", max_bytes=_MAX_SCHEMA_BYTES))
-            self._kept[schema] = found
-            if len(self._kept) > self._limit:
-                self._kept.popitem(last=False)
-        else:
-            self._kept.move_to_end(schema)
+            self._kept.put(schema, found, size_bytes=_BYTES_PER_CHARACTER * len(schema))
         return found

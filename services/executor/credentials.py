@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Final
 
 from catalog import view
 from kit.errors import Precondition
+from kit.lru import Lru
 from kit.secrets import Envelope, Keyring, Secret, open_envelope
 
 _KEPT: Final = 4096
@@ -20,7 +20,7 @@ class OpenedCredentials:
 
     def __init__(self, keyring: Keyring | None) -> None:
         self._keyring = keyring
-        self._kept: OrderedDict[tuple[str, bytes], Secret] = OrderedDict()
+        self._kept: Lru[tuple[str, bytes], Secret] = Lru(max_entries=_KEPT)
 
     def open(self, credential: view.Credential) -> Secret:
         """The credential.
@@ -31,11 +31,7 @@ class OpenedCredentials:
         secret = self._kept.get(key)
         if secret is None:
             secret = self._open(credential)
-            self._kept[key] = secret
-            if len(self._kept) > _KEPT:
-                self._kept.popitem(last=False)
-        else:
-            self._kept.move_to_end(key)
+            self._kept.put(key, secret)
         return secret
 
     def _open(self, credential: view.Credential) -> Secret:

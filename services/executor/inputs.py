@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import Any, Final
 
@@ -37,7 +39,7 @@ def laid_over(version: Version, overrides: Overrides) -> Version:
     """The version as one call wants it: what the call gives wins, parameter by parameter, and of the extra ones member
     by member.
 
-    :raises Invalid: as `completions.version.validate`, with paths below `overrides`
+    :raises Invalid: as `completions.version.validate`
     """
     given: dict[str, Any] = {}
     if overrides.parameters is not None:
@@ -46,21 +48,21 @@ def laid_over(version: Version, overrides: Overrides) -> Version:
         if (value := getattr(overrides, name)) is not None:
             given[name] = value
     # Only what the call brings: the registry has checked the rest.
-    check_version(Version("any", "any", **given), field="overrides")
+    validate(Version("any", "any", **given))
     return replace(version, **given)
 
 
-def check_version(version: Version, *, field: str) -> None:
-    """Whether it could be asked of a provider.
-
-    :param field: its path in the request, for violations
-    :raises Invalid: as `completions.version.validate`
-    """
+@contextmanager
+def below(field: str) -> Iterator[None]:
+    """What is refused inside has its path below `field` of the request, unless it says so itself."""
     try:
-        validate(version)
+        yield
     except Invalid as error:
+        if not error.violations or error.violations[0].field.startswith(f"{field}."):
+            raise
         found = [Violation(f"{field}.{each.field}", each.message) for each in error.violations]
-        raise Invalid(f"{found[0].field} {found[0].message}", reason=error.reason, violations=found) from None
+        words = f"{found[0].field} {found[0].message}"
+        raise Invalid(words, reason=error.reason, violations=found) from None
 
 
 def _merged(base: Parameters, over: Parameters) -> Parameters:

@@ -22,6 +22,8 @@ class Place:
     request: ProviderRequest
     max_retries: int
     attempt_timeout_seconds: float | None
+    answer_tokens: int
+    """The most that the model may write here; 0 if it is not told."""
     problem: ProviderFailure | None = None
     """Why it is not worth asking, if that is known beforehand."""
 
@@ -42,7 +44,9 @@ class Job:
     tools_text: str = field(repr=False)
     """What the tools add to a prompt."""
     first_token_timeout_seconds: float | None
+    """Of a stream; None for the attempt's own."""
     idle_timeout_seconds: float | None
+    """Between pieces of a stream; None for the attempt's own."""
     output: OutputCheck | None
     """None without a JSON schema to keep to."""
     output_policy: OutputPolicy

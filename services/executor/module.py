@@ -12,6 +12,7 @@ from catalog.configurations import parameters_from_packed, version_from_packed
 from catalog.view import ProviderKind
 from completions import vocabulary
 from completions.version import Parameters, Version
+from completions.vocabulary import Vocabulary
 from kit import config
 from kit.clock import SystemClock
 from kit.credentials_config import CredentialsConfig
@@ -31,7 +32,7 @@ from services.executor.context import ContextWindows
 from services.executor.contracts import Contracts
 from services.executor.credentials import OpenedCredentials
 from services.executor.idempotency import Idempotency, Unconfigured
-from services.executor.limits import KeyRates, ProviderLimits
+from services.executor.limits import ProviderLimits
 from services.executor.output_check import OutputChecks
 from services.executor.ports import Provider
 from services.executor.prepared import PreparedVersions
@@ -58,9 +59,7 @@ async def module(runtime: Runtime) -> AsyncIterator[None]:
     catalog = await runtime.shared(watch.catalog)
     events = await runtime.shared(outbox)
     clock, prices = SystemClock(), GenaiPrices()
-    counter = None
-    if settings.count_tokens and vocabulary.is_installed():
-        counter = await asyncio.to_thread(vocabulary.load)
+    counter = await asyncio.to_thread(_vocabulary) if settings.count_tokens else None
     async with (
         Egress(policy, max_connections=_MAX_CONNECTIONS, max_connections_per_host=_MAX_CONNECTIONS) as egress,
         prices.loading(),
@@ -70,10 +69,15 @@ async def module(runtime: Runtime) -> AsyncIterator[None]:
         executor = Executor(
             catalog=catalog,
             preparation=Preparation(
-                Contracts(settings.prepared_versions),
-                PreparedVersions(_PackedVersions(), providers, settings.prepared_versions),
+                Contracts(max_contracts=settings.prepared_versions, max_bytes=settings.prepared_bytes // 4),
+                PreparedVersions(
+                    _PackedVersions(),
+                    providers,
+                    OutputChecks(max_checks=settings.prepared_versions, max_bytes=settings.prepared_bytes // 4),
+                    max_versions=settings.prepared_versions,
+                    max_bytes=settings.prepared_bytes,
+                ),
                 OpenedCredentials(keyring),
-                OutputChecks(max_checks=settings.prepared_versions),
             ),
             attempts=Attempts(
                 providers=providers,
@@ -82,6 +86,7 @@ async def module(runtime: Runtime) -> AsyncIterator[None]:
                     clock.now, max_waiting=settings.max_waiting_calls, max_wait_seconds=settings.max_wait_seconds
                 ),
                 windows=ContextWindows(prices, counter),
+                prices=prices,
                 clock=clock,
                 max_concurrent_calls=settings.max_concurrent_calls,
             ),
@@ -91,10 +96,7 @@ async def module(runtime: Runtime) -> AsyncIterator[None]:
                 settings.capture_payloads,
                 PastTraces(runtime.tracing, round(settings.slow_seconds * 1e6)),
             ),
-            prices=prices,
-            rates=KeyRates(),
             clock=clock,
-            rate_share=1 / settings.processes,
         )
         servicer = ExecutionServicer(executor, idempotency)
         rpc.add_ExecutionServiceServicer_to_server(servicer, runtime.server.registrar)
@@ -149,6 +151,14 @@ class _PackedVersions:
 
     def unpack_parameters(self, packed: bytes) -> Parameters:
         return parameters_from_packed(packed)
+
+
+def _vocabulary() -> Vocabulary:
+    if not vocabulary.is_installed():
+        raise CannotStart(
+            "TURNOUT_EXECUTOR_COUNT_TOKENS is on, but bpe-openai is not installed; install it, or turn it off"
+        )
+    return vocabulary.load()
 
 
 def _keyring(settings: CredentialsConfig) -> Keyring | None:

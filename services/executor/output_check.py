@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
 
@@ -14,6 +13,7 @@ from completions.contract.validator import Validator
 from kit import json
 from kit.errors import Invalid
 from kit.json import MAX_DEPTH, Json, dump
+from kit.lru import Lru
 
 _PATH: Final = "answer"
 _MAX_BYTES: Final = 4 << 20
@@ -67,10 +67,6 @@ class OutputCheck:
         except ValueError:
             return _TOO_MUCH
 
-    def feedback(self, violations: Sequence[str]) -> str:
-        """What a model is told that shall mend its answer."""
-        return feedback(violations)
-
     def _looks(self, content: str, value: Json) -> int:
         """How much work the check is, at most."""
         effort = self._effort
@@ -100,10 +96,7 @@ class OutputChecks:
     """
 
     def __init__(self, *, max_checks: int = 512, max_bytes: int = 8 << 20) -> None:
-        self._max_checks = max_checks
-        self._max_bytes = max_bytes
-        self._kept: OrderedDict[bytes, OutputCheck] = OrderedDict()
-        self._bytes = 0
+        self._kept: Lru[bytes, OutputCheck] = Lru(max_entries=max_checks, max_bytes=max_bytes)
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -119,13 +112,9 @@ class OutputChecks:
         schema = read.schema if read.form == "json_schema" else None
         digest = hashlib.blake2b(dump(schema).encode(), digest_size=32).digest()
         check = self._kept.get(digest)
-        if check is not None:
-            self._kept.move_to_end(digest)
-            return check
-        check = self._kept[digest] = OutputCheck(schema)
-        self._bytes += check.size
-        while len(self._kept) > 1 and (len(self._kept) > self._max_checks or self._bytes > self._max_bytes):
-            self._bytes -= self._kept.popitem(last=False)[1].size
+        if check is None:
+            check = OutputCheck(schema)
+            self._kept.put(digest, check, size_bytes=check.size)
         return check
 
 

@@ -17,11 +17,10 @@ def payload(run: Run) -> Pieces:
 
 
 def _text(run: Run) -> bytes:
-    call = run.call
-    # A decision means that the variables were parsed, so their text can stand as it is; else it may be anything.
-    is_parsed = run.decision is not None
-    variables = (call.variables_json.encode() or b"{}") if is_parsed else orjson.dumps(call.variables_json)
-    messages = orjson.dumps([_document(message) for message in call.messages])
+    text = run.call.variables_json
+    # What was found to be an object can stand as it is; else it may be anything.
+    variables = (text.encode() or b"{}") if run.has_variables else orjson.dumps(text)
+    messages = orjson.dumps([_document(message) for message in run.said])
     # The answer first: a long question that is cut does not cost it.
     opening = b"{"
     if run.answer is not None:

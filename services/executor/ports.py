@@ -160,8 +160,9 @@ class OutputCheck(Protocol):
         """Where the answer does not keep to it: `answer.city must be a string`; at most 32."""
         ...
 
-    def feedback(self, violations: Sequence[str]) -> str:
-        """What a model is told that shall mend its answer."""
+    @property
+    def size(self) -> int:
+        """About what it holds, in bytes."""
         ...
 
 

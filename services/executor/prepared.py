@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from catalog import view
 from completions.template import CompiledMessages
 from completions.version import Version
 from kit.errors import Precondition
 from kit.json import dump
-from services.executor.ports import Provider, Versions
+from kit.lru import Lru
+from services.executor.ports import OutputCheck, OutputChecks, Provider, Versions
 
 _MAX_FALLBACK_BODIES: Final = 32
+_BYTES_PER_CHARACTER: Final = 16
+"""Of a template, compiled: between 1 (no expressions) and 17 (nothing but short expressions) were measured."""
+
+
+class Body(NamedTuple):
+    """What a provider's adapter made of a version, and what that leaves for the answer."""
+
+    prepared: bytes
+    answer_tokens: int
+    """The most that the model may write; 0 if it is not told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,25 +36,35 @@ class Prepared:
     """Its provider is a uid."""
     kind: view.ProviderKind
     compiled: CompiledMessages
-    body: bytes = field(repr=False)
-    """What the provider's adapter made of it."""
+    body: Body = field(repr=False)
     tools_text: str = field(repr=False)
     """What its tools add to a prompt."""
-    fallback_bodies: dict[tuple[view.Fallback, view.ProviderKind], bytes] = field(repr=False)
-    """The same for fallbacks, as they are asked for."""
+    output: OutputCheck | None
+    """What its answers are held against; None if anything will do."""
+    fallback_bodies: dict[tuple[view.Fallback, view.ProviderKind], Body] = field(repr=False)
+    """The same as `body` for fallbacks, as they are asked for."""
 
 
 class PreparedVersions:
     """An LRU of prepared versions: unpacking and compiling one takes milliseconds, using it microseconds.
 
-    :param limit: how many are kept
+    :param max_versions: how many are kept
+    :param max_bytes: about what they may hold in memory
     """
 
-    def __init__(self, versions: Versions, providers: Mapping[view.ProviderKind, Provider], limit: int) -> None:
+    def __init__(
+        self,
+        versions: Versions,
+        providers: Mapping[view.ProviderKind, Provider],
+        outputs: OutputChecks,
+        *,
+        max_versions: int,
+        max_bytes: int,
+    ) -> None:
         self._versions = versions
         self._providers = providers
-        self._limit = limit
-        self._kept: OrderedDict[tuple[str, str], Prepared] = OrderedDict()
+        self._outputs = outputs
+        self._kept: Lru[tuple[str, object], Prepared] = Lru(max_entries=max_versions, max_bytes=max_bytes)
 
     def get(self, seen: view.View, project: str, uid: str) -> tuple[Prepared, view.Provider]:
         """A version of a project and the provider that it names, both as one view has them.
@@ -57,7 +77,6 @@ class PreparedVersions:
             provider = seen.provider(prepared.version.provider)
             # A version is immutable, but its provider is not.
             if provider is not None and provider.kind is prepared.kind:
-                self._kept.move_to_end((project, uid))
                 return prepared, provider
         version = self._unpacked(seen, project, uid)
         provider = seen.provider(version.provider)
@@ -66,31 +85,28 @@ class PreparedVersions:
                 f"the provider {version.provider} of the version {uid} is not in the catalog; write the variant again",
                 reason="PROVIDER_NOT_FOUND",
             )
-        return self.made(project, uid, version, provider), provider
+        prepared = self._made(uid, version, provider)
+        self._kept.put((project, uid), prepared, size_bytes=_size_bytes(prepared))
+        return prepared, provider
 
-    def made(self, project: str, uid: str, version: Version, provider: view.Provider) -> Prepared:
-        """A version that need not be in the catalog.
+    def of_call(
+        self, project: str, given: tuple[object, ...], provider: view.Provider, make: Callable[[], tuple[str, Version]]
+    ) -> Prepared:
+        """A version that calls bring along, which need not be in the catalog. The same is often brought again, so it is
+        checked and named once.
 
-        :param version: its provider is the uid of `provider`
+        :param given: all that the version depends on, with the project and the provider's kind
+        :param make: checks it and answers its id and the version, whose provider is the uid of `provider`
         """
-        prepared = self._kept.get((project, uid))
-        if prepared is None or prepared.kind is not provider.kind:
-            prepared = Prepared(
-                uid=uid,
-                version=version,
-                kind=provider.kind,
-                compiled=CompiledMessages(version.messages),
-                body=self._providers[provider.kind].prepare(version, provider.kind),
-                tools_text=dump(version.tools) if version.tools else "",
-                fallback_bodies={},
-            )
-            self._kept[project, uid] = prepared
-            if len(self._kept) > self._limit:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end((project, uid))
+        key = (project, (*given, provider.uid, provider.kind))
+        prepared = self._kept.get(key)
+        if prepared is None:
+            prepared = self._made(*make(), provider)
+            size = _size_bytes(prepared) + sum(len(each) for each in given if isinstance(each, (bytes, str)))
+            self._kept.put(key, prepared, size_bytes=size)
         return prepared
 
-    def fallback_body(self, prepared: Prepared, fallback: view.Fallback, kind: view.ProviderKind) -> bytes:
+    def fallback_body(self, prepared: Prepared, fallback: view.Fallback, kind: view.ProviderKind) -> Body:
         """What a fallback's adapter makes of the version: its own model, its own parameters if it has some, and the
         same tools and response format."""
         bodies = prepared.fallback_bodies
@@ -103,8 +119,24 @@ class PreparedVersions:
             if len(bodies) >= _MAX_FALLBACK_BODIES:
                 # A variant's fallbacks changed often while its version did not.
                 bodies.clear()
-            body = bodies[fallback, kind] = self._providers[kind].prepare(version, kind)
+            body = bodies[fallback, kind] = self._body(version, kind)
         return body
+
+    def _made(self, uid: str, version: Version, provider: view.Provider) -> Prepared:
+        return Prepared(
+            uid=uid,
+            version=version,
+            kind=provider.kind,
+            compiled=CompiledMessages(version.messages),
+            body=self._body(version, provider.kind),
+            tools_text=dump(version.tools) if version.tools else "",
+            output=self._outputs.of(version.response_format) if version.response_format else None,
+            fallback_bodies={},
+        )
+
+    def _body(self, version: Version, kind: view.ProviderKind) -> Body:
+        prepared = self._providers[kind].prepare(version, kind)
+        return Body(prepared, version.parameters.max_output_tokens or 0)
 
     def _unpacked(self, seen: view.View, project: str, uid: str) -> Version:
         packed = seen.version(project, uid)
@@ -113,3 +145,14 @@ class PreparedVersions:
                 f"the version {uid} is not in the catalog; write the variant again", reason="VERSION_NOT_FOUND"
             )
         return self._versions.unpack(packed.packed)
+
+
+def _size_bytes(prepared: Prepared) -> int:
+    """About what it holds: fallbacks repeat the body, and the objects of what was parsed take a few times its text."""
+    templates = sum(
+        len(message.content) + sum(len(getattr(part, "text", "")) for part in message.parts)
+        for message in prepared.version.messages
+    )
+    texts = len(prepared.body.prepared) + len(prepared.tools_text)
+    output = 0 if prepared.output is None else prepared.output.size
+    return 4096 + _BYTES_PER_CHARACTER * templates + 6 * texts + output

@@ -2,7 +2,10 @@
 price list of genai-prices.
 
 A look-up in that list takes 200 µs, so each model is looked up once; most have one price per token, and then a call
-costs two multiplications. Prices with tiers or hours of the day are left to the list's own calculation.
+costs a few multiplications. Prices with tiers or hours of the day are left to the list's own calculation.
+
+Input that a cache gave or took has prices of its own where the list has them. Without one it costs what other input
+does, as in the list's own calculation: most providers write their caches for nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING, Final
@@ -29,9 +32,9 @@ _SIMPLE: Final = frozenset(
         "input_mtok",
         "output_mtok",
         "cache_read_mtok",
-        # What a chat completion without server-side tools never uses.
         "cache_write_mtok",
         "cache_write_1h_mtok",
+        # What a chat completion without server-side tools never uses.
         "web_searches_kcount",
         "storage_searches_kcount",
     }
@@ -44,21 +47,37 @@ Cost = Callable[[Usage], int | None]
 
 @dataclass(frozen=True, slots=True)
 class PerToken:
-    """Millionths of a US dollar for one token, which is as much as US dollars for a million."""
+    """Millionths of a US dollar for one token, which is as much as US dollars for a million. None is not known."""
 
-    read: Decimal
-    written: Decimal
-    read_from_cache: Decimal
+    read: Decimal | None
+    written: Decimal | None
+    read_from_cache: Decimal | None
+    written_to_cache: Decimal | None
+    written_to_cache_1h: Decimal | None
 
     def __call__(self, usage: Usage) -> int | None:
-        """The price of a call, rounded half up; None if a count is missing or the counts contradict each other."""
+        """The price of a call, rounded half up; None if a count is missing, the counts contradict each other, or a
+        price is not known that it needs."""
         read, written, cached = usage.input_tokens, usage.output_tokens, usage.cached_input_tokens or 0
-        if read is None or written is None or cached > read:
+        kept, kept_1h = usage.cache_write_input_tokens or 0, usage.cache_write_1h_input_tokens or 0
+        if read is None or written is None or cached + kept > read or kept_1h > kept:
             return None
-        cost = (read - cached) * self.read + written * self.written
-        if cached:
-            cost += cached * self.read_from_cache
+        cost = Decimal(0)
+        for count, price in (
+            (read - cached - kept, self.read),
+            (written, self.written),
+            (cached, self.read_from_cache),
+            (kept - kept_1h, self.written_to_cache),
+            (kept_1h, self.written_to_cache_1h),
+        ):
+            if count:
+                if price is None:
+                    return None
+                cost += count * price
         return int(cost.quantize(_UNIT, ROUND_HALF_UP))
+
+
+_UNKNOWN: Final = PerToken(None, None, None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,38 +151,23 @@ def _look_up(provider: view.Provider, model: str, facts: ModelFacts | None) -> _
 
 
 def _own_or(facts: ModelFacts, listed: Cost) -> Cost:
-    """The provider's own prices; for those that they leave out the list's, where that has one price per token."""
+    """The provider's own prices; for those that they leave out the list's, where that has one price per token.
+
+    What the list saves for a token from a cache, or wants more for one into it, is off the list's price for input, and
+    says nothing of another: beside an own one, these cost what other input does.
+    """
     read, written = _dollars(facts.input_usd_micros_per_million), _dollars(facts.output_usd_micros_per_million)
     cached = _dollars(facts.cached_input_usd_micros_per_million)
     if read is None and written is None and cached is None:
         return listed
-    if cached is None:
-        # What the list saves for a cached token is off the list's price, and says nothing of another.
-        cached = read
-    if isinstance(listed, PerToken):
-        read, written = listed.read if read is None else read, listed.written if written is None else written
-        return PerToken(read, written, listed.read_from_cache if cached is None else cached)
-    return _Partly(read, written, cached)
-
-
-@dataclass(frozen=True, slots=True)
-class _Partly:
-    """As :class:`PerToken`, of prices of which some are not known: so is a call's that would need them."""
-
-    read: Decimal | None
-    written: Decimal | None
-    read_from_cache: Decimal | None
-
-    def __call__(self, usage: Usage) -> int | None:
-        read, written, cached = usage.input_tokens, usage.output_tokens, usage.cached_input_tokens or 0
-        if read is None or written is None or cached > read:
-            return None
-        cost = Decimal(0)
-        for count, price in ((read - cached, self.read), (cached, self.read_from_cache), (written, self.written)):
-            if count and price is None:
-                return None
-            cost += count * (price or 0)
-        return int(cost.quantize(_UNIT, ROUND_HALF_UP))
+    prices = listed if isinstance(listed, PerToken) else _UNKNOWN
+    if read is not None:
+        prices = PerToken(read, prices.written, read, read, read)
+    return replace(
+        prices,
+        written=prices.written if written is None else written,
+        read_from_cache=prices.read_from_cache if cached is None else cached,
+    )
 
 
 def _dollars(usd_micros_per_million: int | None) -> Decimal | None:
@@ -191,11 +195,18 @@ def _per_token(model: ModelInfo) -> PerToken | None:
     if isinstance(model.prices, list):
         return None
     prices = {name: value for name, value in vars(model.prices).items() if value is not None}
-    read, written = prices.get("input_mtok"), prices.get("output_mtok")
-    cached = prices.get("cache_read_mtok", read)
-    if not prices.keys() <= _SIMPLE or not isinstance(read, Decimal) or not isinstance(written, Decimal):
+    read = prices.get("input_mtok")
+    kept = prices.get("cache_write_mtok", read)
+    each = (
+        read,
+        prices.get("output_mtok"),
+        prices.get("cache_read_mtok", read),
+        kept,
+        prices.get("cache_write_1h_mtok", kept),
+    )
+    if not prices.keys() <= _SIMPLE or not all(isinstance(price, Decimal) for price in each):
         return None
-    return PerToken(read, written, cached) if isinstance(cached, Decimal) else None
+    return PerToken(*each)
 
 
 def _by_list(provider: Provider, model: ModelInfo) -> Cost:
@@ -211,6 +222,8 @@ def _by_list(provider: Provider, model: ModelInfo) -> Cost:
             input_tokens=usage.input_tokens,
             output_tokens=usage.output_tokens,
             cache_read_tokens=usage.cached_input_tokens,
+            cache_write_tokens=usage.cache_write_input_tokens,
+            cache_write_1h_tokens=usage.cache_write_1h_input_tokens,
             output_reasoning_tokens=usage.reasoning_output_tokens,
         )
         try:

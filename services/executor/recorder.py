@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final, cast
 
 from google.protobuf.message import Message
 
 from kit.events.outbox import OpenCall, Outbox
+from kit.lru import Lru
 from services.executor.convert import events
 from services.executor.domain import Run
 from services.executor.payloads import payload
@@ -41,7 +41,7 @@ class OutboxRecorder:
     captures_payloads: bool
     past: PastTraces | None = None
     """Who tells traces of errors and slow calls; None: nobody."""
-    _told: OrderedDict[tuple[str, str], int] = field(default_factory=OrderedDict)
+    _told: Lru[tuple[str, str], int] = field(default_factory=lambda: Lru(max_entries=_REMEMBERED))
     """When versions were told of last, by project and uid, so that each is not told of with every call."""
 
     def open(self, run: Run) -> Opened:
@@ -53,7 +53,7 @@ class OutboxRecorder:
         """As the port says."""
         start = cast("Opened", opened)
         pieces: list[Message] = []
-        if run.seen_version is not None and self._is_new(run):
+        if tells_version := self._is_untold(run):
             pieces.append(events.version_seen_to_proto(run))
         said: list[request_pb2.RequestPayload] = []
         if self.captures_payloads and not self.outbox.is_shedding:
@@ -61,19 +61,19 @@ class OutboxRecorder:
         events.fill_end(start.event, run, payload_shed=self.captures_payloads and not said)
 
         def without() -> None:
-            start.event.payload_shed = True
+            nonlocal tells_version
+            start.event.payload_shed, tells_version = True, False
 
         if self.past is not None:
             self.past.consider(run)
         self.outbox.close_with(start.call, start.event, [*pieces, *said], without=without)
+        # Only now: what could not be written must be told by the next call.
+        if tells_version:
+            self._told.put((run.project.uid, run.version), run.start_unix_ns)
 
-    def _is_new(self, run: Run) -> bool:
-        key, now = (run.project.uid, run.version), run.start_unix_ns
-        told = self._told.get(key)
-        if told is not None and now - told < _TELL_AGAIN_NS:
+    def _is_untold(self, run: Run) -> bool:
+        """Whether a version ran that the registry may not know."""
+        if run.seen_version is None or not run.attempts:
             return False
-        self._told[key] = now
-        self._told.move_to_end(key)
-        if len(self._told) > _REMEMBERED:
-            self._told.popitem(last=False)
-        return True
+        told = self._told.get((run.project.uid, run.version))
+        return told is None or run.start_unix_ns - told >= _TELL_AGAIN_NS

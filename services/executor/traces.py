@@ -7,6 +7,7 @@ from typing import Final
 from opentelemetry.trace import SpanKind
 
 from kit.telemetry import PastSpan, TraceContext, Tracing
+from services.attempts import asked_nobody
 from services.executor.domain import Attempt, Run, Status
 
 _PER_SECOND: Final = 20
@@ -31,8 +32,10 @@ class PastTraces:
         call = run.call
         if call.is_sampled or (run.status is not Status.ERROR and run.latency_us < self._slow_us):
             return
-        second = run.start_unix_ns // 10**9
-        if second != self._second:
+        # By the end, which is now: calls that fail together need not have begun together. And not by the time of day,
+        # which may be set back.
+        second = int(run.started + run.latency_us / 1e6)
+        if second > self._second:
             self._second, self._told = second, 0
         self._told += 1
         if self._told <= _PER_SECOND:
@@ -59,7 +62,9 @@ def _tree(run: Run) -> PastSpan:
         end_unix_ns=run.start_unix_ns + run.latency_us * _PER_MICROSECOND,
         attributes=attributes,
         error=run.reason,
-        children=[_attempt(run, attempt) for attempt in run.attempts],
+        children=[
+            _attempt(run, attempt) for attempt in run.attempts if not asked_nobody(attempt.reason, attempt.http_status)
+        ],
     )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from catalog import targets
-from catalog.view import Deployment, DeploymentKind, Project, Provider, View
+from catalog.view import Deployment, DeploymentKind, Project, View
 from kit import ids
-from kit.errors import Invalid, NotFound, Violation
+from kit.errors import NotFound, Violation
 from services.gateway.domain import MODEL_PREFIX, Model, Place, deployment_of, no_model
 from services.gateway.ports import Views
 
@@ -21,7 +21,6 @@ class Models:
     """The deployments of a project that answer completions, as models; and models of its providers."""
 
     catalog: Views
-    _single: _Singles = field(default_factory=lambda: _Singles())
 
     def list_models(self, tenant: str) -> list[Model]:
         """All of them, by name; the alias `live` is the name alone.
@@ -86,7 +85,7 @@ class Models:
             return Place(provider, rest if head == provider and rest else model)
         if rest and view.provider_named(project.uid, head) is not None:
             return Place(head, rest)
-        single = self._single.of(view, project.uid)
+        single = view.only_provider(project.uid)
         if single is None or not model:
             raise no_model(model)
         if not rest or model in single.model_facts:
@@ -96,34 +95,8 @@ class Models:
         return Place(single.slug, rest, agent=head)
 
 
-class _Singles:
-    """The providers of those projects that have just one, found once in each view."""
-
-    def __init__(self) -> None:
-        self._view: View | None = None
-        self._found: dict[str, Provider] = {}
-
-    def of(self, view: View, project: str) -> Provider | None:
-        if self._view is not view:
-            found: dict[str, list[Provider]] = {}
-            for thing in view.things.values():
-                if isinstance(thing, Provider):
-                    found.setdefault(thing.project, []).append(thing)
-            self._found = {uid: providers[0] for uid, providers in found.items() if len(providers) == 1}
-            self._view = view
-        return self._found.get(project)
-
-
 def _project(view: View, tenant: str) -> Project:
-    if not tenant:
-        raise Invalid(
-            "a platform key belongs to no project and has no models; use a key of a project",
-            reason="TARGET_NEEDS_PROJECT",
-        )
-    project = view.project(tenant)
-    if project is None:
-        raise NotFound("the project of this key is gone", reason="PROJECT_NOT_FOUND")
-    return project
+    return targets.project_of_key(view, tenant, instead="use a key of a project, which has models")
 
 
 def _model(project: Project, deployment: Deployment, alias: str) -> Model:

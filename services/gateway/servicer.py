@@ -112,7 +112,7 @@ class ChatCompletions:
             await visit.begin(response)
             await response.write(events.start())
             try:
-                await response.write(await self._pass_on(call, response, events, asked))
+                await response.write(await self._pass_on(call, response, events, asked.run))
             except AppError as error:
                 log.warning("a stream breaks", extra={"request_id": started.request_id, "reason": error.reason})
                 await response.write(stream.failure(failure.failure_of(error).body))
@@ -142,7 +142,7 @@ class ChatCompletions:
         return started
 
     async def _pass_on(
-        self, call: Any, response: web.StreamResponse, events: stream.Events, asked: request.Asked
+        self, call: Any, response: web.StreamResponse, events: stream.Events, run: pb.RunRequest
     ) -> bytes:
         """Write what comes, as fast as the caller takes it; the last events are returned.
 
@@ -156,9 +156,9 @@ class ChatCompletions:
                 if kind == "delta":
                     await response.write(events.delta(event.delta))
                 elif kind == "ended":
-                    last = events.end(event.ended, wants_usage=asked.wants_usage)
+                    last = events.end(event.ended)
         except grpc.aio.AioRpcError as failed:
-            raise self._error_of(failed, asked.run) from None
+            raise self._error_of(failed, run) from None
         if not last:
             raise _broken()
         return last

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import statistics
+import time
 import timeit
 
 import pytest
@@ -138,3 +140,17 @@ def test_parsing_a_key_takes_microseconds() -> None:
     text = keys.new_key().text
 
     assert min(timeit.repeat(lambda: keys.parse(text), number=1000, repeat=5)) / 1000 < 20e-6
+
+
+async def test_checking_a_key_takes_microseconds() -> None:
+    """Every call of every service begins with it."""
+    stored = [keys.new_key() for _ in range(1000)]
+    authenticator = CatalogAuthenticator(FixedCatalog(*(_stored(key) for key in stored)))
+    took: list[int] = []
+    for number in range(10_000):
+        text = stored[number % len(stored)].text
+        begun = time.perf_counter_ns()
+        await authenticator.authenticate(text, CALL)
+        took.append(time.perf_counter_ns() - begun)
+
+    assert statistics.median(took) < 20_000

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catalog.view import Change, Deployment, DeploymentKind, Project, View
+from catalog.view import Change, Deployment, DeploymentKind, Project, Provider, ProviderKind, View
 
 CHANGES = st.lists(
     st.one_of(
@@ -48,3 +50,16 @@ def test_a_thing_that_is_gone_is_found_by_no_name() -> None:
 
     assert after.project("prj_a") is None
     assert after.project_named("shop") is None
+
+
+def test_the_only_provider_of_a_project_is_known() -> None:
+    one, two = (Provider(f"prv_{n}", "prj_1", f"p{n}", ProviderKind.OPENAI, "https://x") for n in (1, 2))
+    moved = replace(one, project="prj_2")
+    view = View().with_changes(1, [("provider/prv_1", one)])
+    assert view.only_provider("prj_1") is one
+    assert view.with_changes(2, [("provider/prv_1", replace(one, slug="new"))]).only_provider("prj_1") is not one
+    assert view.with_changes(2, [("provider/prv_2", two)]).only_provider("prj_1") is None
+    both = view.with_changes(2, [("provider/prv_2", two)])
+    assert both.with_changes(3, [("provider/prv_1", None)]).only_provider("prj_1") is two
+    assert both.with_changes(3, [("provider/prv_1", moved)]).only_provider("prj_2") is moved
+    assert view.only_provider("prj_2") is None

@@ -107,6 +107,37 @@ def test_every_attempt_is_an_operation_of_its_provider(measured: Measured) -> No
     }
 
 
+def test_an_attempt_that_asked_nobody_is_counted_and_is_no_operation(measured: Measured) -> None:
+    event = served()
+    for reason in ("PROVIDER_CIRCUIT_OPEN", "PROVIDER_BUSY", "PROVIDER_CREDENTIAL_MISSING", "PROVIDER_TIMEOUT"):
+        event.attempts.add(provider="openai", model="gpt", reason=reason, latency_us=10_000)
+    event.attempts.add(provider="openai", model="gpt", reason="PROVIDER_ERROR", http_status=500, latency_us=10_000)
+
+    measured.observe(event)
+
+    assert sum(measured.counts("turnout_attempts").values()) == 5
+    assert measured.spread("gen_ai_client_operation_duration_seconds") == {
+        ("chat", "openai", "gpt", "PROVIDER_TIMEOUT"): (1, 0.01),
+        ("chat", "openai", "gpt", "PROVIDER_ERROR"): (1, 0.01),
+    }
+
+
+@pytest.mark.parametrize(
+    ("first_us", "tokens", "expected"),
+    [(50_000, 5, (1, 0.05)), (250_000, 2, (1, 0.0)), (50_000, 1, None), (None, 5, None)],
+)
+def test_the_time_per_token_is_that_of_the_tokens_after_the_first(
+    measured: Measured, first_us: int | None, tokens: int, expected: tuple[int, float] | None
+) -> None:
+    event = served(streamed=True, time_to_first_token_us=first_us)
+    event.usage.output_tokens = tokens
+    measured.observe(event, served(streamed=True, time_to_first_token_us=first_us))
+
+    found = measured.spread("gen_ai_server_time_per_output_token_seconds")
+    assert list(found) == ([] if expected is None else [("chat", "openai", "gpt")])
+    assert list(found.values()) == ([] if expected is None else [pytest.approx(expected)])
+
+
 def test_the_first_token_is_measured_where_there_was_one(measured: Measured) -> None:
     measured.observe(served(), served(streamed=True, time_to_first_token_us=30_000))
 

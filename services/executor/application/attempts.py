@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Final
 
 from catalog import view
@@ -28,7 +28,8 @@ from services.executor.domain import (
 )
 from services.executor.job import Job
 from services.executor.limits import ProviderLimits
-from services.executor.ports import Clock, Provider, Windows
+from services.executor.output_check import feedback
+from services.executor.ports import Clock, Prices, Provider, Windows
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +49,12 @@ class Attempts:
     breakers: Breakers
     limits: ProviderLimits
     windows: Windows
+    prices: Prices
     clock: Clock
     max_concurrent_calls: int
 
     async def whole(self, run: Run, job: Job) -> ProviderAnswer:
-        """An answer in one piece.
+        """An answer in one piece. The run's cost is that of every answer, each at its own place's price.
 
         :raises AppError: when there is none: as `domain.failure_of`, `Deadline`
         """
@@ -63,6 +65,7 @@ class Attempts:
             if isinstance(outcome, ProviderFailure):
                 await course.go_on(outcome)
                 continue
+            await self._pay(course, outcome)
             spent = _added(spent, outcome.usage)
             answer = replace(outcome, usage=spent) if spent is not outcome.usage else outcome
             violations = _violations(job, answer)
@@ -109,6 +112,7 @@ class Attempts:
             course.note(begun, outcome)
             if isinstance(outcome, ProviderAnswer):
                 run.answer, run.output_violations = outcome, _violations(job, outcome)
+                await self._pay(course, outcome)
                 return
             if run.time_to_first_token_us is not None:
                 if course.remaining_seconds <= domain.DEADLINE_TOLERANCE_SECONDS:
@@ -147,7 +151,8 @@ class Attempts:
         try:
             async with self._slot(request.provider, limit):
                 waited, remaining = self.clock.now() - begun, course.remaining_seconds
-                first, idle = job.first_token_timeout_seconds, job.idle_timeout_seconds
+                first = job.first_token_timeout_seconds
+                idle = job.idle_timeout_seconds or course.place.attempt_timeout_seconds
                 stream = self.providers[request.provider.kind].stream(
                     request,
                     total_seconds=max(remaining, _SHORTEST_SECONDS),
@@ -160,9 +165,17 @@ class Attempts:
         except Exhausted as busy:
             yield _busy(busy)
 
+    async def _pay(self, course: Course, answer: ProviderAnswer) -> None:
+        """Add what an answer cost; what one cost is not known of the whole if it is not known of it."""
+        run, request = course.run, course.place.request
+        cost = await self.prices.cost_usd_micros(request.provider, request.model, answer.usage)
+        known = cost is not None and course.costs_are_known
+        course.costs_are_known = known
+        run.cost_usd_micros = (run.cost_usd_micros or 0) + cost if known and cost is not None else None
+
     def _slot(self, provider: view.Provider, patience_seconds: float) -> AbstractAsyncContextManager[None]:
         limit = provider.max_concurrent_calls or self.max_concurrent_calls
-        return self.limits.place(provider.uid, name=provider.slug, limit=limit, patience_seconds=patience_seconds)
+        return self.limits.slot(provider.uid, name=provider.slug, limit=limit, patience_seconds=patience_seconds)
 
     def _admit(self, course: Course, now: float, limit: float) -> Permit | ProviderFailure:
         """Leave to ask; or why a provider is not asked, without asking it."""
@@ -212,9 +225,8 @@ def _violations(job: Job, answer: ProviderAnswer) -> tuple[str, ...] | None:
 
 
 def _corrected(job: Job, answer: ProviderAnswer, violations: tuple[str, ...]) -> tuple[Message, ...]:
-    assert job.output is not None  # noqa: S101  # it found the violations
     said = Message(Role.ASSISTANT, answer.message.content)
-    return (*job.messages, said, Message(Role.USER, job.output.feedback(violations)))
+    return (*job.messages, said, Message(Role.USER, feedback(violations)))
 
 
 def _added(one: Usage, other: Usage) -> Usage:
@@ -226,4 +238,4 @@ def _added(one: Usage, other: Usage) -> Usage:
         counts = getattr(one, name), getattr(other, name)
         return None if None in counts else sum(counts)
 
-    return Usage(*map(total, ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_output_tokens")))
+    return Usage(**{each.name: total(each.name) for each in fields(Usage)})

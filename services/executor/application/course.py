@@ -20,13 +20,15 @@ class Course:
     windows: Windows
     place: Place = field(init=False)
     retries_left: int = field(init=False)
+    costs_are_known: bool = True
+    """Whether the price of every answer so far is."""
     _retry: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self._go_to(self.job.places[0])
         if len(self.job.places) > 1 and not self._fits(self.place):
             # If it fits nowhere, the provider may know better than an estimate that never says too little.
-            self._go_to(next(filter(self._fits, self.job.places), self.place))
+            self._go_to(next(filter(self._fits, self.job.places[1:]), self.place))
 
     @property
     def remaining_seconds(self) -> float:
@@ -69,21 +71,23 @@ class Course:
 
         :raises AppError: when none can be expected to succeed: what the caller is told
         """
+        # Whoever waited for a provider that was not asked has not tried.
+        has_tried = failure.reason is not Reason.CIRCUIT_OPEN
         pause = domain.backoff_seconds(self._retry, self.clock.uniform(), failure.retry_after_seconds)
-        following = self._following(failure)
         step = domain.step_after(
             failure,
-            retries_left=self.retries_left,
+            retries_left=self.retries_left if has_tried else self.place.max_retries,
             pause_seconds=pause,
             remaining_seconds=self.remaining_seconds,
             reserve_seconds=self._reserve_seconds(),
-            has_fallback=following is not None,
+            has_fallback=self.has_fallback,
         )
         if step is Step.RETRY:
-            self.retries_left -= 1
-            self._retry += 1
+            if has_tried:
+                self.retries_left -= 1
+                self._retry += 1
             await self.clock.sleep(pause)
-        elif step is Step.FALL_BACK and following is not None:
+        elif step is Step.FALL_BACK and (following := self._following(failure)) is not None:
             self._go_to(following)
         elif self.remaining_seconds <= domain.DEADLINE_TOLERANCE_SECONDS:
             raise domain.deadline_passed(self.run.attempts)
@@ -107,7 +111,7 @@ class Course:
             request.model,
             job.messages,
             tools_text=job.tools_text,
-            answer_tokens=job.version.parameters.max_output_tokens or 0,
+            answer_tokens=place.answer_tokens,
         )
 
     def _window(self, place: Place) -> int | None:

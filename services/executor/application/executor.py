@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from catalog import targets
 from completions.chat import Message, Role
 from kit import ids
-from kit.errors import Invalid, NotFound
+from kit.errors import AppError
 from services.executor.application.attempts import Attempts
 from services.executor.application.preparation import Preparation
 from services.executor.application.recording import recorded
@@ -24,9 +24,8 @@ from services.executor.domain import (
     Status,
     Usage,
 )
-from services.executor.job import Job
-from services.executor.limits import KeyRates
-from services.executor.ports import Clock, Prices, Recorder, Views
+from services.executor.job import Job, Place
+from services.executor.ports import Clock, Recorder, Views
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +36,7 @@ class Executor:
     preparation: Preparation
     attempts: Attempts
     recorder: Recorder
-    prices: Prices
-    rates: KeyRates
     clock: Clock
-    rate_share: float = 1.0
-    """This process's part of what a key may call, in (0, 1]."""
 
     async def run(self, call: RunCall) -> Run:
         """Decide which variant serves, run it, and record what happened before anybody hears of it.
@@ -52,7 +47,7 @@ class Executor:
         :raises NotFound: `DEPLOYMENT_NOT_FOUND`, `ALIAS_NOT_FOUND`, `PROJECT_NOT_FOUND`
         :raises Invalid: as `Preparation.job`; `PROVIDER_REJECTED_REQUEST`, `PROVIDER_CONTEXT_LENGTH_EXCEEDED`
         :raises Precondition: as `Preparation.job`; `OUTPUT_INVALID`
-        :raises Exhausted: `KEY_RATE_EXCEEDED`, `PROVIDER_RATE_LIMITED`, `PROVIDER_BUSY`
+        :raises Exhausted: `PROVIDER_RATE_LIMITED`, `PROVIDER_BUSY`
         :raises Unavailable: `PROVIDER_FAILED`; `SPOOL_FULL` before any provider is called
         :raises Deadline: `DEADLINE_EXCEEDED`
         """
@@ -63,11 +58,7 @@ class Executor:
         with recorded(self.recorder, self.clock, run) as record:
             job = self.preparation.job(run)
             record.open()
-            try:
-                run.answer = await self.attempts.whole(run, job)
-            finally:
-                # Also of an answer that was not taken.
-                await self._price(run, job)
+            run.answer = await self.attempts.whole(run, job)
         return run
 
     async def run_stream(self, call: RunCall) -> AsyncGenerator[tuple[Run, Started | Delta | None], None]:
@@ -89,50 +80,41 @@ class Executor:
             async with aclosing(self.attempts.streamed(run, job)) as pieces:
                 async for piece in pieces:
                     yield run, piece
-            await self._price(run, job)
         yield run, None
 
-    def get_config(self, call: RunCall) -> tuple[Run, Job, Sequence[Outgoing]]:
-        """What :meth:`run` would send, to each place in order. Asks nobody and records nothing.
+    def get_config(self, call: RunCall) -> tuple[Run, Job, Sequence[Outgoing | str]]:
+        """What :meth:`run` would send, to each place in order; a sentence where it could not ask. Asks nobody and
+        records nothing.
 
         :raises AppError: as :meth:`run`, before it asks a provider
         """
         run = self._begin(call)
         job = self.preparation.job(run)
-        providers = self.attempts.providers
-        sent = [
-            providers[place.request.provider.kind].request_of(place.request, streamed=call.is_streamed)
-            for place in job.places
-        ]
-        return run, job, sent
+        return run, job, [self._outgoing(place) for place in job.places]
+
+    def _outgoing(self, place: Place) -> Outgoing | str:
+        if place.problem is not None:
+            return place.problem.message
+        request = place.request
+        try:
+            return self.attempts.providers[request.provider.kind].request_of(request, streamed=False)
+        except AppError as error:
+            return error.message
 
     def _begin(self, call: RunCall) -> Run:
         started, seen = self.clock.now(), self.catalog.usable_view()
-        key = seen.api_key(call.key_id)
-        if key is not None and key.requests_per_minute:
-            self.rates.check(
-                call.key_id, requests_per_minute=key.requests_per_minute, share=self.rate_share, now=started
-            )
         if call.direct is None:
             target = targets.resolve(seen, call.deployment, tenant=call.tenant)
             project = target.project
         else:
-            if not call.tenant:
-                raise Invalid(
-                    "a platform key belongs to no project: call a completion without a deployment by a project's key",
-                    reason="TARGET_NEEDS_PROJECT",
-                )
-            target, found = None, seen.project(call.tenant)
-            if found is None:
-                raise NotFound("the project of this key is gone", reason="PROJECT_NOT_FOUND", resource=call.tenant)
-            project = found
-        return Run(ids.new_uid("req"), call, seen, project, target, self.clock.unix_ns(), started)
-
-    async def _price(self, run: Run, job: Job) -> None:
-        if run.answer is None:
-            return
-        request = next(place.request for place in job.places if place.index == run.fallback_index)
-        run.cost_usd_micros = await self.prices.cost_usd_micros(request.provider, request.model, run.answer.usage)
+            target, project = (
+                None,
+                targets.project_of_key(
+                    seen, call.tenant, instead="call a completion without a deployment with a project's key"
+                ),
+            )
+        said = (*call.prefix_messages, *call.messages)
+        return Run(ids.new_uid("req"), call, seen, project, target, self.clock.unix_ns(), started, said)
 
     def _mock(self, run: Run, job: Job) -> None:
         """Answer as if the version's own provider had."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import partial
 from typing import Final
+
+import orjson
 
 from catalog import plan, view
 from catalog.view import DeploymentKind, OutputPolicy, ProviderKind
@@ -14,13 +16,13 @@ from completions import version as versions
 from completions.chat import Message, Role
 from completions.version import Version
 from kit.errors import AppError, Invalid, Precondition, Violation
-from kit.json import Json, dump, parse_object
+from kit.json import Json
 from kit.secrets import Secret
 from services.executor import domain, inputs
 from services.executor.contracts import Contracts
-from services.executor.domain import Overrides, ProviderFailure, ProviderRequest, Reason, Run
+from services.executor.domain import ProviderFailure, ProviderRequest, Reason, Run, Unread
 from services.executor.job import Job, Place
-from services.executor.ports import Credentials, OutputChecks
+from services.executor.ports import Credentials
 from services.executor.prepared import Prepared, PreparedVersions
 
 _NEEDS_CREDENTIAL: Final = frozenset((ProviderKind.OPENAI, ProviderKind.ANTHROPIC))
@@ -34,7 +36,6 @@ class Preparation:
     contracts: Contracts
     prepared: PreparedVersions
     credentials: Credentials
-    outputs: OutputChecks
 
     def job(self, run: Run) -> Job:
         """What the call comes to; `run` says afterwards what was decided.
@@ -45,15 +46,17 @@ class Preparation:
             `PROVIDER_CREDENTIAL_MISSING` and what else the operator must mend
         """
         variables = inputs.check(run.call)
-        completion, given = _DIRECT, run.call.messages
+        run.has_variables = True
+        completion, given = _AS_IS, run.call.messages
         if run.call.direct is not None:
             prepared, provider, direct = self._direct(run, run.call.direct())
             given = (*direct, *given)
+            run.said = (*run.call.prefix_messages, *given)
         else:
             completion = self._decide(run, variables)
             prepared, provider = self.prepared.get(run.seen, run.project.uid, completion.version)
             if run.call.overrides is not None:
-                prepared = self._laid_over(run, prepared, provider, run.call.overrides())
+                prepared = self._laid_over(run, prepared, provider, run.call.overrides)
         run.provider, run.model = provider.slug, prepared.version.model
         rendered = prepared.compiled.render(variables)
         messages = versions.join(prepared.version.messages, rendered, given)
@@ -67,9 +70,9 @@ class Preparation:
             places=self._places(run, completion, prepared, provider, messages),
             version=prepared.version,
             tools_text=prepared.tools_text,
-            first_token_timeout_seconds=completion.first_token_timeout_seconds or completion.attempt_timeout_seconds,
-            idle_timeout_seconds=completion.idle_timeout_seconds or completion.attempt_timeout_seconds,
-            output=self.outputs.of(prepared.version.response_format) if prepared.version.response_format else None,
+            first_token_timeout_seconds=completion.first_token_timeout_seconds,
+            idle_timeout_seconds=completion.idle_timeout_seconds,
+            output=prepared.output,
             output_policy=completion.output_policy,
         )
 
@@ -91,16 +94,25 @@ class Preparation:
         run.version = completion.version
         return completion
 
-    def _laid_over(self, run: Run, base: Prepared, provider: view.Provider, overrides: Overrides) -> Prepared:
+    def _laid_over(self, run: Run, base: Prepared, provider: view.Provider, overrides: Unread) -> Prepared:
         """The version with what the call lays over it: one of its own, unless that changes nothing."""
-        version = inputs.laid_over(base.version, overrides)
-        if overrides.response_format is not None and run.target is not None:
-            self.contracts.check_response_format(run.target, overrides.response_format)
-        uid = versions.version_id(replace(version, provider=provider.slug))
-        if uid == base.uid:
+        target = run.target
+        assert target is not None  # noqa: S101  # a direct completion says all itself
+
+        def make() -> tuple[str, Version]:
+            given = overrides.read()
+            version = inputs.laid_over(base.version, given)
+            if given.response_format is not None:
+                self.contracts.check_response_format(target, given.response_format)
+            return versions.version_id(replace(version, provider=provider.slug)), version
+
+        held = "" if target.contract is None else target.contract.response_format_json
+        with inputs.below("overrides"):
+            made = self.prepared.of_call(run.project.uid, (base.uid, held, overrides.text), provider, make)
+        if made.uid == base.uid:
             return base
-        run.base_version, run.version, run.seen_version = base.uid, uid, version
-        return self.prepared.made(run.project.uid, uid, version, provider)
+        run.base_version, run.version, run.seen_version = base.uid, made.uid, made.version
+        return made
 
     def _direct(self, run: Run, given: Version) -> tuple[Prepared, view.Provider, Sequence[Message]]:
         """A version made of what the call brings, and those of its messages that are not the version's."""
@@ -109,13 +121,13 @@ class Preparation:
             problem = Violation("direct.provider", f"there is no provider {given.provider!r} in this project")
             raise Invalid(problem.message, reason="PROVIDER_NOT_FOUND", violations=(problem,))
         parts = versions.split(given.messages, variables_given=bool(run.call.variables_json))
-        version = replace(given, provider=provider.uid, messages=parts.version)
-        inputs.check_version(replace(version, provider=provider.slug), field="direct")
-        declared = "" if given.variables_schema is None else dump(given.variables_schema)
-        version = replace(version, variables_schema=_variables_schema(parts.version, declared))
-        uid = versions.version_id(replace(version, provider=provider.slug))
-        run.version, run.seen_version = uid, version
-        return self.prepared.made(run.project.uid, uid, version, provider), provider, parts.input
+        brought = replace(given, provider=provider.uid, messages=parts.version)
+        with inputs.below("direct"):
+            made = self.prepared.of_call(
+                run.project.uid, (orjson.dumps(brought),), provider, partial(_named, brought, provider)
+            )
+        run.version, run.seen_version = made.uid, made.version
+        return made, provider, parts.input
 
     def _places(
         self,
@@ -125,10 +137,10 @@ class Preparation:
         provider: view.Provider,
         messages: Sequence[Message],
     ) -> Sequence[Place]:
-        statuses = completion.retry_statuses
-        credential = self._credential(run.seen, provider) if not completion.fallbacks else None
-        first = ProviderRequest(provider, credential, prepared.version.model, prepared.body, messages, statuses)
-        own = Place(0, first, completion.max_retries, completion.attempt_timeout_seconds)
+        statuses, body = completion.retry_statuses, prepared.body
+        credential = None if completion.fallbacks else self._credential(run.seen, provider)
+        first = ProviderRequest(provider, credential, prepared.version.model, body.prepared, messages, statuses)
+        own = Place(0, first, completion.max_retries, completion.attempt_timeout_seconds, body.answer_tokens)
         if not completion.fallbacks:
             return (own,)
         places = [self._with_credential(run.seen, own)]
@@ -149,20 +161,21 @@ class Preparation:
         first: ProviderRequest,
     ) -> Place:
         request = replace(first, provider=provider, credential=None, model=fallback.model, prepared_body=b"")
-        place = Place(index, request, fallback.max_retries, fallback.attempt_timeout_seconds)
+        place = Place(index, request, fallback.max_retries, fallback.attempt_timeout_seconds, 0)
         try:
             body = self.prepared.fallback_body(prepared, fallback, provider.kind)
         except AppError as error:
             # What the version says, this contract has no word for: one place less.
             return replace(place, problem=ProviderFailure(Reason.ERROR, error.message, 0, is_retryable=False))
-        return self._with_credential(run.seen, replace(place, request=replace(request, prepared_body=body)))
+        request = replace(request, prepared_body=body.prepared)
+        return self._with_credential(run.seen, replace(place, request=request, answer_tokens=body.answer_tokens))
 
     def _with_credential(self, seen: view.View, place: Place) -> Place:
         """Where others may be asked instead, a credential that is missing is no reason to give up."""
         try:
             credential = self._credential(seen, place.request.provider)
         except AppError as error:
-            problem = ProviderFailure(Reason.CREDENTIAL_REFUSED, error.message, 0, is_retryable=False)
+            problem = ProviderFailure(Reason.CREDENTIAL_MISSING, error.message, 0, is_retryable=False)
             return replace(place, problem=problem)
         return replace(place, request=replace(place.request, credential=credential))
 
@@ -179,14 +192,17 @@ class Preparation:
         return None
 
 
-_DIRECT: Final = view.Completion("", 0, None, output_policy=OutputPolicy.MARK)
-"""How hard a completion without a deployment is tried."""
+_AS_IS: Final = view.Completion("", 0, None, output_policy=OutputPolicy.MARK)
+"""How hard a completion without a deployment is tried: once."""
 
 
-@lru_cache(512)
-def _variables_schema(messages: tuple[Message, ...], declared: str) -> dict[str, Json] | None:
-    """Of the same messages again and again, each time with other variables."""
-    return schema.variables_schema(messages, parse_object(declared, field="direct.variables_schema_json") or None)
+def _named(brought: Version, provider: view.Provider) -> tuple[str, Version]:
+    """The id and the whole of a version that a call brings along."""
+    versions.validate(replace(brought, provider=provider.slug))
+    version = replace(
+        brought, variables_schema=schema.variables_schema(brought.messages, brought.variables_schema or None)
+    )
+    return versions.version_id(replace(version, provider=provider.slug)), version
 
 
 def _prefixed(messages: Sequence[Message], rendered_count: int, prefix: tuple[Message, ...]) -> tuple[Message, ...]:

@@ -8,7 +8,7 @@ from typing import Final
 from catalog.configurations import fill_message, version_to_proto
 from catalog.convert import fill_decision
 from services.executor.domain import Attempt, Delta, FinishReason, Outgoing, Run, Started, Usage
-from services.executor.job import Job
+from services.executor.job import Job, Place
 from turnout.chat.v1 import message_pb2
 from turnout.executor.v1 import execution_pb2, execution_service_pb2
 
@@ -82,26 +82,28 @@ def _fill_ended(ended: execution_service_pb2.RunEnded, run: Run) -> None:
     ended.output_violations.extend(run.output_violations or ())
 
 
-def config_to_proto(run: Run, job: Job, sent: Sequence[Outgoing]) -> execution_service_pb2.GetConfigResponse:
+def config_to_proto(run: Run, job: Job, sent: Sequence[Outgoing | str]) -> execution_service_pb2.GetConfigResponse:
     """What a call would send."""
     response = execution_service_pb2.GetConfigResponse(
         version=run.version,
         configuration=version_to_proto(job.version, uid=run.version),
-        targets=[
-            execution_service_pb2.ConfigTarget(
-                provider=place.request.provider.slug,
-                model=place.request.model,
-                method_and_url=f"{outgoing.method} {outgoing.url}",
-                body_json=outgoing.body.decode(),
-            )
-            for place, outgoing in zip(job.places, sent, strict=True)
-        ],
+        targets=[_config_target(place, outgoing) for place, outgoing in zip(job.places, sent, strict=True)],
     )
     if run.decision is not None:
         fill_decision(response.decision, run.decision)
     for message in job.messages:
         fill_message(response.messages.add(), message)
     return response
+
+
+def _config_target(place: Place, outgoing: Outgoing | str) -> execution_service_pb2.ConfigTarget:
+    target = execution_service_pb2.ConfigTarget(provider=place.request.provider.slug, model=place.request.model)
+    if isinstance(outgoing, str):
+        target.problem = outgoing
+    else:
+        target.method_and_url = f"{outgoing.method} {outgoing.url}"
+        target.body_json = outgoing.body.decode()
+    return target
 
 
 def attempt_to_proto(attempt: Attempt) -> execution_pb2.Attempt:

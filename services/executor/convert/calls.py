@@ -15,7 +15,7 @@ from catalog.configurations import (
 )
 from completions.version import Version
 from kit.errors import Invalid, Violation
-from services.executor.domain import Overrides, RunCall, Source
+from services.executor.domain import Overrides, RunCall, Source, Unread
 from turnout.executor.v1 import execution_pb2, execution_service_pb2
 
 SDK_MARK: Final = "turnout-"
@@ -62,10 +62,14 @@ def run_call_from_proto(
         deadline=deadline,
         is_streamed=is_streamed,
         prefix_messages=tuple([message_from_proto(message) for message in request.prefix_messages]),
-        overrides=partial(_overrides, request.overrides) if request.HasField("overrides") else None,
+        overrides=_unread(request.overrides) if request.HasField("overrides") else None,
         direct=partial(_direct, request) if request.HasField("direct") else None,
         mock_response=request.mock_response,
     )
+
+
+def _unread(given: execution_service_pb2.Overrides) -> Unread:
+    return Unread(given.SerializeToString(deterministic=True), partial(_overrides, given))
 
 
 def _overrides(given: execution_service_pb2.Overrides) -> Overrides:

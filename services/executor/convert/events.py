@@ -65,9 +65,10 @@ def fill_end(event: request_pb2.RequestServed, run: Run, *, payload_shed: bool) 
         event.output_violation_count = len(run.output_violations)
     for attempt in run.attempts:
         event.attempts.append(attempt_to_proto(attempt))
+    if run.decision is not None and run.status is Status.OK:
+        event.served_variant = run.decision.variant.uid
     if run.answer is not None:
-        if run.decision is not None:
-            event.served_variant = run.decision.variant.uid
+        # Also one that was not taken: it was paid for.
         fill_usage(event.usage, run.answer.usage)
         event.finish_reason = FINISH_REASONS[run.answer.finish_reason]
     if run.cost_usd_micros is not None:

@@ -1,6 +1,6 @@
 """What a run of a completion is, and the rules of trying: pure."""
 
-from services.executor.domain.call import Overrides, RunCall, Source
+from services.executor.domain.call import Overrides, RunCall, Source, Unread
 from services.executor.domain.failures import (
     broken_stream,
     completion_of,
@@ -58,6 +58,7 @@ __all__ = [
     "Status",
     "Step",
     "ToolCallDelta",
+    "Unread",
     "Usage",
     "attempt_timeout_seconds",
     "backoff_seconds",

@@ -29,6 +29,16 @@ class Overrides:
 
 
 @dataclass(frozen=True, slots=True)
+class Unread:
+    """What a call lays over a version, as it came: most calls of a caller lay the same over, and it is read once."""
+
+    text: bytes
+    """Equal for equal overrides."""
+    read: Callable[[], Overrides]
+    """Raises Invalid with the field at fault."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunCall:
     """What a caller asks, and who it is. Texts are as sent; the JSON ones are parsed when they are checked."""
 
@@ -53,9 +63,8 @@ class RunCall:
     is_streamed: bool = False
     """Whether the answer is wanted in pieces."""
     prefix_messages: tuple[Message, ...] = ()
-    """Between the version's leading system message and its others."""
-    overrides: Callable[[], Overrides] | None = None
-    """Reads what the call lays over the version. Raises Invalid with the field at fault."""
+    """Between the version's leading system messages and its others."""
+    overrides: Unread | None = None
     direct: Callable[[], Version] | None = None
     """Reads a whole configuration, which runs instead of a deployment's; its provider is a slug or a uid. Raises
     Invalid."""

@@ -54,6 +54,7 @@ def failure_of(last: ProviderFailure, attempts: Sequence[Attempt]) -> AppError:
             return Invalid(message, reason=last.reason.value, attempts=failed)
         case (
             Reason.CREDENTIAL_REFUSED
+            | Reason.CREDENTIAL_MISSING
             | Reason.MODEL_NOT_FOUND
             | Reason.REDIRECTED
             | Reason.ADDRESS_REFUSED

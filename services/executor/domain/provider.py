@@ -34,6 +34,8 @@ class Reason(StrEnum):
     RATE_LIMITED = "PROVIDER_RATE_LIMITED"
     MALFORMED_RESPONSE = "PROVIDER_MALFORMED_RESPONSE"
     CREDENTIAL_REFUSED = "PROVIDER_CREDENTIAL_REFUSED"
+    CREDENTIAL_MISSING = "PROVIDER_CREDENTIAL_MISSING"
+    """It has none, or none that this process can open, so nobody was asked."""
     REJECTED_REQUEST = "PROVIDER_REJECTED_REQUEST"
     MODEL_NOT_FOUND = "PROVIDER_MODEL_NOT_FOUND"
     REDIRECTED = "PROVIDER_REDIRECTED"
@@ -57,7 +59,12 @@ class Usage:
     input_tokens: int | None = None
     output_tokens: int | None = None
     cached_input_tokens: int | None = None
+    """Of the input: read from the provider's cache."""
     reasoning_output_tokens: int | None = None
+    cache_write_input_tokens: int | None = None
+    """Of the input: written into the provider's cache, for however long."""
+    cache_write_1h_input_tokens: int | None = None
+    """Of these: kept for an hour, which costs more."""
 
 
 @dataclass(frozen=True, slots=True)

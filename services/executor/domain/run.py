@@ -9,6 +9,7 @@ from enum import StrEnum
 from catalog import view
 from catalog.plan import Decision
 from catalog.targets import Target
+from completions.chat import Message
 from completions.version import Version
 from services.executor.domain.call import RunCall
 from services.executor.domain.provider import ProviderAnswer
@@ -54,6 +55,10 @@ class Run:
     start_unix_ns: int
     started: float
     """On the clock of `ports.Clock.now`."""
+    said: tuple[Message, ...] = field(repr=False)
+    """What the caller said: the input, without the messages of the version."""
+    has_variables: bool = False
+    """Whether the call's variables were found to be a JSON object."""
     decision: Decision | None = None
     provider: str = ""
     """The slug."""

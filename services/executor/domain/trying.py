@@ -18,8 +18,8 @@ DEADLINE_LEAD_SECONDS: Final = 0.25
 the caller had left. Whoever leaves closer to the deadline than this has run out of time."""
 FALLBACK_RESERVE: Final = 0.25
 """The part of a call's time that is kept back while a fallback is untried."""
-_HOPELESS: Final = frozenset((Reason.REJECTED_REQUEST, Reason.CANCELLED, Reason.STREAM_BROKEN))
-"""What no other provider could answer either, or cannot be taken back."""
+_HOPELESS: Final = frozenset((Reason.REJECTED_REQUEST,))
+"""What no other provider could answer either."""
 
 
 class Step(Enum):

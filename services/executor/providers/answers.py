@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import orjson
 
+from completions.chat import ToolCall
 from kit.egress import EgressResponse
 from kit.json import Json
 from services.executor.domain import ProviderRequest
@@ -59,6 +61,42 @@ def text_of(value: Json) -> str:
 def model_of(model: Json, otherwise: str) -> str:
     """What answered, in the provider's words."""
     return model[:_MAX_NAME_CHARACTERS] if isinstance(model, str) and model else otherwise
+
+
+def arguments_json(given: Json) -> str:
+    """A call's arguments as text, which they are already where a server sends the text instead of the object, or the
+    object instead of the text.
+
+    :raises Malformed: if they are nested deeper than can be written
+    """
+    if isinstance(given, str):
+        return given
+    try:
+        return orjson.dumps(given or {}).decode()
+    except orjson.JSONEncodeError:
+        # What orjson reads it may not write: it reads 1,024 levels, and writes 254.
+        raise Malformed("has a tool call whose arguments are nested too deeply") from None
+
+
+def tool_calls_of(calls: Json, missing_id: Callable[[], str] = str) -> list[ToolCall]:
+    """The calls of a message in OpenAI's shape, each whole.
+
+    :param missing_id: makes one for a call without
+    :raises Malformed: if they make no sense
+    """
+    if not isinstance(calls, list):
+        raise Malformed("has tool calls that are no list")
+    found = []
+    for call in calls:
+        function = call.get("function") if isinstance(call, dict) else None
+        if not isinstance(call, dict) or not isinstance(function, dict):
+            raise Malformed("has a tool call without a function")
+        name = text_of(function.get("name"))
+        if not name:
+            raise Malformed("has a tool call without a name")
+        arguments = arguments_json(function.get("arguments"))
+        found.append(ToolCall(text_of(call.get("id")) or missing_id(), name, arguments))
+    return found
 
 
 def count_of(counts: Json, name: str) -> int | None:

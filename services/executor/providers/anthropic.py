@@ -12,7 +12,7 @@ from completions.contract.response_format import ResponseFormat, response_format
 from completions.version import Version
 from kit.egress import EgressResponse
 from kit.json import Json
-from services.executor.domain import Outgoing, ProviderAnswer, ProviderFailure, ProviderRequest
+from services.executor.domain import Outgoing, ProviderAnswer, ProviderRequest
 from services.executor.providers import anthropic_answer
 from services.executor.providers.anthropic_messages import conversation_of
 from services.executor.providers.anthropic_models import Model, Thinking, model_of, thinking_of
@@ -28,6 +28,7 @@ _OURS: Final = frozenset(("model", "messages", "system", "stream"))
 _SEPARATOR: Final = b"\0"
 """Between the pieces of a prepared body: JSON as orjson writes it never has one."""
 _MIN_THINKING_TOP_P: Final = 0.95
+_OVERLOADED: Final = 529
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,21 +96,22 @@ class Anthropic(Exchange):
         """As :class:`Exchange` says."""
         return "anthropic"
 
-    def read(self, response: EgressResponse, request: ProviderRequest) -> ProviderAnswer | ProviderFailure:
+    def read(self, response: EgressResponse, request: ProviderRequest) -> ProviderAnswer:
         """As :class:`Exchange` says."""
         return anthropic_answer.read(response, request)
 
-    def read_failure(self, response: EgressResponse, request: ProviderRequest) -> ProviderFailure:
-        """As :class:`Exchange` says; 529, which only this provider knows, may be repeated as 503 may."""
-        return anthropic_answer.read_failure(response, request, request.retry_statuses or self.retry_statuses)
+    def statuses_of(self, request: ProviderRequest) -> frozenset[int]:
+        """As :class:`Exchange` says; and 529, which only this provider knows and says the same, where 503 is."""
+        statuses = Exchange.statuses_of(self, request)
+        return statuses | {_OVERLOADED} if 503 in statuses else statuses
 
     def assembly(self, request: ProviderRequest) -> Assembly:
         """As :class:`Exchange` says."""
-        return Assembly(request, request.retry_statuses or self.retry_statuses)
+        return Assembly(request, self.statuses_of(request))
 
     def framing(self) -> Events:
         """As :class:`Exchange` says."""
-        return Events()
+        return Events(self.max_response_bytes)
 
 
 _SHOWN: Final[dict[str, Json]] = {"display": "summarized"}

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from typing import Final
-
-import orjson
 
 from completions.chat import Message, Role, ToolCall
 from kit.egress import EgressResponse
 from kit.json import Json
-from services.executor.domain import FinishReason, ProviderAnswer, ProviderFailure, ProviderRequest, Usage
-from services.executor.providers import failures
-from services.executor.providers.answers import Malformed, count_of, json_object_of, model_of, text_of
-from services.executor.providers.failures import Told, malformed
+from services.executor.domain import FinishReason, ProviderAnswer, ProviderRequest, Usage
+from services.executor.providers.answers import Malformed, arguments_json, count_of, json_object_of, model_of, text_of
+from services.executor.providers.failures import Told, told_failure
 
 _FINISH_REASONS: Final = {
     "end_turn": FinishReason.STOP,
@@ -37,34 +33,34 @@ _STATUSES: Final = {
     "overloaded_error": 529,
 }
 """Which status a kind of error has, where it comes without one."""
-_OVERLOADED: Final = 529
 
 
-def read(response: EgressResponse, request: ProviderRequest) -> ProviderAnswer | ProviderFailure:
-    """An answer with status 200."""
-    try:
-        return _answer(response, request)
-    except Malformed as problem:
-        return malformed(str(problem), response.status)
-    except Told as failed:
-        return failed.failure
+def read(response: EgressResponse, request: ProviderRequest) -> ProviderAnswer:
+    """An answer with status 200.
 
-
-def read_failure(response: EgressResponse, request: ProviderRequest, retry_statuses: frozenset[int]) -> ProviderFailure:
-    """An answer with any other status."""
-    return failures.read_failure(response, request, retryable(retry_statuses), unix_seconds=time.time())
-
-
-def retryable(statuses: frozenset[int]) -> frozenset[int]:
-    """What may be repeated: where 503 may, 529 may, which says the same."""
-    return statuses | {_OVERLOADED} if 503 in statuses else statuses
+    :raises Malformed: if it makes no sense
+    :raises Told: if it tells of a failure
+    """
+    answer = json_object_of(response, request)
+    blocks = answer.get("content")
+    if not isinstance(blocks, list):
+        if "error" in answer:
+            raise Told(told_failure(answer, request))
+        raise Malformed("has no content")
+    return ProviderAnswer(
+        message=_message(blocks),
+        finish_reason=finish_reason_of(answer.get("stop_reason")),
+        usage=usage_of(answer.get("usage")),
+        model=model_of(answer.get("model"), request.model),
+        http_status=response.status,
+    )
 
 
 def told(answer: dict[str, Json], request: ProviderRequest, retry_statuses: frozenset[int]) -> Told:
     """An error under the status 200, as a stream brings it, to be raised."""
     error = answer.get("error")
     status = _STATUSES.get(text_of(error.get("type")) if isinstance(error, dict) else "", 500)
-    return Told(failures.told_failure(answer, request, means=status, retry_statuses=retryable(retry_statuses)))
+    return Told(told_failure(answer, request, means=status, retry_statuses=retry_statuses))
 
 
 def finish_reason_of(finish: Json) -> FinishReason | None:
@@ -74,31 +70,17 @@ def finish_reason_of(finish: Json) -> FinishReason | None:
 
 def usage_of(usage: Json) -> Usage:
     """Tokens, as far as the provider told. It counts what the cache gave and took apart from the other input."""
+    if not isinstance(usage, dict):
+        return Usage()
     fresh, cached = count_of(usage, "input_tokens"), count_of(usage, "cache_read_input_tokens")
-    details = usage.get("output_tokens_details") if isinstance(usage, dict) else None
+    written = count_of(usage, "cache_creation_input_tokens")
     return Usage(
-        input_tokens=None
-        if fresh is None
-        else fresh + (cached or 0) + (count_of(usage, "cache_creation_input_tokens") or 0),
+        input_tokens=None if fresh is None else fresh + (cached or 0) + (written or 0),
         output_tokens=count_of(usage, "output_tokens"),
         cached_input_tokens=cached,
-        reasoning_output_tokens=count_of(details, "thinking_tokens"),
-    )
-
-
-def _answer(response: EgressResponse, request: ProviderRequest) -> ProviderAnswer:
-    answer = json_object_of(response, request)
-    blocks = answer.get("content")
-    if not isinstance(blocks, list):
-        if "error" in answer:
-            raise Told(failures.told_failure(answer, request))
-        raise Malformed("has no content")
-    return ProviderAnswer(
-        message=_message(blocks),
-        finish_reason=finish_reason_of(answer.get("stop_reason")),
-        usage=usage_of(answer.get("usage")),
-        model=model_of(answer.get("model"), request.model),
-        http_status=response.status,
+        reasoning_output_tokens=count_of(usage.get("output_tokens_details"), "thinking_tokens"),
+        cache_write_input_tokens=written,
+        cache_write_1h_input_tokens=count_of(usage.get("cache_creation"), "ephemeral_1h_input_tokens"),
     )
 
 
@@ -122,8 +104,3 @@ def _tool_call(block: dict[str, Json]) -> ToolCall:
     if not name:
         raise Malformed("has a tool call without a name")
     return ToolCall(text_of(block.get("id")), name, arguments_json(given))
-
-
-def arguments_json(given: Json) -> str:
-    """A call's arguments as text; servers that speak this contract too may have them as text already."""
-    return given if isinstance(given, str) else orjson.dumps(given or {}).decode()

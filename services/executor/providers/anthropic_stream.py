@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from kit.json import Json
-from services.executor.domain import Delta, FinishReason, ProviderAnswer, ProviderFailure, ProviderRequest
-from services.executor.providers.answers import Malformed, event_of, model_of, text_of
-from services.executor.providers.anthropic_answer import arguments_json, finish_reason_of, told, usage_of
-from services.executor.providers.failures import malformed
+from services.executor.domain import Delta, FinishReason, ProviderAnswer, ProviderRequest
+from services.executor.providers.answers import Malformed, arguments_json, event_of, model_of, text_of
+from services.executor.providers.anthropic_answer import finish_reason_of, told, usage_of
 from services.executor.providers.transcript import Transcript
 
 
@@ -76,13 +75,9 @@ class Assembly:
             case "text":
                 return self._transcript.say(text_of(block.get("text")))
             case "thinking":
-                return self._transcript.think(text_of(block.get("thinking")))
+                return self._transcript.say(reasoning=text_of(block.get("thinking")))
             case "tool_use":
-                call = self._transcript.call(text_of(block.get("id")), text_of(block.get("name")))
-                self._calls[index] = call.index
-                if block.get("input"):
-                    self._inputs[index] = arguments_json(block["input"])
-                return Delta(tool_calls=(call,))
+                return self._call(index, block)
         return None
 
     def _delta(self, event: dict[str, Json]) -> Delta | None:
@@ -93,12 +88,12 @@ class Assembly:
             case "text_delta":
                 return self._transcript.say(text_of(delta.get("text")))
             case "thinking_delta":
-                return self._transcript.think(text_of(delta.get("thinking")))
+                return self._transcript.say(reasoning=text_of(delta.get("thinking")))
             case "input_json_delta":
                 index = event.get("index")
                 # The provider's own tools have arguments too, and nobody here to run them.
                 if isinstance(index, int) and (call := self._calls.get(index)) is not None:
-                    return self._transcript.argue(call, text_of(delta.get("partial_json")))
+                    return self._argue(call, text_of(delta.get("partial_json")))
         return None
 
     def _block_end(self, event: dict[str, Json]) -> Delta | None:
@@ -106,12 +101,28 @@ class Assembly:
         whole = self._inputs.pop(index, "") if isinstance(index, int) else ""
         if not whole or not isinstance(index, int) or self._transcript.has_arguments(self._calls[index]):
             return None
-        return self._transcript.argue(self._calls[index], whole)
+        return self._argue(self._calls[index], whole)
 
-    def end(self, http_status: int) -> ProviderAnswer | ProviderFailure:
-        """The whole answer when nothing more comes; a failure if it was not whole."""
+    def _call(self, index: int, block: dict[str, Json]) -> Delta | None:
+        tool = text_of(block.get("name"))
+        if not tool:
+            raise Malformed("has a tool call without a name")
+        call = self._transcript.call(self._transcript.call_count, text_of(block.get("id")), tool)
+        self._calls[index] = call.index
+        if block.get("input"):
+            self._inputs[index] = arguments_json(block["input"])
+        return self._transcript.say(calls=(call,))
+
+    def _argue(self, call: int, arguments: str) -> Delta | None:
+        return self._transcript.say(calls=(self._transcript.call(call, arguments=arguments),)) if arguments else None
+
+    def end(self, http_status: int) -> ProviderAnswer:
+        """The whole answer when nothing more comes.
+
+        :raises Malformed: if it was not whole
+        """
         if not self.is_done and self._finish_reason is None:
-            return malformed("ends in the middle", http_status)
+            raise Malformed("ends in the middle")
         return ProviderAnswer(
             self._transcript.message(), self._finish_reason, usage_of(self._usage), self.model, http_status
         )

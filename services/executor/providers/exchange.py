@@ -15,7 +15,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode
 from catalog.view import ProviderKind
 from completions.chat import TextPart
 from completions.version import Version
-from kit.egress import Egress, EgressResponse, Timeouts
+from kit.egress import Egress, EgressResponse, EgressStream, Timeouts
 from kit.errors import AppError, Invalid
 from kit.telemetry import Tracing, place_of
 from services.executor.domain import (
@@ -43,12 +43,15 @@ class Framing(Protocol):
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         """Every event that is complete now.
 
-        :raises TooLarge: if one does not end
+        :raises TooLarge: if one is larger than `Exchange.max_response_bytes`
         """
         ...
 
     def end(self) -> Iterator[bytes]:
-        """What is left when nothing more comes."""
+        """What is left when nothing more comes.
+
+        :raises TooLarge: as :meth:`feed`
+        """
         ...
 
 
@@ -68,8 +71,11 @@ class Assembly(Protocol):
         """
         ...
 
-    def end(self, http_status: int) -> ProviderAnswer | ProviderFailure:
-        """The whole answer when nothing more comes; a failure if it was not whole."""
+    def end(self, http_status: int) -> ProviderAnswer:
+        """The whole answer when nothing more comes.
+
+        :raises Malformed: if it was not whole
+        """
         ...
 
 
@@ -105,17 +111,24 @@ class Exchange(ABC):
         :raises Invalid: `PROVIDER_REJECTED_REQUEST` for messages that this contract cannot carry
         """
 
-    @abstractmethod
     def headers(self, request: ProviderRequest, accept: str) -> dict[str, str]:
         """The headers, the credential among them."""
+        headers = {"Content-Type": "application/json", "Accept": accept}
+        if request.credential is not None:
+            headers["Authorization"] = f"Bearer {request.credential.reveal()}"
+        return headers
 
     @abstractmethod
     def provider_name(self, request: ProviderRequest) -> str:
         """`gen_ai.provider.name`."""
 
     @abstractmethod
-    def read(self, response: EgressResponse, request: ProviderRequest) -> ProviderAnswer | ProviderFailure:
-        """A whole answer with status 200."""
+    def read(self, response: EgressResponse, request: ProviderRequest) -> ProviderAnswer:
+        """A whole answer with status 200.
+
+        :raises Malformed: if it makes no sense
+        :raises Told: if it tells of a failure
+        """
 
     @abstractmethod
     def assembly(self, request: ProviderRequest) -> Assembly:
@@ -125,10 +138,21 @@ class Exchange(ABC):
     def framing(self) -> Framing:
         """What cuts a streamed answer into events."""
 
-    def read_failure(self, response: EgressResponse, request: ProviderRequest) -> ProviderFailure:
-        """An answer with any other status."""
-        statuses = request.retry_statuses or self.retry_statuses
-        return read_failure(response, request, statuses, unix_seconds=time.time())
+    def statuses_of(self, request: ProviderRequest) -> frozenset[int]:
+        """HTTP statuses after which this attempt may be repeated."""
+        return request.retry_statuses or self.retry_statuses
+
+    def outcome(self, response: EgressResponse, request: ProviderRequest) -> ProviderAnswer | ProviderFailure:
+        """What a whole answer with any status means."""
+        status = response.status
+        if status != 200:
+            return read_failure(response, request, self.statuses_of(request), unix_seconds=time.time())
+        try:
+            return self.read(response, request)
+        except Malformed as problem:
+            return malformed(str(problem), status)
+        except Told as told:
+            return told.failure
 
     async def complete(self, request: ProviderRequest, timeout_seconds: float) -> ProviderAnswer | ProviderFailure:
         """As the port says. Beyond the statuses that may be repeated, an answer that makes no sense is, too."""
@@ -198,10 +222,10 @@ class Exchange(ABC):
                 is_repeatable=True,
             ) as answer:
                 status = answer.status
-                if status != 200 or self.stream_type not in answer.headers.get("Content-Type", ""):
-                    whole = EgressResponse(status, answer.headers, await answer.read())
-                    self._check_size(whole.body)
-                    for piece in self._whole(request, whole):
+                if status != 200 or self.stream_type not in answer.headers.get("Content-Type", "").lower():
+                    async with asyncio.timeout_at(deadline):
+                        whole = EgressResponse(status, answer.headers, await self._body(answer))
+                    for piece in _pieces_of(self.outcome(whole, request)):
                         yield piece
                     return
                 while not assembly.is_done:
@@ -215,7 +239,6 @@ class Exchange(ABC):
                     except StopAsyncIteration:
                         break
                     for data in framing.feed(chunk):
-                        self._check_size(data)
                         if (delta := assembly.take(data)) is not None:
                             if not has_begun:
                                 has_begun = True
@@ -231,7 +254,7 @@ class Exchange(ABC):
                             yield Started(assembly.model)
                         yield delta
             end = assembly.end(status)
-            if isinstance(end, ProviderAnswer) and not has_begun:
+            if not has_begun:
                 yield Started(assembly.model)
             yield end
         except AppError as error:
@@ -241,29 +264,21 @@ class Exchange(ABC):
         except Told as told:
             yield told.failure
         except TooLarge:
-            yield malformed("has an event that does not end", status)
+            yield malformed(f"has a piece of more than {self.max_response_bytes} bytes", status)
         except TimeoutError:
             what = "went on" if has_begun else "began"
             message = f"no answer {what} within {limit:g} s"
             yield ProviderFailure(Reason.TIMEOUT, message, status, is_retryable=True)
 
-    def _check_size(self, data: bytes) -> None:
-        if len(data) > self.max_response_bytes:
-            raise Malformed(f"has a piece of more than {self.max_response_bytes} bytes")
-
-    def _whole(self, request: ProviderRequest, response: EgressResponse) -> Iterator[Piece]:
-        outcome = self._outcome(request, response)
-        if isinstance(outcome, ProviderAnswer):
-            message = outcome.message
-            yield Started(outcome.model)
-            content = message.content or "".join(part.text for part in message.parts if isinstance(part, TextPart))
-            calls = tuple(
-                ToolCallDelta(index, call.id, call.name, call.arguments_json)
-                for index, call in enumerate(message.tool_calls)
-            )
-            if content or message.reasoning or calls:
-                yield Delta(content, message.reasoning, calls)
-        yield outcome
+    async def _body(self, answer: EgressStream) -> bytes:
+        """As much as an answer that was asked for whole may have: what a stream may have is far more."""
+        chunks, size = [], 0
+        async for chunk in answer:
+            size += len(chunk)
+            if size > self.max_response_bytes:
+                raise TooLarge
+            chunks.append(chunk)
+        return b"".join(chunks)
 
     async def _exchange(
         self, request: ProviderRequest, outgoing: Outgoing, headers: dict[str, str], timeout_seconds: float
@@ -285,10 +300,7 @@ class Exchange(ABC):
             )
         except AppError as error:
             return _failure_of_egress(error)
-        return self._outcome(request, response)
-
-    def _outcome(self, request: ProviderRequest, response: EgressResponse) -> ProviderAnswer | ProviderFailure:
-        return self.read(response, request) if response.status == 200 else self.read_failure(response, request)
+        return self.outcome(response, request)
 
     def _attributes(self, request: ProviderRequest) -> dict[str, str]:
         return {
@@ -304,6 +316,20 @@ def unsayable(problem: str) -> Invalid:
     :param problem: a sentence that says what to do
     """
     return Invalid(problem, reason=Reason.REJECTED_REQUEST.value)
+
+
+def _pieces_of(outcome: ProviderAnswer | ProviderFailure) -> Iterator[Piece]:
+    if isinstance(outcome, ProviderAnswer):
+        message = outcome.message
+        yield Started(outcome.model)
+        content = message.content or "".join(part.text for part in message.parts if isinstance(part, TextPart))
+        calls = tuple(
+            ToolCallDelta(index, call.id, call.name, call.arguments_json)
+            for index, call in enumerate(message.tool_calls)
+        )
+        if content or message.reasoning or calls:
+            yield Delta(content, message.reasoning, calls)
+    yield outcome
 
 
 def _unsayable(refusal: Invalid) -> ProviderFailure:

@@ -189,7 +189,8 @@ def _retry_after(headers: Mapping[str, str], unix_seconds: float) -> float | Non
         return float(value) if len(value) <= 9 else None
     try:
         when = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
+        # Numbers that no calendar has overflow.
         return None
     if when.tzinfo is None:
         when = when.replace(tzinfo=UTC)

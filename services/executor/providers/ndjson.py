@@ -4,29 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from services.executor.providers.sse import MAX_EVENT_BYTES, TooLarge
+from services.executor.providers.sse import TooLarge
 
 
 class Lines:
-    """Cuts chunks, wherever they end, into lines. Empty ones are left out."""
+    """Cuts chunks, wherever they end, into lines. Empty ones are left out.
 
-    __slots__ = ("_rest",)
+    :param max_line_bytes: of one line, without its end
+    """
 
-    def __init__(self) -> None:
-        self._rest = b""
+    __slots__ = ("_max_line_bytes", "_rest")
+
+    def __init__(self, max_line_bytes: int) -> None:
+        self._max_line_bytes = max_line_bytes
+        self._rest = bytearray()
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         """Every line that is complete now.
 
-        :raises TooLarge: if a line has more than 4 MiB
+        :raises TooLarge: if a line is, behind those before it
         """
-        lines = (self._rest + chunk).split(b"\n")
-        self._rest = lines.pop()
-        if len(self._rest) > MAX_EVENT_BYTES:
-            raise TooLarge
+        if self._rest:
+            self._rest += chunk
+            # Looked through when it ends: again with each small chunk, a long line would take quadratic time.
+            chunk = bytes(self._rest) if b"\n" in chunk else b""
+        lines = chunk.split(b"\n")
+        if (rest := lines.pop()) or (self._rest and lines):
+            self._rest = bytearray(rest)
         for line in lines:
+            if len(line) > self._max_line_bytes:
+                raise TooLarge
             if stripped := line.strip():
                 yield stripped
+        if len(self._rest) > self._max_line_bytes:
+            raise TooLarge
 
     def end(self) -> Iterator[bytes]:
         """A last line without its end."""

@@ -14,7 +14,7 @@ from completions.contract.response_format import response_format_of
 from completions.version import Parameters, Version
 from kit.egress import EgressResponse
 from kit.json import Json
-from services.executor.domain import Outgoing, ProviderAnswer, ProviderFailure, ProviderRequest
+from services.executor.domain import Outgoing, ProviderAnswer, ProviderRequest
 from services.executor.providers import ollama_answer
 from services.executor.providers.exchange import Exchange, unsayable
 from services.executor.providers.images import inline_image
@@ -71,28 +71,21 @@ class Ollama(Exchange):
         url = request.provider.base_url.rstrip("/") + "/api/chat"
         return Outgoing("POST", url, b"".join((request.prepared_body, messages, end)))
 
-    def headers(self, request: ProviderRequest, accept: str) -> dict[str, str]:
-        """As :class:`Exchange` says."""
-        headers = {"Content-Type": "application/json", "Accept": accept}
-        if request.credential is not None:
-            headers["Authorization"] = f"Bearer {request.credential.reveal()}"
-        return headers
-
     def provider_name(self, request: ProviderRequest) -> str:
         """As :class:`Exchange` says."""
         return "ollama"
 
-    def read(self, response: EgressResponse, request: ProviderRequest) -> ProviderAnswer | ProviderFailure:
+    def read(self, response: EgressResponse, request: ProviderRequest) -> ProviderAnswer:
         """As :class:`Exchange` says."""
-        return ollama_answer.read(response, request, request.retry_statuses or self.retry_statuses)
+        return ollama_answer.read(response, request, self.statuses_of(request))
 
     def assembly(self, request: ProviderRequest) -> Assembly:
         """As :class:`Exchange` says."""
-        return Assembly(request, request.retry_statuses or self.retry_statuses)
+        return Assembly(request, self.statuses_of(request))
 
     def framing(self) -> Lines:
         """As :class:`Exchange` says."""
-        return Lines()
+        return Lines(self.max_response_bytes)
 
 
 def _tools(version: Version) -> list[Json]:

@@ -4,29 +4,43 @@ from __future__ import annotations
 
 from typing import Final
 
-import orjson
-
 from completions.chat import Message, Role, ToolCall
 from kit import ids
 from kit.egress import EgressResponse
 from kit.json import Json
-from services.executor.domain import FinishReason, ProviderAnswer, ProviderFailure, ProviderRequest, Usage
+from services.executor.domain import FinishReason, ProviderAnswer, ProviderRequest, Usage
+from services.executor.providers import answers
 from services.executor.providers.answers import Malformed, count_of, json_object_of, model_of, text_of
-from services.executor.providers.failures import Told, malformed, told_failure
+from services.executor.providers.failures import Told, told_failure
 
 _FINISH_REASONS: Final = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
 
 
-def read(
-    response: EgressResponse, request: ProviderRequest, retry_statuses: frozenset[int]
-) -> ProviderAnswer | ProviderFailure:
-    """An answer with status 200."""
-    try:
-        return _answer(response, request, retry_statuses)
-    except Malformed as problem:
-        return malformed(str(problem), response.status)
-    except Told as failed:
-        return failed.failure
+def read(response: EgressResponse, request: ProviderRequest, retry_statuses: frozenset[int]) -> ProviderAnswer:
+    """An answer with status 200.
+
+    :raises Malformed: if it makes no sense
+    :raises Told: if it tells of a failure
+    """
+    answer = json_object_of(response, request)
+    message = answer.get("message")
+    if not isinstance(message, dict):
+        if answer.get("error"):
+            raise told(answer, request, retry_statuses)
+        raise Malformed("has no message")
+    calls = tool_calls_of(message)
+    return ProviderAnswer(
+        message=Message(
+            Role.ASSISTANT,
+            content=text_of(message.get("content")),
+            tool_calls=tuple(calls),
+            reasoning=text_of(message.get("thinking")),
+        ),
+        finish_reason=finish_reason_of(answer.get("done_reason"), has_calls=bool(calls)),
+        usage=usage_of(answer),
+        model=model_of(answer.get("model"), request.model),
+        http_status=response.status,
+    )
 
 
 def told(answer: Json, request: ProviderRequest, retry_statuses: frozenset[int]) -> Told:
@@ -52,44 +66,5 @@ def tool_calls_of(message: dict[str, Json]) -> list[ToolCall]:
 
     :raises Malformed: if they make no sense
     """
-    calls = message.get("tool_calls") or []
-    if not isinstance(calls, list):
-        raise Malformed("has tool calls that are no list")
-    found = []
-    for call in calls:
-        function = call.get("function") if isinstance(call, dict) else None
-        if not isinstance(call, dict) or not isinstance(function, dict):
-            raise Malformed("has a tool call without a function")
-        name, arguments = text_of(function.get("name")), function.get("arguments")
-        if not name:
-            raise Malformed("has a tool call without a name")
-        found.append(
-            ToolCall(
-                text_of(call.get("id")) or ids.new_uid("call"),
-                name,
-                arguments if isinstance(arguments, str) else orjson.dumps(arguments or {}).decode(),
-            )
-        )
-    return found
-
-
-def _answer(response: EgressResponse, request: ProviderRequest, retry_statuses: frozenset[int]) -> ProviderAnswer:
-    answer = json_object_of(response, request)
-    message = answer.get("message")
-    if not isinstance(message, dict):
-        if answer.get("error"):
-            raise told(answer, request, retry_statuses)
-        raise Malformed("has no message")
-    calls = tool_calls_of(message)
-    return ProviderAnswer(
-        message=Message(
-            Role.ASSISTANT,
-            content=text_of(message.get("content")),
-            tool_calls=tuple(calls),
-            reasoning=text_of(message.get("thinking")),
-        ),
-        finish_reason=finish_reason_of(answer.get("done_reason"), has_calls=bool(calls)),
-        usage=usage_of(answer),
-        model=model_of(answer.get("model"), request.model),
-        http_status=response.status,
-    )
+    calls = message.get("tool_calls")
+    return answers.tool_calls_of(calls, missing_id=lambda: ids.new_uid("call")) if calls else []

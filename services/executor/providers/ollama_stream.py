@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from kit.json import Json
-from services.executor.domain import Delta, ProviderAnswer, ProviderFailure, ProviderRequest, Usage
+from services.executor.domain import Delta, ProviderAnswer, ProviderRequest, Usage
 from services.executor.providers.answers import Malformed, event_of, model_of, text_of
-from services.executor.providers.failures import malformed
 from services.executor.providers.ollama_answer import finish_reason_of, told, tool_calls_of, usage_of
 from services.executor.providers.transcript import Transcript
 
@@ -44,24 +43,22 @@ class Assembly:
             return None
         if not isinstance(message, dict):
             raise Malformed("has a message that is not an object")
-        thought = self._transcript.think(text_of(message.get("thinking")))
-        text = self._transcript.say(text_of(message.get("content")))
-        calls = [self._transcript.call(call.id, call.name, call.arguments_json) for call in tool_calls_of(message)]
-        if not (thought or text or calls):
-            return None
-        return Delta(
-            content=text.content if text else "",
-            reasoning=thought.reasoning if thought else "",
-            tool_calls=tuple(calls),
+        said = self._transcript
+        calls = tuple(
+            said.call(said.call_count, call.id, call.name, call.arguments_json) for call in tool_calls_of(message)
         )
+        return said.say(text_of(message.get("content")), text_of(message.get("thinking")), calls)
 
-    def end(self, http_status: int) -> ProviderAnswer | ProviderFailure:
-        """The whole answer when nothing more comes; a failure if it was not whole."""
+    def end(self, http_status: int) -> ProviderAnswer:
+        """The whole answer when nothing more comes.
+
+        :raises Malformed: if it was not whole
+        """
         if not self.is_done:
-            return malformed("ends in the middle", http_status)
+            raise Malformed("ends in the middle")
         return ProviderAnswer(
             self._transcript.message(),
-            finish_reason_of(self._finish, has_calls=self._transcript.has_calls),
+            finish_reason_of(self._finish, has_calls=self._transcript.call_count > 0),
             self._usage,
             self.model,
             http_status,

@@ -13,7 +13,7 @@ from completions.chat import ImagePart, Message, Part, Role
 from completions.version import Version
 from kit.egress import EgressResponse
 from kit.json import Json
-from services.executor.domain import Outgoing, ProviderAnswer, ProviderFailure, ProviderRequest
+from services.executor.domain import Outgoing, ProviderAnswer, ProviderRequest
 from services.executor.providers import openai_answer
 from services.executor.providers.exchange import Exchange
 from services.executor.providers.openai_stream import Assembly
@@ -59,19 +59,12 @@ class OpenAi(Exchange):
             "POST", url, b"".join((request.prepared_body, _messages(request), _STREAMED if streamed else b"}"))
         )
 
-    def headers(self, request: ProviderRequest, accept: str) -> dict[str, str]:
-        """As :class:`Exchange` says."""
-        headers = {"Content-Type": "application/json", "Accept": accept}
-        if request.credential is not None:
-            headers["Authorization"] = f"Bearer {request.credential.reveal()}"
-        return headers
-
     def provider_name(self, request: ProviderRequest) -> str:
         """`openai` for OpenAI itself, else what the operator calls it."""
         provider = request.provider
         return "openai" if provider.kind is ProviderKind.OPENAI else provider.slug
 
-    def read(self, response: EgressResponse, request: ProviderRequest) -> ProviderAnswer | ProviderFailure:
+    def read(self, response: EgressResponse, request: ProviderRequest) -> ProviderAnswer:
         """As :class:`Exchange` says."""
         return openai_answer.read(response, request)
 
@@ -81,7 +74,7 @@ class OpenAi(Exchange):
 
     def framing(self) -> Events:
         """As :class:`Exchange` says."""
-        return Events()
+        return Events(self.max_response_bytes)
 
 
 def _messages(request: ProviderRequest) -> bytes:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-import orjson
-
-from completions.chat import Message, Role, TextPart, ToolCall
+from completions.chat import Message, Role, TextPart
 from kit.egress import EgressResponse
 from kit.json import Json
-from services.executor.domain import FinishReason, ProviderAnswer, ProviderFailure, ProviderRequest, Usage
-from services.executor.providers.answers import Malformed, count_of, json_object_of, model_of
-from services.executor.providers.failures import Told, malformed, told_failure
+from services.executor.domain import FinishReason, ProviderAnswer, ProviderRequest, Usage
+from services.executor.providers.answers import Malformed, count_of, json_object_of, model_of, tool_calls_of
+from services.executor.providers.failures import Told, told_failure
 
 _FINISH_REASONS: Final = {
     "stop": FinishReason.STOP,
@@ -22,17 +20,12 @@ _FINISH_REASONS: Final = {
 }
 
 
-def read(response: EgressResponse, request: ProviderRequest) -> ProviderAnswer | ProviderFailure:
-    """An answer with status 200."""
-    try:
-        return _answer(response, request)
-    except Malformed as problem:
-        return malformed(str(problem), response.status)
-    except Told as failed:
-        return failed.failure
+def read(response: EgressResponse, request: ProviderRequest) -> ProviderAnswer:
+    """An answer with status 200.
 
-
-def _answer(response: EgressResponse, request: ProviderRequest) -> ProviderAnswer:
+    :raises Malformed: if it makes no sense
+    :raises Told: if it tells of a failure
+    """
     answer = json_object_of(response, request)
     choices = answer.get("choices")
     if not isinstance(choices, list) or not choices:
@@ -73,7 +66,7 @@ def _message(message: dict[str, Json]) -> Message:
         Role.ASSISTANT,
         content=content,
         parts=parts,
-        tool_calls=_tool_calls(calls) if calls else (),
+        tool_calls=tuple(tool_calls_of(calls)) if calls else (),
         reasoning=reasoning if isinstance(reasoning, str) else "",
     )
 
@@ -89,28 +82,6 @@ def _content(content: Json) -> tuple[str, tuple[TextPart, ...]]:
     return "", tuple(TextPart(text) for text in texts if isinstance(text, str))
 
 
-def _tool_calls(calls: Json) -> tuple[ToolCall, ...]:
-    if not isinstance(calls, list):
-        raise Malformed("has tool calls that are no list")
-    found = []
-    for call in calls:
-        function = call.get("function") if isinstance(call, dict) else None
-        if not isinstance(call, dict) or not isinstance(function, dict):
-            raise Malformed("has a tool call without a function")
-        uid, name, arguments = call.get("id"), function.get("name"), function.get("arguments")
-        if not isinstance(name, str) or not name:
-            raise Malformed("has a tool call without a name")
-        found.append(
-            ToolCall(
-                id=uid if isinstance(uid, str) else "",
-                name=name,
-                # Some servers answer the object where the contract wants its text.
-                arguments_json=arguments if isinstance(arguments, str) else orjson.dumps(arguments or {}).decode(),
-            )
-        )
-    return tuple(found)
-
-
 def usage_of(usage: Json) -> Usage:
     """Tokens, as far as the provider told."""
     if not isinstance(usage, dict):
@@ -121,4 +92,5 @@ def usage_of(usage: Json) -> Usage:
         output_tokens=count_of(usage, "completion_tokens"),
         cached_input_tokens=count_of(read_details, "cached_tokens"),
         reasoning_output_tokens=count_of(written_details, "reasoning_tokens"),
+        cache_write_input_tokens=count_of(read_details, "cache_write_tokens"),
     )

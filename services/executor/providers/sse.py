@@ -5,43 +5,54 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-MAX_EVENT_BYTES: Final = 4 << 20
-"""A provider that never ends an event must not fill the memory."""
+_BLANK: Final = (b"", b"\r")
 
 
 class TooLarge(ValueError):
-    """An event that does not end."""
+    """An event that is larger than allowed, ended or not."""
 
 
 class Events:
-    """Cuts chunks, wherever they end, into the data of events. Names, ids and comments are left out."""
+    """Cuts chunks, wherever they end, into the data of events. Names, ids and comments are left out.
 
-    __slots__ = ("_data", "_rest")
+    :param max_event_bytes: of the lines of data of one event, as they come
+    """
 
-    def __init__(self) -> None:
-        self._rest = b""
+    __slots__ = ("_data", "_max_event_bytes", "_rest", "_size")
+
+    def __init__(self, max_event_bytes: int) -> None:
+        self._max_event_bytes = max_event_bytes
+        self._rest = bytearray()
         self._data: list[bytes] = []
+        self._size = 0
+        """Of the lines that `_data` is from."""
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         """The data of every event that is complete now, lines joined by newlines.
 
-        :raises TooLarge: if an event has more than 4 MiB
+        :raises TooLarge: if an event is, behind those before it
         """
         # A lone CR may end a line too; no provider does that, and a CR at a chunk's end may belong to a CRLF.
-        lines = (self._rest + chunk).split(b"\n")
-        self._rest = lines.pop()
-        if len(self._rest) > MAX_EVENT_BYTES:
-            raise TooLarge
+        if self._rest:
+            self._rest += chunk
+            # Looked through when it ends: again with each small chunk, a long line would take quadratic time.
+            chunk = bytes(self._rest) if b"\n" in chunk else b""
+        lines = chunk.split(b"\n")
+        if (rest := lines.pop()) or (self._rest and lines):
+            self._rest = bytearray(rest)
         for line in lines:
-            if line.endswith(b"\r"):
-                line = line[:-1]
             if line.startswith(b"data:"):
-                self._data.append(line[6:] if line[5:6] == b" " else line[5:])
-                if len(self._data) > 1 and sum(map(len, self._data)) > MAX_EVENT_BYTES:
+                self._size += len(line)
+                if self._size > self._max_event_bytes:
                     raise TooLarge
-            elif not line and self._data:
-                data, self._data = b"\n".join(self._data), []
+                if line.endswith(b"\r"):
+                    line = line[:-1]
+                self._data.append(line[6:] if line[5:6] == b" " else line[5:])
+            elif line in _BLANK and self._data:
+                data, self._data, self._size = b"\n".join(self._data), [], 0
                 yield data
+        if self._size + len(self._rest) > self._max_event_bytes:
+            raise TooLarge
 
     def end(self) -> Iterator[bytes]:
         """The data of a last event whose blank line never came: some servers close right behind it."""

@@ -14,13 +14,13 @@ _MAX_TOOL_CALLS: Final = 128
 
 @dataclass(slots=True)
 class _Call:
-    id: str
-    tool: str
+    id: str = ""
+    tool: str = ""
     arguments: list[str] = field(default_factory=list)
 
 
 class Transcript:
-    """What was said so far. Each method gives the piece that it adds; None for an empty one."""
+    """What was said so far."""
 
     __slots__ = ("_calls", "_content", "_reasoning")
 
@@ -30,52 +30,52 @@ class Transcript:
         self._calls: list[_Call] = []
 
     @property
-    def has_calls(self) -> bool:
-        """Whether a tool was called."""
-        return bool(self._calls)
+    def call_count(self) -> int:
+        """How many tools were called; the index of the next call."""
+        return len(self._calls)
 
-    def say(self, text: str) -> Delta | None:
-        """A piece of the answer."""
-        if not text:
-            return None
-        self._content.append(text)
-        return Delta(text)
+    def say(self, content: str = "", reasoning: str = "", calls: tuple[ToolCallDelta, ...] = ()) -> Delta | None:
+        """A piece of the answer and of what the model thinks before it; None for an empty one.
 
-    def think(self, text: str) -> Delta | None:
-        """A piece of what the model thinks before it answers."""
-        if not text:
-            return None
-        self._reasoning.append(text)
-        return Delta(reasoning=text)
-
-    def call(self, uid: str, tool: str, arguments_json: str = "") -> ToolCallDelta:
-        """The next tool call.
-
-        :raises Malformed: if it has no name, or there are too many
+        :param calls: pieces that :meth:`call` gave
         """
-        if not tool:
-            raise Malformed("has a tool call without a name")
-        if len(self._calls) >= _MAX_TOOL_CALLS:
+        if content:
+            self._content.append(content)
+        if reasoning:
+            self._reasoning.append(reasoning)
+        return Delta(content, reasoning, calls) if content or reasoning or calls else None
+
+    def call(self, index: int, uid: str = "", tool: str = "", arguments: str = "") -> ToolCallDelta:
+        """A piece of a tool call; its id and its name may come with any, and the first of each stays.
+
+        :param index: of a call that was begun, or :attr:`call_count` for the next
+        :param arguments: a piece of their JSON
+        :raises Malformed: if there is no such call yet, or there are too many
+        """
+        if not 0 <= index <= len(self._calls):
+            raise Malformed("has tool calls out of order")
+        if index >= _MAX_TOOL_CALLS:
             raise Malformed("has too many tool calls")
-        self._calls.append(_Call(uid, tool, [arguments_json] if arguments_json else []))
-        return ToolCallDelta(len(self._calls) - 1, uid, tool, arguments_json)
-
-    def argue(self, index: int, arguments_json: str) -> Delta | None:
-        """A piece of the arguments of a call.
-
-        :param index: of a call that was begun
-        """
-        if not arguments_json:
-            return None
-        self._calls[index].arguments.append(arguments_json)
-        return Delta(tool_calls=(ToolCallDelta(index, arguments_json=arguments_json),))
+        if index == len(self._calls):
+            self._calls.append(_Call())
+        call = self._calls[index]
+        uid, tool = "" if call.id else uid, "" if call.tool else tool
+        call.id, call.tool = call.id or uid, call.tool or tool
+        if arguments:
+            call.arguments.append(arguments)
+        return ToolCallDelta(index, uid, tool, arguments)
 
     def has_arguments(self, index: int) -> bool:
         """Whether any of a call's arguments came."""
         return bool(self._calls[index].arguments)
 
     def message(self) -> Message:
-        """All of it."""
+        """All of it.
+
+        :raises Malformed: if a call never got its name
+        """
+        if not all(call.tool for call in self._calls):
+            raise Malformed("has a tool call without a name")
         return Message(
             Role.ASSISTANT,
             content="".join(self._content),

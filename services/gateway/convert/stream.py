@@ -28,6 +28,7 @@ class Events:
         "_has_tool_calls",
         "_is_mocked",
         "_started",
+        "_wants_usage",
     )
 
     def __init__(self, started: pb.RunStarted, *, created: int, wants_usage: bool, is_mocked: bool = False) -> None:
@@ -44,6 +45,7 @@ class Events:
         )
         self._before_choices = b"data: " + head[:-1] + b',"choices":['
         self._before_delta = self._before_choices + b'{"index":0,"delta":'
+        self._wants_usage = wants_usage
         self._after_choices = b"]" + (b',"usage":null' if wants_usage else b"")
         self._after_delta = b',"logprobs":null,"finish_reason":null}' + self._after_choices + b"}\n\n"
 
@@ -59,13 +61,13 @@ class Events:
             piece = orjson.dumps(self._piece(delta))
         return b"".join((self._before_delta, piece, self._after_delta))
 
-    def end(self, ended: pb.RunEnded, *, wants_usage: bool) -> bytes:
+    def end(self, ended: pb.RunEnded) -> bytes:
         """Why it stopped and what it took; its usage if it is wanted and known; and that this was all."""
         reason = answer.finish_reason(ended.finish_reason, has_tool_calls=self._has_tool_calls)
         last = orjson.dumps({"index": 0, "delta": {}, "logprobs": None, "finish_reason": reason})
         turnout = orjson.dumps(answer.turnout(self._started, ended, is_mocked=self._is_mocked))
         events = [self._before_choices, last, self._after_choices, b',"turnout":', turnout, b"}\n\n"]
-        if wants_usage and (usage := answer.usage(ended.usage)) is not None:
+        if self._wants_usage and (usage := answer.usage(ended.usage)) is not None:
             events += [self._before_choices, b'],"usage":', orjson.dumps(usage), b"}\n\n"]
         events.append(DONE)
         return b"".join(events)

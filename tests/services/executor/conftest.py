@@ -17,10 +17,10 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from catalog import watch
-from catalog.keys import CatalogAuthenticator, new_key
+from catalog.keys import RATED_SCOPES, CatalogAuthenticator, new_key
 from kit import ids
 from kit.calls import Call, Principal
-from kit.interceptors import Auth, Chain, Validation
+from kit.interceptors import Auth, Chain, Rates, Validation
 from kit.runtime import ProcessOptions, Runtime
 from kit.secrets import Keyring, Secret, seal
 from kit.server import Server, ServerOptions
@@ -267,7 +267,7 @@ async def running(upstream: Upstream, data_dir: Path, sample_ratio: float = 0) -
     spans = InMemorySpanExporter()
     tracing = Tracing(sample_ratio=sample_ratio, resource={}, exporter=spans)
     options = ServerOptions("127.0.0.1:0", 1000, 300, 0.2, shares_port=False)
-    server = Server(Chain(tracing, (Auth(gate), Validation())), options)
+    server = Server(Chain(tracing, (Auth(gate), Rates(RATED_SCOPES), Validation())), options)
     process = ProcessOptions(ids.new_uid("ins"), ("registry", "executor"), {}, None, None)
     try:
         async with Runtime(process, server, tracing) as runtime:

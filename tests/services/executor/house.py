@@ -47,7 +47,7 @@ from services.executor.domain import (
     Status,
     Usage,
 )
-from services.executor.limits import KeyRates, ProviderLimits
+from services.executor.limits import ProviderLimits
 from services.executor.prepared import PreparedVersions
 
 ANSWER = ProviderAnswer(Message(Role.ASSISTANT, "Paris."), FinishReason.STOP, Usage(24, 8), "served-model", 200)
@@ -85,10 +85,15 @@ class Scripted:
     script: list[Any] = field(default_factory=list)
     requests: list[ProviderRequest] = field(default_factory=list)
     timeouts: list[float] = field(default_factory=list)
+    idles: list[float] = field(default_factory=list)
+    """How long streams may be silent."""
+    prepared: list[float | None] = field(default_factory=list)
+    """The temperatures of what was prepared."""
     closed: int = 0
     """How many streams have ended, one way or the other."""
 
     def prepare(self, version: Version, kind: ProviderKind) -> bytes:
+        self.prepared.append(version.parameters.temperature)
         return repr((version.model, version.parameters.temperature, version.tools)).encode()
 
     def request_of(self, request: ProviderRequest, *, streamed: bool) -> Outgoing:
@@ -115,6 +120,7 @@ class Scripted:
         step = self.script.pop(0) if self.script else [Started("served-model"), Delta("Par"), Delta("is."), ANSWER]
         self.requests.append(request)
         self.timeouts.append(first_seconds)
+        self.idles.append(idle_seconds)
         try:
             for piece in step if isinstance(step, list) else [step]:
                 if piece == "stall":
@@ -159,10 +165,11 @@ class Unpack:
         return Version("prv_main", self.model, messages, response_format=self.response_format)
 
     def unpack_parameters(self, packed: bytes) -> Parameters:
-        return Parameters(temperature=float(packed))
+        return Parameters(temperature=float(packed), max_output_tokens=self.answer_tokens)
 
     def __init__(self, model: str = "test-model", response_format: dict[str, Json] | None = None) -> None:
         self.model, self.response_format = model, response_format
+        self.answer_tokens: int | None = None
 
 
 class Opens:
@@ -201,8 +208,7 @@ class Capital:
     def violations(self, content: str) -> tuple[str, ...]:
         return () if content[:1].isupper() else ("answer must begin with a capital letter",)
 
-    def feedback(self, violations: Sequence[str]) -> str:
-        return f"mend: {violations[0]}"
+    size = 1
 
 
 class Outputs:
@@ -226,7 +232,6 @@ class House:
         response_format: dict[str, Json] | None = None,
         contract: Contract | None = None,
         breakers: BreakerPolicy | None = None,
-        requests_per_minute: int = 0,
         max_concurrent_calls: int = 1000,
         **completion: Any,
     ) -> None:
@@ -246,28 +251,28 @@ class House:
                 ("provider/prv_main", Provider("prv_main", "prj_shop", "main", kind, "https://x/v1")),
                 ("provider/prv_other", Provider("prv_other", "prj_shop", "other", kind, "https://y/v1")),
                 ("credential/prv_main", Credential("prv_main", credential.encode()) if credential else None),
-                ("api_key/k", ApiKey("k", "prj_shop", b"", frozenset(), 0, requests_per_minute)),
+                ("api_key/k", ApiKey("k", "prj_shop", b"", frozenset(), 0)),
             ],
         )
         self.clock, self.records = Clock(), Records()
         self.provider = Scripted(self.clock, list(script))
         providers = dict.fromkeys(ProviderKind, self.provider)
-        prepared = PreparedVersions(Unpack(model, response_format), providers, 10)
+        self.unpack = Unpack(model, response_format)
+        prepared = PreparedVersions(self.unpack, providers, Outputs(), max_versions=10, max_bytes=1 << 20)
         policy = breakers or BreakerPolicy(min_failures=0)
         self.executor = Executor(
             catalog=Views(view),
-            preparation=Preparation(Contracts(), prepared, Opens(), Outputs()),
+            preparation=Preparation(Contracts(), prepared, Opens()),
             attempts=Attempts(
                 providers=providers,
                 breakers=Breakers(policy, self.clock.uniform),
                 limits=ProviderLimits(self.clock.now, max_waiting=1, max_wait_seconds=0.05),
                 windows=Windows(),
+                prices=Prices(),
                 clock=self.clock,
                 max_concurrent_calls=max_concurrent_calls,
             ),
             recorder=self.records,
-            prices=Prices(),
-            rates=KeyRates(),
             clock=self.clock,
         )
 

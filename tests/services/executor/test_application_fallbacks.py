@@ -13,6 +13,7 @@ from completions.chat import Message, Role
 from kit.errors import Deadline, Exhausted, Invalid, Precondition, Unavailable
 from services.executor.breaker import BreakerPolicy
 from services.executor.domain import Delta, ProviderFailure, Reason, Started, Usage
+from services.executor.output_check import feedback
 from tests.services.executor.house import ANSWER, FLAKY, REFUSED, House
 
 TOO_LONG = ProviderFailure(Reason.CONTEXT_LENGTH_EXCEEDED, "the prompt does not fit", 400, is_retryable=False)
@@ -136,7 +137,7 @@ async def test_a_provider_without_its_credential_is_passed_over_where_there_is_a
     with pytest.raises(Precondition):
         await house.run()
     assert not house.provider.requests
-    assert [each.reason for each in house.recorded.attempts] == ["PROVIDER_CREDENTIAL_REFUSED"] * 3
+    assert [each.reason for each in house.recorded.attempts] == ["PROVIDER_CREDENTIAL_MISSING"] * 3
 
 
 async def test_statuses_of_the_variants_own_go_with_the_request() -> None:
@@ -160,6 +161,21 @@ async def test_a_model_that_fails_again_and_again_is_not_asked_for_a_while() -> 
     house.clock.time += 10
     assert (await house.run()).answer is ANSWER
     assert (await house.run()).answer is ANSWER
+
+
+async def test_a_call_that_retries_waits_for_an_ejected_model_as_long_as_its_deadline_allows() -> None:
+    house = House(FLAKY, FLAKY, max_retries=2, breakers=BreakerPolicy(min_failures=1, ejection_seconds=10))
+    run = await house.run()
+
+    assert run.answer is ANSWER
+    assert [each.reason for each in run.attempts if each.reason != "PROVIDER_CIRCUIT_OPEN"] == [
+        "PROVIDER_ERROR"
+    ] * 2 + [""]
+    assert len(house.provider.requests) == 3, "waiting takes no retry"
+    house = House(*[FLAKY] * 9, max_retries=9, breakers=BreakerPolicy(min_failures=1, ejection_seconds=10))
+    with pytest.raises(Unavailable):
+        await house.run(deadline=25)
+    assert house.clock.time < 125
 
 
 async def test_an_ejected_model_is_passed_over_at_once() -> None:
@@ -210,18 +226,6 @@ async def test_a_busy_provider_is_passed_over_where_there_is_another() -> None:
     held.cancel()
 
 
-async def test_a_key_calls_no_more_often_than_it_may() -> None:
-    house = House(requests_per_minute=12)
-    await house.run()
-    await house.run()
-    with pytest.raises(Exhausted) as failure:
-        await house.run()
-    assert failure.value.reason == "KEY_RATE_EXCEEDED"
-    assert len(house.records.closed) == 2, "it is no call of the deployment's"
-    house.clock.time += failure.value.retry_after_seconds or 0
-    await house.run()
-
-
 SCHEMA: Any = {"type": "json_schema", "json_schema": {"schema": {"type": "string"}}}
 LOWER = replace(ANSWER, message=Message(Role.ASSISTANT, "paris"), usage=Usage(10, 5))
 
@@ -241,10 +245,22 @@ async def test_a_model_is_told_what_is_wrong_and_asked_again() -> None:
     assert [(each.role, each.content) for each in house.provider.requests[1].messages] == [
         ("user", "France?"),
         ("assistant", "paris"),
-        ("user", "mend: answer must begin with a capital letter"),
+        ("user", feedback(("answer must begin with a capital letter",))),
     ]
     assert run.answer is not None
     assert run.answer.usage == Usage(34, 13), "both answers were paid for"
+    assert run.cost_usd_micros == 84
+
+
+@pytest.mark.parametrize(("model", "cost"), [("test-model", 42 + 42), ("unpriced", None)])
+async def test_answers_of_two_places_are_each_paid_at_their_own_price(model: str, cost: int | None) -> None:
+    spare = fallback(model)
+    house = House(
+        LOWER, FLAKY, response_format=SCHEMA, output_policy=OutputPolicy.RETRY, max_retries=1, fallbacks=(spare,)
+    )
+    run = await house.run()
+    assert run.fallback_index == 1
+    assert run.cost_usd_micros == cost
 
 
 @pytest.mark.parametrize(("policy", "asked"), [("retry", 3), ("fail", 1)])
@@ -254,10 +270,20 @@ async def test_an_answer_that_stays_wrong_is_not_taken_but_counted(policy: str, 
         await house.run()
     assert failure.value.reason == "OUTPUT_INVALID"
     assert len(house.provider.requests) == asked
-    assert house.recorded.cost_usd_micros == 42
+    assert house.recorded.cost_usd_micros == 42 * asked, "every answer was paid for"
+    assert house.recorded.answer is not None, "and the last one is told"
 
 
 async def test_a_streamed_answer_is_marked_whatever_the_policy() -> None:
     house = House([Started("m"), Delta("paris"), LOWER], response_format=SCHEMA, output_policy=OutputPolicy.FAIL)
     await house.stream()
     assert house.recorded.output_violations == ("answer must begin with a capital letter",)
+
+
+async def test_a_fallbacks_own_bound_of_its_answer_counts_for_its_window() -> None:
+    roomy = Fallback("prv_other", "a-60", None, 0, None)
+    greedy = replace(roomy, parameters=b"0.5", model="b-60")
+    house = House(template="x" * 50, model="test-45", fallbacks=(greedy, roomy))
+    house.unpack.answer_tokens = 20
+    await house.run()
+    assert places(house) == ["other/a-60"], "20 tokens of answer do not fit beside 50 of a prompt"

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from catalog.view import Fallback
 from kit.errors import Invalid, Unavailable
 from services.executor.domain import Delta, ProviderFailure, Reason, Started, Status
 from tests.services.executor.house import ANSWER, BEGUN, FLAKY, REFUSED, House
@@ -95,3 +96,12 @@ async def test_the_silence_of_a_stream_is_bounded_by_the_attempts_time_out() -> 
     await house.stream()
 
     assert house.provider.timeouts == [5]
+    assert house.provider.idles == [5]
+
+
+async def test_the_silence_of_a_fallback_is_bounded_by_its_own_time_out() -> None:
+    house = House(FLAKY, attempt_timeout=5, fallbacks=(Fallback("prv_other", "spare", None, 0, 20),))
+    await house.stream()
+
+    assert house.provider.timeouts == [5, 20]
+    assert house.provider.idles == [5, 20]

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from catalog.view import Contract, Fallback
+from catalog.view import Contract, Fallback, ProviderKind
 from completions import schema
 from completions.chat import Message, Role
 from completions.version import Parameters, Version, version_id
 from kit.errors import Invalid, Precondition
-from services.executor.domain import Delta, Overrides, Started, Status
+from services.executor.domain import Delta, Overrides, Started, Status, Unread
 from tests.services.executor.house import FLAKY, House
 
 
-def over(**fields: Any) -> Callable[[], Overrides]:
-    return lambda: Overrides(**fields)
+def over(**fields: Any) -> Unread:
+    return Unread(repr(fields).encode("utf-8", "backslashreplace"), lambda: Overrides(**fields))
 
 
 def direct(*messages: Message, **fields: Any) -> Callable[[], Version]:
@@ -46,9 +46,9 @@ async def test_what_a_call_lays_over_wins_and_runs_as_a_version_of_its_own() -> 
 
 async def test_the_same_laid_over_again_is_the_same_version_and_made_once() -> None:
     house = House()
-    runs = [await house.run(overrides=over(parameters=Parameters(temperature=0.5))) for _ in range(2)]
-    assert runs[0].version == runs[1].version
-    assert len(house.executor.preparation.prepared._kept) == 2
+    runs = [await house.run(overrides=over(parameters=Parameters(temperature=0.5))) for _ in range(3)]
+    assert len({run.version for run in runs}) == 1
+    assert house.provider.prepared == [None, 0.5]
 
 
 async def test_fallbacks_take_over_what_is_laid_over_but_their_own_parameters() -> None:
@@ -176,3 +176,41 @@ async def test_the_configuration_of_a_call_is_what_it_would_send_everywhere() ->
     assert told.decision is not None
     assert run.decision is not None
     assert told.decision.variant == run.decision.variant
+
+
+async def test_the_configuration_says_where_a_call_could_not_ask() -> None:
+    house = House(kind=ProviderKind.OPENAI, fallbacks=(Fallback("prv_other", "spare", None, 0, None),))
+    _, _, sent = house.executor.get_config(house.call())
+    assert [each for each in sent if isinstance(each, str) and "set one" in each] == list(sent)
+
+
+async def test_what_never_ran_is_not_told_of_as_having_run() -> None:
+    house = House(kind=ProviderKind.OPENAI)
+    with pytest.raises(Precondition):
+        await house.run(overrides=over(parameters=Parameters(temperature=0.5)))
+    assert not house.recorded.attempts
+
+
+async def test_a_version_that_is_brought_again_is_checked_and_made_once() -> None:
+    house = House()
+    runs = [await house.run("", direct=direct(SYSTEM, QUESTION)) for _ in range(3)]
+    other = await house.run("", direct=direct(SYSTEM, QUESTION), variables_json="")
+    assert len({run.version for run in runs}) == 1
+    assert other.version != runs[0].version, "without variables, its messages are no templates"
+    assert len(house.provider.prepared) == 2
+
+
+async def test_callers_of_two_aliases_are_judged_by_their_own_contract() -> None:
+    text = over(response_format={"type": "json_object"})
+    await House(contract=None).run(overrides=text)
+    with pytest.raises(Precondition):
+        await House(contract=Contract("", "")).run(overrides=text)
+
+
+async def test_what_the_caller_said_is_kept_wherever_it_stood() -> None:
+    first = Message(Role.USER, "first")
+    run = await House().run(messages=(QUESTION,), prefix_messages=(first,))
+    assert run.said == (first, QUESTION)
+    run = await House().run("", direct=direct(SYSTEM, QUESTION), messages=(first,))
+    assert run.said == (QUESTION, first), "what is no part of the version"
+    assert run.has_variables

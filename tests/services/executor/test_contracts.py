@@ -73,9 +73,10 @@ def test_an_alias_that_promises_nothing_takes_anything(held: Any) -> None:
 
 
 def test_few_contracts_are_kept_and_all_are_checked() -> None:
-    contracts = Contracts(limit=2)
+    contracts = Contracts(max_contracts=2)
     for number in (*range(5), *range(5)):
         schema = {"type": "object", "properties": {f"v{number}": {"type": "string"}}}
         contracts.check(target(schema), {f"v{number}": "x"})
         with pytest.raises(Invalid):
             contracts.check(target(schema), {f"v{number}": 1})
+    assert len(contracts) == 2

@@ -61,8 +61,8 @@ def test_every_field_of_a_message_is_read() -> None:
 def test_what_a_call_lays_over_is_read_when_it_is_asked_for() -> None:
     given = execution_service_pb2.Overrides(tools_json="[]", tool_choice_json='"none"')
     given.parameters.temperature, given.parameters.extra_json = 0.5, '{"a":1}'
-    read = call_of(overrides=given).overrides
-    assert read() == Overrides(Parameters(temperature=0.5, extra={"a": 1}), [], "none", None)
+    overrides = call_of(overrides=given).overrides
+    assert overrides.read() == Overrides(Parameters(temperature=0.5, extra={"a": 1}), [], "none", None)
     assert call_of().overrides is None
 
 
@@ -75,7 +75,7 @@ def test_what_a_call_lays_over_is_read_when_it_is_asked_for() -> None:
     ],
 )
 def test_what_is_laid_over_wrongly_is_refused_with_its_field(given: Any, field: str) -> None:
-    read = call_of(overrides=execution_service_pb2.Overrides(**given)).overrides
+    overrides = call_of(overrides=execution_service_pb2.Overrides(**given)).overrides
     with pytest.raises(Invalid) as failure:
-        read()
+        overrides.read()
     assert [each.field for each in failure.value.violations] == [field]

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catalog import plan
 from catalog.targets import Target
 from catalog.view import Completion, Deployment, DeploymentKind, Project, Revision, Variant, View
 from completions.chat import ImagePart, Message, Role, TextPart, ToolCall
@@ -23,12 +22,10 @@ TARGET = Target(PROJECT, DEPLOYMENT, "live", REVISION)
 
 
 def said(
-    variables: str, messages: tuple[Message, ...] = (), *, answer: Message | None = None, decided: bool = True
+    variables: str, messages: tuple[Message, ...] = (), *, answer: Message | None = None, parsed: bool = True
 ) -> Run:
     call = RunCall("assistant", variables, messages, "", "", "", "", "", Source.API, "prj_shop", "k", "0" * 32, 1e12)
-    run = Run("req_1", call, View(), PROJECT, TARGET, 0, 0.0)
-    if decided:
-        run.decision = plan.decide(TARGET, plan.KeyKind.REQUEST, "req_1")
+    run = Run("req_1", call, View(), PROJECT, TARGET, 0, 0.0, messages, has_variables=parsed)
     if answer is not None:
         run.answer = ProviderAnswer(answer, FinishReason.STOP, Usage(), "m", 200)
     return run
@@ -71,7 +68,7 @@ def test_no_variables_are_an_empty_object_and_no_answer_is_no_message() -> None:
 
 @pytest.mark.parametrize("text", ["{", '"}', "[1"])
 def test_variables_that_were_refused_are_kept_as_text(text: str) -> None:
-    assert document(said(text, decided=False))["variables"] == text
+    assert document(said(text, parsed=False))["variables"] == text
 
 
 def test_a_question_that_is_cut_does_not_cost_the_answer() -> None:

@@ -10,7 +10,8 @@ from catalog.view import Version as PackedVersion
 from completions.chat import Message, Role
 from completions.version import Parameters, Version
 from kit.errors import Precondition
-from services.executor.prepared import PreparedVersions
+from services.executor.output_check import OutputChecks
+from services.executor.prepared import Prepared, PreparedVersions
 
 PROVIDER = Provider("prv_main", "prj_shop", "main", ProviderKind.OPENAI_COMPATIBLE, "https://x/v1")
 
@@ -50,8 +51,10 @@ def view(*uids: str, provider: Provider | None = PROVIDER, named: str = "prv_mai
     return View().with_changes(1, [*versions, ("provider/prv_main", provider)])
 
 
-def kept(work: Work, limit: int = 10) -> PreparedVersions:
-    return PreparedVersions(work, dict.fromkeys(ProviderKind, work), limit)
+def kept(work: Work, limit: int = 10, max_bytes: int = 1 << 20) -> PreparedVersions:
+    return PreparedVersions(
+        work, dict.fromkeys(ProviderKind, work), OutputChecks(), max_versions=limit, max_bytes=max_bytes
+    )
 
 
 def test_a_version_is_prepared_once() -> None:
@@ -61,7 +64,7 @@ def test_a_version_is_prepared_once() -> None:
     assert versions.get(seen, "prj_shop", "ver_1") == (first, PROVIDER)
     assert provider is PROVIDER
     assert first.compiled.render({"country": "France"}) == (Message(Role.USER, "France?"),)
-    assert first.body == b"openai-compatible test-model"
+    assert first.body.prepared == b"openai-compatible test-model"
     assert len(work.unpacked) == 1
 
 
@@ -82,7 +85,7 @@ def test_a_provider_that_changes_is_used_as_it_is_now() -> None:
     moved = replace(PROVIDER, base_url="https://y/v1")
     assert versions.get(view("ver_1", provider=moved), "prj_shop", "ver_1")[1] is moved
     other = replace(PROVIDER, kind=ProviderKind.OPENAI)
-    assert versions.get(view("ver_1", provider=other), "prj_shop", "ver_1")[0].body == b"openai test-model"
+    assert versions.get(view("ver_1", provider=other), "prj_shop", "ver_1")[0].body.prepared == b"openai test-model"
 
 
 @pytest.mark.parametrize(
@@ -113,10 +116,30 @@ def test_a_fallback_is_prepared_once_for_each_kind_and_bounded() -> None:
 
     for _ in range(2):
         body = versions.fallback_body(prepared, spare, ProviderKind.ANTHROPIC)
-        assert body == b"anthropic spare 0.5"
+        assert body.prepared == b"anthropic spare 0.5"
     own = versions.fallback_body(prepared, replace(spare, parameters=None), ProviderKind.OPENAI)
-    assert own == b"openai spare"
+    assert own.prepared == b"openai spare"
     assert work.prepared == [ProviderKind.OPENAI_COMPATIBLE, ProviderKind.ANTHROPIC, ProviderKind.OPENAI]
     for number in range(100):
         versions.fallback_body(prepared, replace(spare, model=f"m{number}"), ProviderKind.OPENAI)
     assert len(prepared.fallback_bodies) <= 32
+
+
+def test_what_calls_bring_along_is_made_once_while_it_fits() -> None:
+    work, made = Work(), []
+    versions = kept(work, max_bytes=200_000)
+
+    def bring(text: bytes) -> Prepared:
+        def make() -> tuple[str, Version]:
+            made.append(text)
+            return f"ver_{len(text)}", Version("prv_main", "m", (Message(Role.USER, text.decode()),))
+
+        return versions.of_call("prj_shop", (text,), PROVIDER, make)
+
+    assert bring(b"x") is bring(b"x")
+    assert bring(b"x" * 5000).uid == "ver_5000"
+    bring(b"y" * 9000)
+    bring(b"y" * 9000)
+    assert len(made) == 3
+    bring(b"x" * 5000)
+    assert len(made) == 4, "its bytes had no room beside the others"

@@ -4,7 +4,6 @@ import asyncio
 import json
 import resource
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from completions.chat import Message, Role
 from completions.version import Version
 from kit.events.outbox import Outbox, lost_event_of
 from kit.spool import ACKNOWLEDGED, Outcome, Record, Spool, SpoolOptions
-from services.executor.domain import FinishReason, ProviderAnswer, Run, RunCall, Source, Status, Usage
+from services.executor.domain import Attempt, FinishReason, ProviderAnswer, Run, RunCall, Source, Status, Usage
 from services.executor.recorder import OutboxRecorder
 from turnout.events.v1 import request_pb2, version_pb2
 
@@ -43,7 +42,7 @@ def started() -> Run:
     )  # fmt: skip
     run = Run(
         "req_1", call, View(), TARGET.project, TARGET, 1_700_000_000_123_456_789, 0.0,
-        plan.decide(TARGET, plan.KeyKind.THREAD, "t1"),
+        call.messages, decision=plan.decide(TARGET, plan.KeyKind.THREAD, "t1"),
     )  # fmt: skip
     run.provider, run.model, run.version = "main", "test-model", "ver_1"
     return run
@@ -123,7 +122,9 @@ async def test_a_disk_that_fills_up_at_the_end_of_a_call_takes_the_record_withou
     recorder = OutboxRecorder(Outbox(spool), "ins_1", captures_payloads=True)
     opened = recorder.open(run)
     size = max(path.stat().st_size for path in tmp_path.rglob("*.seg"))
-    run.call = replace(run.call, messages=(Message(Role.USER, "x" * 100_000),))
+    run.said = (Message(Role.USER, "x" * 100_000),)
+    run.base_version, run.version, run.seen_version = "ver_1", "ver_2", Version("prv_main", "test-model")
+    run.attempts.append(Attempt("main", "test-model", 200, "", "", 0, 7))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         # To the spool, a file that may not grow is a disk that is full.
@@ -132,9 +133,33 @@ async def test_a_disk_that_fills_up_at_the_end_of_a_call_takes_the_record_withou
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
+    recorder.close(recorder.open(run), run)
+    records = await published(spool, 3)
+    served = request_pb2.RequestServed.FromString(records[0].payload)
+    assert (served.status, served.payload_shed) == (request_pb2.REQUEST_STATUS_OK, True)
+    kinds = [record.subject.split(".")[3] for record in records]
+    assert kinds.count("VersionSeen") == 1, "what had no room is told by the next call"
+
+
+async def test_a_version_that_asked_nobody_is_not_told_of(tmp_path: Path) -> None:
+    spool, run = spool_in(tmp_path / "spool"), ended(started())
+    recorder = OutboxRecorder(Outbox(spool), "ins_1", captures_payloads=False)
+    run.version, run.seen_version = "ver_2", Version("prv_main", "test-model")
+    recorder.close(recorder.open(run), run)
+
+    [record] = await published(spool, 1)
+    assert "RequestServed" in record.subject
+
+
+async def test_an_answer_that_was_not_taken_served_nobody(tmp_path: Path) -> None:
+    spool, run = spool_in(tmp_path / "spool"), ended(started())
+    run.status, run.reason = Status.ERROR, "OUTPUT_INVALID"
+    recorder = OutboxRecorder(Outbox(spool), "ins_1", captures_payloads=False)
+    recorder.close(recorder.open(run), run)
+
     [record] = await published(spool, 1)
     served = request_pb2.RequestServed.FromString(record.payload)
-    assert (served.status, served.payload_shed) == (request_pb2.REQUEST_STATUS_OK, True)
+    assert (served.served_variant, served.usage.input_tokens) == ("", 1)
 
 
 async def test_a_version_that_a_call_brought_along_is_told_of_once_a_day(tmp_path: Path) -> None:
@@ -145,6 +170,7 @@ async def test_a_version_that_a_call_brought_along_is_told_of_once_a_day(tmp_pat
         run.start_unix_ns += hours * 3600 * 10**9
         run.base_version, run.version = "ver_1", "ver_2"
         run.seen_version = Version("prv_main", "test-model", (Message(Role.USER, "hello"),))
+        run.attempts.append(Attempt("main", "test-model", 200, "", "", 0, 7))
         recorder.close(recorder.open(run), run)
 
     records = await published(spool, 5)

@@ -80,10 +80,22 @@ def test_what_has_spans_already_is_not_told_again(told: Told) -> None:
     assert not told.spans()
 
 
-def test_when_everything_fails_some_are_told(told: Told) -> None:
-    for number in range(100):
+@pytest.mark.parametrize("reason", [Reason.CIRCUIT_OPEN, Reason.BUSY, Reason.CREDENTIAL_MISSING])
+def test_an_attempt_that_asked_nobody_is_no_call(told: Told, reason: Reason) -> None:
+    run = failed()
+    run.attempts = [replace(FAILED, http_status=0, reason=reason), SERVED]
+    told.past.consider(run)
+    assert [span.name for span in told.spans()] == ["chat spare", "turnout.executor.v1.ExecutionService/Run"]
+
+
+@pytest.mark.parametrize("began", [[100.0], [80.0, 95.0], [40.0, 99.9, 60.0]])
+def test_when_everything_fails_some_are_told_whenever_it_began(told: Told, began: list[float]) -> None:
+    for number in range(200):
         run = failed()
         run.attempts = []
-        run.start_unix_ns += number * 10_000_000
+        ended = 101 + number / 100
+        run.started = began[number % len(began)]
+        run.start_unix_ns += round(run.started * 1e9)
+        run.latency_us = round((ended - run.started) * 1e6)
         told.past.consider(run)
-    assert len(told.spans()) in range(20, 41)
+    assert len(told.spans()) == 40

@@ -57,6 +57,7 @@ async def test_an_answer_is_read_whole(adapter: Anthropic, upstream: Any) -> Non
     usage = {
         "input_tokens": 12,
         "cache_creation_input_tokens": 100,
+        "cache_creation": {"ephemeral_5m_input_tokens": 70, "ephemeral_1h_input_tokens": 30},
         "cache_read_input_tokens": 2000,
         "output_tokens": 60,
         "output_tokens_details": {"thinking_tokens": 40},
@@ -73,8 +74,8 @@ async def test_an_answer_is_read_whole(adapter: Anthropic, upstream: Any) -> Non
     assert answer == ProviderAnswer(
         Message(Role.ASSISTANT, "Paris.", reasoning="France, so"),
         FinishReason.STOP,
-        # The cache's tokens were read too.
-        Usage(2112, 60, 2000, 40),
+        # What the cache gave and took was read too.
+        Usage(2112, 60, 2000, 40, 100, 30),
         "claude-sonnet-4-5-20250929",
         200,
     )

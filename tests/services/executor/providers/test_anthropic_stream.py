@@ -77,7 +77,11 @@ async def test_an_answer_comes_in_pieces_and_whole_at_last(adapter: Anthropic, u
         Delta("Par"),
         Delta("is."),
         ProviderAnswer(
-            Message(Role.ASSISTANT, "Paris.", reasoning="France"), FinishReason.STOP, Usage(122, 6, 100), MODEL, 200
+            Message(Role.ASSISTANT, "Paris.", reasoning="France"),
+            FinishReason.STOP,
+            Usage(122, 6, 100, cache_write_input_tokens=10),
+            MODEL,
+            200,
         ),
     ]
     [received] = upstream.received

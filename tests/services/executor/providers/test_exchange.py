@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import openai
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
@@ -156,6 +157,59 @@ async def test_signs_of_life_are_no_answer(egress: Egress, upstream: Any) -> Non
     assert failure.message == "no answer began within 0.2 s"
 
 
+@pytest.mark.parametrize("status", [200, 503])
+async def test_a_whole_answer_to_the_wish_for_a_stream_must_be_there_when_its_first_piece_must(
+    egress: Egress, upstream: Any, status: int
+) -> None:
+    adapter = OpenAi(egress, TRACING, RETRY_STATUSES, max_response_bytes=10_000, max_stream_bytes=10_000)
+    request = asked(adapter, ProviderKind.OPENAI, upstream.base_url, VERSION)
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 %d x\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{" % status)
+        await reader.read()
+
+    upstream.then(slow)
+    async with asyncio.timeout(4):
+        # Bytes that come keep the connection from being idle, and say nothing.
+        pieces = adapter.stream(request, total_seconds=60, first_seconds=0.2, idle_seconds=60)
+        [failure] = [piece async for piece in pieces]
+
+    assert isinstance(failure, ProviderFailure)
+    assert (failure.reason, failure.http_status, failure.is_retryable) == (Reason.TIMEOUT, status, True)
+    assert failure.message == "no answer began within 0.2 s"
+
+
+async def test_no_more_of_a_whole_answer_is_taken_than_one_may_have(egress: Egress, upstream: Any) -> None:
+    adapter = OpenAi(egress, TRACING, RETRY_STATUSES, max_response_bytes=100_000, max_stream_bytes=64 << 20)
+    request = asked(adapter, ProviderKind.OPENAI, upstream.base_url, VERSION)
+    sent = 0
+
+    async def without_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 60000000\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            for _ in range(600):
+                writer.write(b" " * 100_000)
+                await writer.drain()
+                sent += 100_000
+
+    upstream.then(without_end)
+    [failure] = await streamed(adapter, request)
+
+    assert isinstance(failure, ProviderFailure)
+    assert failure.message == "the provider's answer has a piece of more than 100000 bytes"
+    # What the kernel's buffers took counts as sent.
+    assert sent < 30_000_000
+
+
+async def test_a_media_type_is_the_same_in_capitals(egress: Egress, upstream: Any) -> None:
+    adapter = OpenAi(egress, TRACING, RETRY_STATUSES, max_response_bytes=10_000, max_stream_bytes=10_000)
+    request = asked(adapter, ProviderKind.OPENAI, upstream.base_url, VERSION)
+    events = b"".join(b"data: %s\n\n" % json.dumps(each).encode() for each in upstream.paris[:-1]) + upstream.done
+    upstream.then(upstream.http(200, events, content_type="Text/Event-Stream; charset=utf-8"))
+    assert [type(each) for each in await streamed(adapter, request)] == [Started, Delta, Delta, ProviderAnswer]
+
+
 @pytest.mark.parametrize("first", [0.2, 5])
 async def test_an_answer_that_stops_coming_times_out(egress: Egress, upstream: Any, first: float) -> None:
     adapter = OpenAi(egress, TRACING, RETRY_STATUSES, max_response_bytes=10_000, max_stream_bytes=10_000)
@@ -240,19 +294,64 @@ events = st.dictionaries(st.sampled_from(WORDS), json_values, max_size=6) | st.b
 )
 
 
+DATES = [
+    "Mon, 01 Jan 99999999999 00:00:00 GMT",
+    "Mon, 01 Jan 2020 00:00:00 +99999999999999",
+    "1 Jan 2020 9999999999:00",
+]
+date_words = st.sampled_from(
+    ["Mon,", "01", "Jan", "2020", "9" * 20, "00:00:00", "24:61:61", "+99999999", "-0000", "GMT"]
+)
+headers = st.fixed_dictionaries(
+    {},
+    optional={
+        "Content-Type": st.sampled_from(["application/json", "text/html", "; charset=x", "\xff"]),
+        "Retry-After": st.sampled_from([*DATES, "-1", "1e9", "1.5", "\xb2", "9" * 400])
+        | st.lists(date_words, max_size=6).map(" ".join)
+        | st.text(st.characters(max_codepoint=255), max_size=12),
+    },
+)
+
+
 @each_adapter
-@settings(max_examples=50)
-@given(body=events)
-def test_whatever_json_comes_it_is_an_answer_or_a_failure(made: type[Exchange], kind: ProviderKind, body: Any) -> None:
+@settings(max_examples=100)
+@given(body=events, status=st.just(200) | st.integers(200, 599), headers=headers)
+@example(body={}, status=503, headers={"Retry-After": DATES[0]})
+@example(body={}, status=429, headers={"Retry-After": DATES[1]})
+@example(body={}, status=503, headers={"Retry-After": DATES[2]})
+def test_whatever_comes_it_is_an_answer_or_a_failure(
+    made: type[Exchange], kind: ProviderKind, body: Any, status: int, headers: dict[str, str]
+) -> None:
     adapter = offline(made)
     request = asked(adapter, kind, "http://127.0.0.1:1", VERSION, messages=QUESTION)
     bodies = (body, {"content": [body], "message": body, "choices": [{"message": body}], "usage": body})
     for each in bodies:
-        response = EgressResponse(200, CIMultiDictProxy(CIMultiDict()), json.dumps(each).encode())
-        outcome = adapter.read(response, request)
+        response = EgressResponse(status, CIMultiDictProxy(CIMultiDict(headers)), json.dumps(each).encode())
+        outcome = adapter.outcome(response, request)
         assert isinstance(outcome, (ProviderAnswer, ProviderFailure))
         if isinstance(outcome, ProviderFailure):
             assert len(outcome.message) < 300
+            assert outcome.retry_after_seconds is None or outcome.retry_after_seconds >= 0
+
+
+@each_adapter
+def test_arguments_that_are_nested_without_end_are_a_failure(made: type[Exchange], kind: ProviderKind) -> None:
+    adapter = offline(made)
+    request = asked(adapter, kind, "http://127.0.0.1:1", VERSION, messages=QUESTION)
+    deep = b'{"a":' * 1000 + b"1" + b"}" * 1000
+    function = b'{"type":"tool_use","id":"c","name":"f","input":%s,"function":{"name":"f","arguments":%s}}' % (
+        deep,
+        deep,
+    )
+    message = b'{"tool_calls":[%s]}' % function
+    body = b'{"content":[%s],"message":%s,"choices":[{"message":%s}]}' % (function, message, message)
+    outcome = adapter.outcome(EgressResponse(200, CIMultiDictProxy(CIMultiDict()), body), request)
+    assert isinstance(outcome, ProviderFailure)
+    assert outcome.reason is Reason.MALFORMED_RESPONSE
+
+    begun = b'{"type":"content_block_start","index":0,"content_block":%s,' % function
+    with pytest.raises(Malformed, match="too deeply"):
+        adapter.assembly(request).take(begun + b'"message":%s,"choices":[{"delta":%s}]}' % (message, message))
 
 
 @each_adapter
@@ -266,6 +365,7 @@ def test_whatever_is_streamed_it_is_an_answer_or_a_failure(
     try:
         for each in said:
             assembly.take(json.dumps(each).encode())
+        answer = assembly.end(200)
     except (Malformed, Told):
         return
-    assert isinstance(assembly.end(200), (ProviderAnswer, ProviderFailure))
+    assert isinstance(answer, ProviderAnswer)

@@ -19,7 +19,7 @@ from kit.egress import Egress, EgressPolicy, EgressResponse
 from kit.secrets import Secret
 from kit.telemetry import Tracing
 from services.executor.domain import FinishReason, ProviderAnswer, ProviderFailure, ProviderRequest, Reason, Usage
-from services.executor.providers import failures, openai_answer
+from services.executor.providers import failures
 from services.executor.providers.openai import OpenAi
 
 CREDENTIAL = "sk-planted-credential-0123456789"
@@ -58,7 +58,7 @@ async def test_an_answer_is_read_whole(adapter: OpenAi, upstream: Any) -> None:
     usage = {
         "prompt_tokens": 24,
         "completion_tokens": 8,
-        "prompt_tokens_details": {"cached_tokens": 16},
+        "prompt_tokens_details": {"cached_tokens": 16, "cache_write_tokens": 5},
         "completion_tokens_details": {"reasoning_tokens": 3},
     }
     upstream.then(upstream.http(200, upstream.completion("Paris.", usage=usage)))
@@ -66,7 +66,7 @@ async def test_an_answer_is_read_whole(adapter: OpenAi, upstream: Any) -> None:
     answer = await adapter.complete(asked(upstream), 5)
 
     assert answer == ProviderAnswer(
-        Message(Role.ASSISTANT, "Paris."), FinishReason.STOP, Usage(24, 8, 16, 3), "served-model", 200
+        Message(Role.ASSISTANT, "Paris."), FinishReason.STOP, Usage(24, 8, 16, 3, 5), "served-model", 200
     )
     [received] = upstream.received
     assert received.path == "/v1/chat/completions"
@@ -342,6 +342,9 @@ json_values = st.recursive(
 )  # fmt: skip
 
 
+OFFLINE = OpenAi(None, TRACING, RETRY_STATUSES, 1000, 1000)  # type: ignore[arg-type]  # sends nothing
+
+
 @given(json_values, st.sampled_from([200, 400, 503]))
 def test_whatever_json_comes_it_is_an_answer_or_a_failure(body: Any, status: int) -> None:
     response = EgressResponse(status, CIMultiDictProxy(CIMultiDict()), json.dumps(body).encode())
@@ -351,7 +354,7 @@ def test_whatever_json_comes_it_is_an_answer_or_a_failure(body: Any, status: int
             200, response.headers, json.dumps({"choices": [{"message": body}], "usage": body}).encode()
         )
         for each in (response, shaped_body):
-            assert isinstance(openai_answer.read(each, request), (ProviderAnswer, ProviderFailure))
+            assert isinstance(OFFLINE.outcome(each, request), (ProviderAnswer, ProviderFailure))
     else:
         failure = failures.read_failure(response, request, RETRY_STATUSES, unix_seconds=0)
         assert len(failure.message) < 260

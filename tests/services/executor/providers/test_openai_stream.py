@@ -91,6 +91,40 @@ async def test_tool_calls_are_put_together_from_their_pieces(adapter: OpenAi, up
     assert answer.finish_reason is FinishReason.TOOL_CALLS
 
 
+async def test_the_id_and_the_name_of_a_call_may_come_late_and_the_first_of_each_stays(
+    adapter: OpenAi, upstream: Any
+) -> None:
+    def piece(function: dict[str, Any], **fields: Any) -> Any:
+        return upstream.chunk(tool_calls=[{"index": 0, "function": function, **fields}])
+
+    events = [
+        piece({"arguments": "{"}),
+        piece({"name": "look"}),
+        piece({"name": "jump", "arguments": "}"}, id="c1"),
+        piece({}, id="c2"),
+        upstream.chunk(finish_reason="tool_calls"),
+    ]
+    *pieces, answer = await streamed(adapter, upstream, upstream.streams([*events, upstream.done]))
+
+    assert [delta.tool_calls for delta in pieces[1:]] == [
+        (ToolCallDelta(0, arguments_json="{"),),
+        (ToolCallDelta(0, tool="look"),),
+        (ToolCallDelta(0, "c1", arguments_json="}"),),
+        (ToolCallDelta(0),),
+    ]
+    assert answer.message.tool_calls == (ToolCall("c1", "look", "{}"),)
+
+
+async def test_tool_calls_without_end_are_a_failure(adapter: OpenAi, upstream: Any) -> None:
+    calls = [{"function": {"name": "look", "arguments": {}}} for _ in range(129)]
+    [failure] = await streamed(adapter, upstream, upstream.streams([upstream.chunk(tool_calls=calls), upstream.done]))
+
+    assert (failure.reason, failure.message) == (
+        Reason.MALFORMED_RESPONSE,
+        "the provider's answer has too many tool calls",
+    )
+
+
 async def test_a_server_that_answers_whole_is_taken_as_it_is(adapter: OpenAi, upstream: Any) -> None:
     pieces = await streamed(adapter, upstream, upstream.http(200, upstream.completion("Paris.")))
 

@@ -1,19 +1,20 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.executor.providers.sse import MAX_EVENT_BYTES, Events, TooLarge
+from services.executor.providers.sse import Events, TooLarge
 
 STREAM = b": hello\r\ndata: one\r\n\r\nevent: x\nid: 7\ndata:two\ndata: lines\n\n\ndata: \n\ndata:  spaced\n\n"
 EXPECTED = [b"one", b"two\nlines", b"", b" spaced"]
 
 
-def fed(*chunks: bytes) -> list[bytes]:
-    events = Events()
+def fed(*chunks: bytes, limit: int = 1000) -> list[bytes]:
+    events = Events(limit)
     return [data for chunk in chunks for data in events.feed(chunk)] + list(events.end())
 
 
@@ -27,8 +28,39 @@ def test_a_last_event_without_its_blank_line_counts() -> None:
     assert fed(b"data: one\n\ndata: two") == [b"one", b"two"]
 
 
-def test_an_event_that_does_not_end_is_refused() -> None:
+EVENT = b"data: " + b"x" * 50 + b"\r\ndata:" + b"y" * 50 + b"\n\n"
+
+
+@given(cut=st.integers(0, len(EVENT)), limit=st.integers(90, 120))
+def test_an_event_is_bounded_wherever_chunks_end(cut: int, limit: int) -> None:
+    chunks, size = (b"data: 1\n\n", EVENT[:cut], EVENT[cut:]), len(EVENT) - len(b"\n\n\n")
+    if limit >= size:
+        assert fed(*chunks, limit=limit) == [b"1", b"x" * 50 + b"\n" + b"y" * 50]
+    else:
+        with pytest.raises(TooLarge):
+            fed(*chunks, limit=limit)
+
+
+def test_an_event_that_does_not_end_is_refused_and_what_came_before_it_is_not() -> None:
+    events = Events(100)
+    fed = events.feed(b"data: one\n\ndata: " + b"x" * 100)
+    assert next(fed) == b"one"
     with pytest.raises(TooLarge):
-        fed(b"data: ", *[b"x" * (1 << 20)] * 5)
+        next(fed)
+
+
+def test_lines_of_nothing_fill_neither_memory_nor_time() -> None:
+    begun = time.process_time()
     with pytest.raises(TooLarge):
-        fed(*[b"data: " + b"x" * (1 << 20) + b"\n"] * (MAX_EVENT_BYTES // (1 << 20) + 1))
+        fed(*[b"data:\n" * 10_000] * 100, limit=3 << 20)
+    assert time.process_time() - begun < 2
+
+
+def test_an_event_in_small_chunks_takes_no_longer() -> None:
+    begun = time.process_time()
+    assert fed(b"data: ", *[b"x" * 100] * 20_000, b"\n\n", limit=3 << 20) == [b"x" * 2_000_000]
+    assert time.process_time() - begun < 2
+
+
+def test_signs_of_life_without_end_are_no_event() -> None:
+    assert fed(*[b": still here\n"] * 100, b"data: one\n\n", limit=100) == [b"one"]

@@ -54,7 +54,7 @@ def test_the_first_piece_of_a_tool_call_names_it() -> None:
 
 
 def test_the_end_says_why_and_with_what() -> None:
-    data = events().end(ended(cost_usd_micros=2_000_000, finish_reason=FINISH_REASON_OTHER).ended, wants_usage=False)
+    data = events().end(ended(cost_usd_micros=2_000_000, finish_reason=FINISH_REASON_OTHER).ended)
     [chunk] = parsed(data)
     assert chunk["choices"] == [{"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"}]
     assert (chunk["turnout"]["cost_usd"], chunk["turnout"]["attempts"]) == (2.0, 1)
@@ -66,21 +66,21 @@ def test_the_end_says_what_became_of_the_answer() -> None:
     begun = started().started
     begun.fallback_index = 1
     made = Events(begun, created=1, wants_usage=False, is_mocked=True)
-    [chunk] = parsed(made.end(ended(output_violations=["a must be a string"]).ended, wants_usage=False))
+    [chunk] = parsed(made.end(ended(output_violations=["a must be a string"]).ended))
     said = chunk["turnout"]
     assert (said["fallback_index"], said["output_violations"], said["mocked"]) == (1, ["a must be a string"], True)
 
 
 def test_all_events_say_that_usage_comes_if_it_does() -> None:
     made = events(wants_usage=True)
-    chunks = parsed(made.start() + made.delta(delta("a").delta) + made.end(ended().ended, wants_usage=True))
+    chunks = parsed(made.start() + made.delta(delta("a").delta) + made.end(ended().ended))
     assert [chunk["usage"] for chunk in chunks[:-1]] == [None, None, None]
     assert chunks[-1]["usage"]["total_tokens"] == 32
     assert (chunks[-1]["choices"], chunks[-1]["id"]) == ([], "req_1")
 
 
 def test_usage_that_the_provider_does_not_tell_is_left_out() -> None:
-    data = events(wants_usage=True).end(ended(usage=Usage()).ended, wants_usage=True)
+    data = events(wants_usage=True).end(ended(usage=Usage()).ended)
     assert len(parsed(data)) == 1
     assert data.endswith(stream.DONE)
 

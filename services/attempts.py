@@ -1,0 +1,28 @@
+"""What the reason of an attempt says, for whoever reads attempts: the room that makes them, and what counts their
+events."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_UNASKED: Final = frozenset(
+    (
+        "PROVIDER_CIRCUIT_OPEN",
+        "PROVIDER_BUSY",
+        "PROVIDER_CREDENTIAL_MISSING",
+        # These may be the provider's answer, too: then they have its status.
+        "PROVIDER_CREDENTIAL_REFUSED",
+        "PROVIDER_ADDRESS_REFUSED",
+        "PROVIDER_REJECTED_REQUEST",
+        "PROVIDER_ERROR",
+    )
+)
+
+
+def asked_nobody(reason: str, http_status: int) -> bool:
+    """Whether an attempt ended before anything was sent: it says nothing of how long the provider takes.
+
+    :param reason: as in an event's `Attempt`; empty for success
+    :param http_status: 0 when no answer came
+    """
+    return http_status == 0 and reason in _UNASKED
