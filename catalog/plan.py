@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from catalog import assignment
 from catalog.targets import Target
 from catalog.view import Variant
 from kit.errors import Precondition
+from kit.values import value
 
 
 class Evaluation(StrEnum):
@@ -27,7 +27,7 @@ class KeyKind(StrEnum):
     REQUEST = "request"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Decision:
     """The variant that a call is assigned, how, and with which probability in (0, 1]."""
 

@@ -6,16 +6,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from catalog.view import Contract, Deployment, Project, Revision, View
 from kit.errors import Invalid, NotFound
+from kit.values import value
 
 LIVE = "live"
 """The alias that a call means if it names none."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Target:
     """A deployment as one call sees it."""
 

@@ -121,6 +121,8 @@ class Catalog:
 
         :raises Unavailable: `CATALOG_BEHIND` if it takes longer than 2 s, or than the call has left
         """
+        if self._view is not None and self._view.sequence >= sequence:
+            return
         limit = REACH_SECONDS if call is None else min(REACH_SECONDS, call.remaining_seconds())
         try:
             async with asyncio.timeout(limit):

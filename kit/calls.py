@@ -12,9 +12,10 @@ import grpc
 from google.protobuf.message import Message
 
 from kit.telemetry import TraceContext
+from kit.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Principal:
     """Who calls. `tenant` is empty for keys that belong to the installation."""
 

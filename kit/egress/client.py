@@ -22,6 +22,7 @@ from kit.egress.answer import EgressStream
 from kit.egress.policy import EgressPolicy, parse_url, refusal_of_host
 from kit.egress.resolver import CheckedResolver, Resolver, SystemResolver, checked_sockets
 from kit.egress.wire import Answer, Route
+from kit.values import value
 
 _FRAMING_HEADERS = frozenset(
     ("connection", "content-length", "expect", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade")
@@ -34,7 +35,7 @@ _STALE_SECONDS: Final = 1.0
 """A connection that the server had closed says so within a round trip. What ends later was being worked on."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Timeouts:
     """Bounds of one call, in seconds, all finite and above 0; one above 5 s may end up to 1 s later.
 
@@ -57,7 +58,7 @@ class Timeouts:
                 raise ValueError(f"a time-out is a finite number of seconds above 0, not {seconds}")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EgressResponse:
     """A whole answer, of any status; redirects are answers too."""
 

@@ -6,7 +6,6 @@ import logging
 import struct
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +23,7 @@ from kit.metrics import Metrics, metrics
 from kit.runtime import Runtime
 from kit.spool import Call, Event, Record, Spool, SpoolOptions, Usage
 from kit.telemetry import TraceContext, Tracing, place_of
+from kit.values import value
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ _START = struct.Struct("<BHH")
 _START_FORMAT: Final = 1
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class OpenCall:
     """A call whose start is written and whose end is not."""
 

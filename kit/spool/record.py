@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from hashlib import blake2b
 from typing import NamedTuple, NewType
 
@@ -18,6 +18,7 @@ import orjson
 
 from kit import ids
 from kit.errors import Invalid
+from kit.values import value
 
 _crc32c: Callable[[bytes], int] = google_crc32c.value
 
@@ -34,7 +35,7 @@ Call = NewType("Call", bytes)
 """A call that was opened: the id of its start, to be handed back when it ends."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Event:
     """Something to publish, not yet written."""
 
@@ -44,7 +45,7 @@ class Event:
     """Small; for the trace context."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Record:
     """An event as it was written."""
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from catalog.view import OutputPolicy
 from completions.chat import Message
 from completions.version import Version
+from kit.values import value
 from services.executor.breaker import Target
 from services.executor.domain import ProviderFailure, ProviderRequest
 from services.executor.ports import OutputCheck
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Place:
     """Where a call may run."""
 
@@ -33,7 +34,7 @@ class Place:
         return Target(self.request.provider.uid, self.request.model)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Job:
     """All that is known before a provider is asked."""
 

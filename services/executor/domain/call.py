@@ -9,6 +9,7 @@ from enum import StrEnum
 from completions.chat import Message
 from completions.version import Parameters, Version
 from kit.json import Json
+from kit.values import value
 
 
 class Source(StrEnum):
@@ -38,7 +39,7 @@ class Unread:
     """Raises Invalid with the field at fault."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RunCall:
     """What a caller asks, and who it is. Texts are as sent; the JSON ones are parsed when they are checked."""
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import NamedTuple
 
 from catalog import view
 from completions.chat import Message
 from kit.secrets import Secret
+from kit.values import value
 
 
 class FinishReason(StrEnum):
@@ -52,7 +53,7 @@ class Reason(StrEnum):
     """The caller left, or its deadline passed, while the attempt ran."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Usage:
     """Tokens as the provider billed them; None is what it did not tell."""
 
@@ -67,7 +68,7 @@ class Usage:
     """Of these: kept for an hour, which costs more."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ProviderRequest:
     """One completion, ready for a provider."""
 
@@ -90,7 +91,7 @@ class Outgoing(NamedTuple):
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ProviderAnswer:
     """A complete answer."""
 
@@ -103,7 +104,7 @@ class ProviderAnswer:
     http_status: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ToolCallDelta:
     """A piece of a tool call."""
 
@@ -115,7 +116,7 @@ class ToolCallDelta:
     arguments_json: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Delta:
     """A piece of an answer; never empty."""
 
@@ -124,14 +125,14 @@ class Delta:
     tool_calls: tuple[ToolCallDelta, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Started:
     """The first piece of an answer is there: who gives it, in the provider's words."""
 
     model: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ProviderFailure:
     """An attempt without an answer."""
 

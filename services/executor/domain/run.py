@@ -11,6 +11,7 @@ from catalog.plan import Decision
 from catalog.targets import Target
 from completions.chat import Message
 from completions.version import Version
+from kit.values import value
 from services.executor.domain.call import RunCall
 from services.executor.domain.provider import ProviderAnswer
 
@@ -25,7 +26,7 @@ class Status(StrEnum):
     """Not ended yet: what its record says if the process dies now."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Attempt:
     """One call to one provider."""
 
