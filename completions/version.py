@@ -96,9 +96,10 @@ def version_id(version: Version) -> str:
     return "ver_" + hashlib.blake2s(canonical(_document(version))).hexdigest()[:32]
 
 
-def validate(version: Version) -> None:
+def validate(version: Version) -> tuple[template.Uses, ...]:
     """Refuse what no provider could be asked, naming every fault at once.
 
+    :return: what each of its templates uses, for :func:`completions.schema.variables_schema`
     :raises Invalid: `VERSION_INVALID` with a violation per fault (`parameters.temperature`, `messages[1].content`); if
         only templates are wrong, the reason of the first of them (:func:`completions.template.check`)
     """
@@ -106,14 +107,16 @@ def validate(version: Version) -> None:
     if faults:
         raise Invalid(f"{faults[0].field} {faults[0].message}", reason="VERSION_INVALID", violations=faults)
     refusals: list[Invalid] = []
+    uses: list[template.Uses] = []
     for path, text in _templates(version.messages):
         try:
-            template.check(text, field=path)
+            uses.append(template.uses_of(text, field=path))
         except Invalid as refusal:
             refusals.append(refusal)
     if refusals:
         violations = [violation for refusal in refusals for violation in refusal.violations]
         raise Invalid(refusals[0].message, reason=refusals[0].reason, violations=violations)
+    return tuple(uses)
 
 
 class Split(NamedTuple):

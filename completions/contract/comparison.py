@@ -10,7 +10,7 @@ from completions.canonical import canonical
 from completions.contract import paths, words
 from completions.contract.contract import Contract
 from completions.contract.difference import Comparison, Difference, Kind
-from completions.contract.document import ANYTHING, Document, Place, malformed, too_large
+from completions.contract.document import ANYTHING, NOTES, Document, Place, malformed, too_large
 from completions.contract.limits import in_words
 from completions.contract.matching import Matching
 from completions.contract.response_format import PATH, SCHEMA_PATH, response_format_of
@@ -22,6 +22,9 @@ VARIABLES = "variables"
 _MAX_LEVELS = 128
 _MAX_REVISITS = 1_000
 """How often a pair of schemas that was compared before is compared again, to name the other paths that lead to it."""
+
+_SCALARS = ("string", "integer", "number", "boolean")
+_SCALAR_KEYWORDS = NOTES | {"type", "minLength", "maxLength", "pattern", "minimum", "maximum"}
 
 Pair: TypeAlias = tuple[Place, Place]
 
@@ -56,41 +59,56 @@ def removed_last_user(held: Contract, offered: Contract) -> tuple[str, ...]:
 
 def compare_variables(held: Json, offered: Json) -> Comparison:
     """The variables' part of :func:`compare`; no schema at all means no variables."""
-    before, after = variables_of(held), variables_of(offered)
-    found = _Walk(before.shapes, after.shapes, _Words("callers do not send it", "callers may still send it")).run(
-        VARIABLES, before.place, after.place
-    )
-    return _unless_equal(found, held, offered)
+    if held is None and offered is None:
+        return Comparison()
+    before = variables_of(held)
+    return Comparison() if _is_equal(held, offered) else compare_read(before, variables_of(offered))
 
 
 def compare_response_formats(held: Json, offered: Json) -> Comparison:
     """The response format's part of :func:`compare`."""
     before, after = response_format_of(held), response_format_of(offered)
-    if before.form != after.form:
-        sentence = f"{PATH} was {before.form} and is {after.form}"
-        return Comparison((Difference(PATH, Kind.RESPONSE_FORMAT_CHANGED, before.form, after.form, sentence),))
-    if before.form != "json_schema":
-        return Comparison()
-    one, other = Document(before.schema, SCHEMA_PATH), Document(after.schema, SCHEMA_PATH)
+    if before.form == after.form == "json_schema":
+        one = answers_of(before.schema)
+        equal = _is_equal(before.schema, after.schema)
+        return Comparison() if equal else compare_answers(one, answers_of(after.schema))
+    return compare_forms(before.form, after.form)
+
+
+def compare_read(held: Variables, offered: Variables) -> Comparison:
+    """As :func:`compare_variables`, of what is read already."""
+    wording = _Words("callers do not send it", "callers may still send it")
+    return _Walk(held.shapes, offered.shapes, wording).run(VARIABLES, held.place, offered.place)
+
+
+def compare_answers(held: Variables, offered: Variables) -> Comparison:
+    """As :func:`compare_response_formats`, of schemas that are read already."""
     wording = _Words("callers do not expect it", "callers rely on it", of_answers=True)
-    found = _Walk(Shapes(one), Shapes(other), wording).run(SCHEMA_PATH, one.root, other.root)
-    return _unless_equal(found, before.schema, after.schema)
+    return _Walk(held.shapes, offered.shapes, wording).run(SCHEMA_PATH, held.place, offered.place)
 
 
-def _unless_equal(found: Comparison, held: Json, offered: Json) -> Comparison:
-    """What was found; nothing that is worth telling where both say the same. They had to be judged first."""
-    if found.differences or not found.warnings or held != offered:
-        return found
+def compare_forms(held: str, offered: str) -> Comparison:
+    """Of response formats without schemas."""
+    if held == offered:
+        return Comparison()
+    sentence = f"{PATH} was {held} and is {offered}"
+    return Comparison((Difference(PATH, Kind.RESPONSE_FORMAT_CHANGED, held, offered, sentence),))
+
+
+def _is_equal(held: Json, offered: Json) -> bool:
+    """Whether there is nothing to tell. One of them has to be read all the same: it may be none."""
+    if held is offered:
+        return True
     try:
         # Python holds true equal to 1.
-        return Comparison() if canonical(held) == canonical(offered) else found
+        return held == offered and canonical(held) == canonical(offered)
     except Invalid:
-        return found
+        return False
 
 
 @dataclass(frozen=True, slots=True)
 class Variables:
-    """A schema of variables, as an object."""
+    """A schema that was read: of variables, as an object, or of answers."""
 
     shapes: Shapes
     place: Place
@@ -107,6 +125,15 @@ def variables_of(schema: Json) -> Variables:
     if not shapes.at(place):
         raise malformed(VARIABLES, "must describe an object")
     return Variables(shapes, place)
+
+
+def answers_of(schema: Json) -> Variables:
+    """Read a schema of answers.
+
+    :raises Invalid: as :func:`compare`
+    """
+    document = Document(schema, SCHEMA_PATH)
+    return Variables(Shapes(document), document.root)
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,8 +309,18 @@ class _Walk:
         self._differ(visit, visit.path, Kind.TYPE_CHANGED, was, now, f"was {was} and is {now}")
 
     def _wait(self, visit: _Visit, path: str, held: Place, offered: Place, *, is_lenient: bool = False) -> None:
+        if len(held) == len(offered) == 1 and self._are_same_scalars(*held, *offered):
+            return
         is_lenient = is_lenient or visit.is_lenient
         self._waiting.append(_Visit(path, held, offered, visit.levels - 1, is_lenient, visit))
+
+    def _are_same_scalars(self, held: int, offered: int) -> bool:
+        """Whether both say the same of a text, a number or a boolean, and no more than its type and limits: the most
+        frequent case by far, and nothing to be worked out."""
+        one = self.held.document.schema(held)
+        if one is None or one.get("type") not in _SCALARS or not one.keys() <= _SCALAR_KEYWORDS:
+            return False
+        return one == self.offered.document.schema(offered)
 
     def _differ(self, visit: _Visit, path: str, kind: Kind, before: str, after: str, saying: str) -> None:
         if visit.is_lenient:

@@ -68,11 +68,6 @@ class Comparison:
             return Verdict.DIFFERENT
         return Verdict.COMPATIBLE if self.warnings else Verdict.EQUAL
 
-    @property
-    def is_compatible(self) -> bool:
-        """Whether an alias may move."""
-        return not self.differences
-
     def without(self, removed: Collection[str]) -> Comparison:
         """What is left when those properties may go, because the contract keeps them.
 

@@ -26,9 +26,14 @@ MAX_CHAIN = 64
 """Schemas that may lead to each other without a step into the value: `$ref`, `allOf`, `anyOf`, `oneOf`."""
 
 _REFERENCE = frozenset({"$ref", "$defs", "definitions", "title", "description", "default", "examples"})
-_LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
+NOTES = frozenset({"title", "description", "examples", "default", "$comment", "deprecated", "format"})
+"""Keywords that say nothing of what is valid: formats are not checked."""
+SAME_LISTS = ("allOf", "anyOf", "oneOf")
+"""Keywords with schemas for the same value."""
+_LEADING = frozenset({"$ref", *SAME_LISTS})
+_LISTS = (*SAME_LISTS, "prefixItems")
 _MAPS = ("properties", "patternProperties", "dependentSchemas", "$defs", "definitions")
-_SINGLES = (
+SINGLES = (
     "items",
     "additionalProperties",
     "additionalItems",
@@ -41,6 +46,8 @@ _SINGLES = (
     "then",
     "else",
 )
+_HOLDING = frozenset({*_LISTS, *_MAPS, *SINGLES})
+_CHECKED = frozenset({"$dynamicRef", "$recursiveRef", "enum", "required", *SAME_LISTS})
 
 
 class Document:
@@ -66,9 +73,10 @@ class Document:
         self._walk()
         self._heights: dict[int, int] = {}
         self._weights: dict[int, int] = {}
-        for key in self._schemas:
+        leading = [key for key, schema in self._schemas.items() if not _LEADING.isdisjoint(schema)]
+        for key in leading:
             self._height(key, MAX_CHAIN)
-        self.weight = max(map(self._unfolded, self._schemas), default=1)
+        self.weight = max(map(self._unfolded, leading), default=1)
         """Schemas that one value is held against, at most."""
 
     @property
@@ -123,16 +131,18 @@ class Document:
                 raise too_large(self.path, f"must hold at most {MAX_SCHEMAS} schemas")
             self._schemas[id(schema)] = schema
             _check_keywords(schema, path)
-            required = schema.get("required")
-            self.most_required = max(self.most_required, len(required) if isinstance(required, list) else 0)
-            constants += len(enum) if isinstance(enum := schema.get("enum"), list) else 0
-            if constants > MAX_CONSTANTS:
-                raise too_large(path, f"must enumerate at most {MAX_CONSTANTS} values in all")
+            if isinstance(required := schema.get("required"), list):
+                self.most_required = max(self.most_required, len(required))
+            if isinstance(enum := schema.get("enum"), list):
+                constants += len(enum)
+                if constants > MAX_CONSTANTS:
+                    raise too_large(path, f"must enumerate at most {MAX_CONSTANTS} values in all")
             self.has_lists_of_items |= isinstance(schema.get("items"), list)
             if "$id" in schema and schema is not self._root:
                 raise malformed(path, "must not have an $id of its own, which would change what $ref means")
             # Definitions first, so that they are looked at last, and faults are named where they are used.
-            waiting.extend(reversed(list(_parts(schema, path))))
+            if not _HOLDING.isdisjoint(schema):
+                waiting.extend(reversed(list(_parts(schema, path))))
             if "$ref" in schema:
                 target = self._resolve(schema["$ref"], path)
                 self._targets[id(schema)] = target
@@ -175,8 +185,10 @@ class Document:
 
     def _following(self, key: int) -> list[Json]:
         """What the same value must satisfy too: what the schema refers to, and its branches."""
+        if _LEADING.isdisjoint(self._schemas[key]):
+            return []
         following: list[Json] = [self._targets[key]] if key in self._targets else []
-        for keyword in ("allOf", "anyOf", "oneOf"):
+        for keyword in SAME_LISTS:
             branches = self._schemas[key].get(keyword)
             if isinstance(branches, list):
                 following += branches
@@ -218,6 +230,9 @@ def _refused(path: str, message: str, reason: str) -> Invalid:
 
 
 def _check_keywords(schema: Schema, path: str) -> None:
+    kind = schema.get("type", "object")
+    if isinstance(kind, str) and kind in TYPES and _CHECKED.isdisjoint(schema):
+        return
     for keyword in ("$dynamicRef", "$recursiveRef"):
         if keyword in schema:
             raise malformed(path, f"must use $ref instead of {keyword}")
@@ -231,7 +246,7 @@ def _check_keywords(schema: Schema, path: str) -> None:
     required = schema.get("required", [])
     if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
         raise malformed(path, "must have a list of names as required")
-    for keyword in ("allOf", "anyOf", "oneOf"):
+    for keyword in SAME_LISTS:
         if keyword in schema and not schema[keyword]:
             raise malformed(path, f"must have at least one schema in {keyword}")
 
@@ -244,7 +259,7 @@ def _parts(schema: Schema, path: str) -> Iterator[tuple[Json, str]]:
                 raise malformed(path, f"must have a list as {keyword}")
             for index, part in enumerate(listed):
                 yield part, f"{path}[{index}]" if keyword == "prefixItems" else path
-    for keyword in _SINGLES:
+    for keyword in SINGLES:
         if keyword in schema:
             part = schema[keyword]
             if keyword == "items":

@@ -50,7 +50,7 @@ def example_of(contract: Contract) -> Example:
     try:
         InputCheck().check(contract, variables)
     except Invalid as refusal:
-        if refusal.reason != "VARIABLES_INVALID":
+        if refusal.reason not in ("VARIABLES_INVALID", "VARIABLES_TOO_LARGE"):
             raise
         return Example(variables, tuple(refusal.violations))
     return Example(variables)

@@ -46,11 +46,18 @@ _SILENT: Final = {
     "unevaluatedProperties": True,
 }
 """What says nothing."""
+_LIMITING: Final = frozenset(
+    {*_ANY_KIND, *(keyword for keywords in _OF_KIND.values() for keyword in keywords)}
+    | {"additionalProperties", "additionalItems", "items"}
+)
+_NO_LIMITS: Final[Limits] = frozenset()
 _MAX_SHOWN: Final = 80
 
 
 def limits_of(schema: dict[str, Json], kind: str) -> Limits:
     """The limits of a value of that type; of `additionalProperties` and `items` only that there may be none."""
+    if _LIMITING.isdisjoint(schema):
+        return _NO_LIMITS
     found = {
         keyword: text
         for keyword in (*_OF_KIND.get(kind, ()), *_ANY_KIND)

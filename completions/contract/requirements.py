@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Final
 
 from completions.contract.comparison import VARIABLES, Variables, variables_of
@@ -12,6 +13,7 @@ from completions.template.paths import text_of
 from kit.json import Json
 
 MAX_MISSING: Final = 32
+_MAX_LOOKED_INTO: Final = 5_000
 _MAX_STEPS: Final = 2_000
 """Schemas that are rewritten for one contract: references to others are replaced by what they refer to."""
 
@@ -19,11 +21,13 @@ _MAX_STEPS: Final = 2_000
 def missing(variables: Variables, given: Json) -> list[str]:
     """The paths that the schema requires and that `given` lacks, such as `user.name`: the uppermost ones, at most 32.
 
-    What only one of several alternatives requires is none.
+    What only one of several alternatives requires is none. It is asked while a call waits, so what stands beyond the
+    first thousands of objects and lists is not looked into.
     """
     found: list[str] = []
     level: list[tuple[tuple[str | int, ...], Place, Json]] = [((), variables.place, given)]
-    while level and len(found) < MAX_MISSING:
+    steps = _MAX_LOOKED_INTO
+    while level and steps > 0 and len(found) < MAX_MISSING:
         below: list[tuple[tuple[str | int, ...], Place, Json]] = []
         for path, place, value in level:
             one = _only(variables.shapes, place, "object" if isinstance(value, dict) else "array")
@@ -36,11 +40,15 @@ def missing(variables: Variables, given: Json) -> list[str]:
                 below += [
                     ((*path, name), one.properties[name], each)
                     for name, each in value.items()
-                    if name in one.properties
+                    if isinstance(each, (dict, list)) and name in one.properties
                 ]
             elif isinstance(value, list):
-                below += [((*path, index), one.at(index), each) for index, each in enumerate(value)]
-        level = [each for each in below if isinstance(each[2], (dict, list))]
+                held = ((index, each) for index, each in enumerate(value) if isinstance(each, (dict, list)))
+                below += [((*path, index), one.at(index), each) for index, each in islice(held, steps)]
+            if len(below) >= steps:
+                break
+        steps -= len(below)
+        level = below
     return found[:MAX_MISSING]
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from urllib.parse import quote
 
-from completions.contract.document import Document
+from completions.contract.document import NOTES, Document
 from kit.json import Json, dump
 
-_NOTES = frozenset({"title", "description", "examples", "default", "$comment", "deprecated", "format"})
 _OF_DOCUMENT = frozenset({"$schema", "$id", "$defs", "definitions", "$anchor"})
 _MAPS = frozenset({"properties", "patternProperties", "dependentSchemas"})
 _VERBATIM = frozenset({"enum", "const", "default", "examples", "required", "type", "dependentRequired"})
@@ -17,7 +16,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 
 def is_silent(schema: Json) -> bool:
     """Whether a schema says nothing of what is valid."""
-    return schema is True or (isinstance(schema, dict) and schema.keys() <= _NOTES)
+    return schema is True or (isinstance(schema, dict) and schema.keys() <= NOTES)
 
 
 class Definitions:
@@ -25,26 +24,48 @@ class Definitions:
 
     def __init__(self) -> None:
         self.schemas: dict[str, Json] = {}
+        self._texts: dict[str, str] = {}
+        self._suffixes: dict[str, str] = {}
+        self._attempts = 1
 
-    def add(self, root: dict[str, Json]) -> Json:
-        """`root` with its references turned to these definitions, and open to members that others know."""
-        for attempt in range(1, len(self.schemas) + 3):
-            names = _Names(root, "" if attempt == 1 else f"_{attempt}")
-            schema = names.rewritten(root)
-            found = names.definitions()
-            if all(name not in self.schemas or dump(self.schemas[name]) == dump(one) for name, one in found.items()):
-                break
+    def add(self, root: dict[str, Json], document: Document) -> Json:
+        """`root` with its references turned to these definitions, and open to members that others know.
+
+        :param document: of `root`
+        """
+        schema, found = _rewritten(root, document, "")
+        text = dump(found) if found else ""
+        if text in self._suffixes:
+            return _rewritten(root, document, self._suffixes[text])[0]
+        suffix = ""
+        while any(self._texts.get(name, one) != one for name, one in _texts(found).items()):
+            # Names that are taken by other schemas.
+            self._attempts += 1
+            suffix = f"_{self._attempts}"
+            schema, found = _rewritten(root, document, suffix)
+        self._suffixes[text] = suffix
+        self._texts.update(_texts(found))
         self.schemas.update(found)
         return schema
+
+
+def _rewritten(root: dict[str, Json], document: Document, suffix: str) -> tuple[Json, dict[str, Json]]:
+    names = _Names(document, suffix)
+    return names.rewritten(root), names.definitions()
+
+
+def _texts(schemas: dict[str, Json]) -> dict[str, str]:
+    return {name: dump(schema) for name, schema in schemas.items()}
 
 
 class _Names:
     """The names that one document's referenced schemas get."""
 
-    def __init__(self, root: dict[str, Json], suffix: str) -> None:
-        self._document = Document(root, "variables")
+    def __init__(self, document: Document, suffix: str) -> None:
+        self._document = document
         self._suffix = suffix
         self._names: dict[int, str] = {}
+        self._taken: set[str] = set()
         self._waiting: list[tuple[str, Json]] = []
 
     def definitions(self) -> dict[str, Json]:
@@ -78,11 +99,11 @@ class _Names:
         key = id(target) if isinstance(target, dict) else -1 - bool(target)
         if key not in self._names:
             word = _UNSAFE.sub("_", pointer.rsplit("/", 1)[-1].removeprefix("#"))[:40] or "Root"
-            taken = set(self._names.values())
             name, number = word + self._suffix, 1
-            while name in taken:
+            while name in self._taken:
                 number += 1
                 name = f"{word}{number}{self._suffix}"
             self._names[key] = name
+            self._taken.add(name)
             self._waiting.append((name, target))
         return f"#/$defs/{quote(self._names[key])}"

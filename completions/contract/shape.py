@@ -9,7 +9,7 @@ from functools import reduce
 from typing import TypeAlias
 
 from completions.contract import paths
-from completions.contract.document import ANYTHING, Document, Place, Schema, too_large
+from completions.contract.document import ANYTHING, SAME_LISTS, Document, Place, Schema, too_large
 from completions.contract.limits import Limits, either, limits_of
 from kit.json import Json
 
@@ -42,6 +42,8 @@ class Alternative:
         return self.positions[index] if index < len(self.positions) else self.items
 
 
+_SCALARS = {kind: Alternative(kind) for kind in ("null", "boolean", "integer", "number", "string")}
+_LEADING = frozenset({"$ref", *SAME_LISTS})
 Shape: TypeAlias = "tuple[Alternative, ...] | None"
 """What a value may be; None when nothing is known of it, () when it may be nothing."""
 
@@ -57,7 +59,9 @@ class Shapes:
     def at(self, place: Place) -> Shape:
         """Without null, since a value that may be absent may be null and the reverse: what is only null is nothing."""
         if place not in self._at:
-            self._at[place] = _settled(self._met(self._of(key) for key in place))
+            # Most places are one schema.
+            found = self._of(next(iter(place))) if len(place) == 1 else self._met(self._of(key) for key in place)
+            self._at[place] = _settled(found)
         return self._at[place]
 
     def _of(self, key: int) -> Shape:
@@ -67,6 +71,8 @@ class Shapes:
         return self._of_schema[key]
 
     def _read(self, key: int, schema: Schema) -> Shape:
+        if _LEADING.isdisjoint(schema):
+            return self._own(schema)
         target = self.document.target(key)
         together = ([] if target is None else [target]) + _list(schema, "allOf")
         unions = [_list(schema, union) for union in ("anyOf", "oneOf") if union in schema]
@@ -128,7 +134,8 @@ class Shapes:
                 items=place(rest),
                 limits=limits_of(schema, kind),
             )
-        return Alternative(kind, allowed, limits=limits_of(schema, kind))
+        limits = limits_of(schema, kind)
+        return _SCALARS[kind] if allowed is None and not limits else Alternative(kind, allowed, limits=limits)
 
     def _inferred(self, constants: list[Json]) -> tuple[Alternative, ...]:
         """The types of constants: an object has the members, an array the elements that they show."""
@@ -212,8 +219,8 @@ def value_of(constant: Json) -> Value:
 
 def _settled(shape: Shape) -> Shape:
     """Without null, and without integers where any number will do."""
-    if shape is None:
-        return None
+    if shape is None or (len(shape) == 1 and shape[0].kind != "null"):
+        return shape
     kinds = {one.kind for one in shape}
     dropped = {"null", "integer"} if "number" in kinds else {"null"}
     kept = tuple(one for one in shape if one.kind not in dropped)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import orjson
 
@@ -26,7 +27,18 @@ from completions.text import fault
 from kit.errors import Invalid, Violation
 from kit.json import Json
 
-__all__ = ["CompiledMessages", "Template", "check", "compile", "is_templated", "literal", "reads_of", "texts_of"]
+__all__ = [
+    "CompiledMessages",
+    "Template",
+    "Uses",
+    "check",
+    "compile",
+    "is_templated",
+    "literal",
+    "reads_of",
+    "texts_of",
+    "uses_of",
+]
 
 MAX_TEMPLATE_BYTES = 256 << 10
 """One text with expressions or statements. Longer constant text has its place in a message of its own, or in a
@@ -53,10 +65,19 @@ def reads_of(text: str, *, field: str) -> tuple[Path, ...]:
 
     :raises Invalid: as :func:`check`
     """
-    return uses_of(text, field=field)[0]
+    return uses_of(text, field=field).reads
 
 
-def uses_of(text: str, *, field: str) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+class Uses(NamedTuple):
+    """What one template needs."""
+
+    reads: tuple[Path, ...] = ()
+    """Every place in the variables that it may read."""
+    required: tuple[Path, ...] = ()
+    """Those without which no render succeeds."""
+
+
+def uses_of(text: str, *, field: str) -> Uses:
     """Every place in the variables that the template may read; and those without which no render succeeds.
 
     :raises Invalid: as :func:`check`
@@ -68,7 +89,7 @@ def uses_of(text: str, *, field: str) -> tuple[tuple[Path, ...], tuple[Path, ...
             check_constants(translation.tree)
     except Refused as refusal:
         raise _invalid(refusal, field) from None
-    return ((), ()) if translation is None else (translation.reads, translation.required)
+    return Uses() if translation is None else Uses(translation.reads, translation.required)
 
 
 class Template:

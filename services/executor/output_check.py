@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from completions.contract.document import Document
-from completions.contract.effort import Effort
 from completions.contract.response_format import response_format_of
 from completions.contract.validator import Validator
 from kit import json
@@ -35,14 +34,13 @@ class OutputCheck:
     :raises Invalid: as :class:`completions.contract.document.Document`; `SCHEMA_MALFORMED`
     """
 
-    __slots__ = ("_effort", "_validator", "size")
+    __slots__ = ("_validator", "size")
 
     def __init__(self, schema: Json) -> None:
         if schema is None:
             schema = {"type": "object"}
         document = Document(schema, "response_format.schema")
         self._validator = Validator(schema, document, path=_PATH, name="schema", backtracks=_BACKTRACKS)
-        self._effort = Effort(schema, document)
         self.size = self._validator.size
 
     def violations(self, content: str) -> tuple[str, ...]:
@@ -63,20 +61,16 @@ class OutputCheck:
                 return ()
             if looks > _MAX_EXPLAINED_LOOKS:
                 return _NOT_KEPT
-            return tuple(f"{one.field} {one.message}" for one in self._validator.faults(value))
+            return tuple(f"{one.field} {one.message}" for one in self._validator.faults(value, looks=looks))
         except ValueError:
             return _TOO_MUCH
 
     def _looks(self, content: str, value: Json) -> int:
         """How much work the check is, at most."""
-        effort = self._effort
-        if effort.patterns_that_look_around * len(content) > _MAX_LOOKED_AROUND:
+        validator = self._validator
+        if validator.effort.patterns_that_look_around * len(content) > _MAX_LOOKED_AROUND:
             return _MAX_LOOKS + 1
-        # More than there are: commas and brackets inside of texts count too.
-        opened = content.count("[") + content.count("{")
-        nodes = 1 + opened + content.count(",")
-        looks = nodes * effort.looks(min(opened, MAX_DEPTH))
-        return looks if looks <= _MAX_LOOKS else nodes * effort.looks(_depth(value))
+        return validator.looks(content.encode(), value, limit=_MAX_LOOKS)
 
 
 def feedback(violations: Sequence[str]) -> str:
@@ -123,15 +117,3 @@ def _as_sentence(refusal: Invalid) -> str:
         # Without the parser's words: they tell where, and nothing that helps.
         return "answer must be JSON and nothing else"
     return refusal.message
-
-
-def _depth(value: Json) -> int:
-    depth, level = 0, [value]
-    while level:
-        level = [
-            inner
-            for one in level
-            for inner in (one.values() if isinstance(one, dict) else one if isinstance(one, list) else ())
-        ]
-        depth += 1
-    return depth

@@ -198,9 +198,9 @@ _AS_IS: Final = view.Completion("", 0, None, output_policy=OutputPolicy.MARK)
 
 def _named(brought: Version, provider: view.Provider) -> tuple[str, Version]:
     """The id and the whole of a version that a call brings along."""
-    versions.validate(replace(brought, provider=provider.slug))
+    uses = versions.validate(replace(brought, provider=provider.slug))
     version = replace(
-        brought, variables_schema=schema.variables_schema(brought.messages, brought.variables_schema or None)
+        brought, variables_schema=schema.variables_schema(brought.messages, brought.variables_schema or None, uses)
     )
     return versions.version_id(replace(version, provider=provider.slug)), version
 

@@ -8,8 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from completions import template
+from completions.chat import Message, Role
+from completions.schema import variables_schema
 from completions.template.paths import text_of
+from completions.version import Version, validate
 from kit.errors import Invalid
+from kit.json import Json
 
 CASES: dict[str, set[str]] = {
     "{{ a }}": {"a"},
@@ -94,3 +98,19 @@ def test_without_a_required_path_every_render_fails_and_names_it(text: str) -> N
             assert failure.value.reason == "MISSING_VARIABLES"
             named = f"variables.{text_of(path[:length])}"
             assert any(f"{each.field}.".startswith((f"{named}.", f"{named}[")) for each in failure.value.violations)
+
+
+def test_what_a_version_was_found_to_use_makes_the_same_schema_without_reading_it_again() -> None:
+    texts = [
+        "{{ user.name }}{% for t in trips %}{{ t.city }}{% endfor %}",
+        "no template",
+        "{{ days | d(3) }}{{ a[0].b }}",
+    ]
+    messages = tuple(Message(Role.USER, text) for text in texts)
+    declared: dict[str, Json] = {"type": "object", "properties": {"days": {"type": "integer"}}}
+
+    uses = validate(Version("openai", "gpt-4o", messages))
+
+    assert len(uses) == 3
+    assert variables_schema(messages, declared, uses) == variables_schema(messages, declared)
+    assert variables_schema([Message(Role.USER, "{{ not parsed")], declared, uses) is not None
