@@ -21,6 +21,8 @@ _SLOW_FOLDERS = {"stack", "system"}
 _THOROUGH = {
     "catalog/test_watch.py",
     "cli/test_main.py",
+    "completions/contract/test_document.py",
+    "completions/contract/test_hostile_inputs.py",
     "completions/contract/test_properties.py",
     "completions/test_template_limits.py",
     "kit/changelog/test_feed.py",
@@ -41,12 +43,16 @@ _THOROUGH = {
     "services/registry/test_finding.py",
     "services/registry/test_history.py",
     "services/registry/test_list_deployments.py",
+    "services/registry/test_other_projects.py",
     "services/registry/test_prompts.py",
+    "services/registry/test_protection_walk.py",
     "services/registry/test_provenance.py",
     "services/registry/test_provider_models.py",
     "services/registry/test_servicer.py",
     "services/registry/test_snippets.py",
     "services/registry/test_upgrade.py",
+    "services/registry/test_variants.py",
+    "services/registry/test_versions.py",
     "services/registry/test_watch_catalog.py",
 }
 

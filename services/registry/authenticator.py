@@ -10,9 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from catalog.convert import change_from_proto
 from catalog.keys import CatalogAuthenticator, Watched, parse
-from catalog.view import ApiKey, View
+from catalog.view import View
 from kit.calls import Call, Principal
+from services.registry.convert.catalog import catalog_entries, entry_from_change
 from services.registry.ports import Store
 
 FOLLOWER_SCOPE: Final = "catalog:watch"
@@ -43,16 +45,9 @@ class RegistryAuthenticator:
     async def _view_of(self, uid: str) -> View:
         async with self._store.reading() as tx:
             found = await tx.any_api_key(uid)
-        if found is None or found.revoked_at is not None:
-            return View()
-        key = ApiKey(
-            uid=uid,
-            project="" if found.project is None else found.project.uid,
-            secret_hash=found.secret_hash,
-            scopes=frozenset(found.scopes),
-            expire_time_ms=0 if found.expires_at is None else int(found.expires_at.timestamp() * 1000),
-        )
-        return View().with_changes(0, [(f"api_key/{uid}", key)])
+        # What a follower would be told of it.
+        told = [] if found is None else catalog_entries(found)
+        return View().with_changes(0, [change_from_proto(entry_from_change(key, value)) for key, value in told])
 
 
 @dataclass(frozen=True, slots=True)

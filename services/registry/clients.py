@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 
 from kit.egress import EgressPolicy
 from kit.egress import check_url as check_egress_url
-from kit.errors import Invalid, Precondition, Violation
+from kit.errors import Invalid, Precondition
 from kit.secrets import Envelope, Keyring, Secret, open_envelope, rewrap, seal
+from services.registry.domain import violated
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class EgressCheck:
             if not _permits(replace(self.policy, allow_private=True), url):
                 raise
             message = f"{error.violations[0].message}; TURNOUT_EGRESS_ALLOW_PRIVATE=true would allow it"
-            raise Invalid(f"{field} {message}", reason=error.reason, violations=(Violation(field, message),)) from None
+            raise violated(error.reason, field, message) from None
 
 
 def _permits(policy: EgressPolicy, url: str) -> bool:

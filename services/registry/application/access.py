@@ -6,11 +6,22 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
-from kit.errors import Denied, Invalid, Violation
+from kit.errors import Denied, Invalid
 from kit.paging import Cursor, Page, PageRequest, page, page_request, page_token
-from services.registry.domain import PLATFORM, PLATFORM_ADMIN, Caller, Project, Thing, Version, missing
+from services.registry.domain import (
+    PLATFORM,
+    PLATFORM_ADMIN,
+    Caller,
+    Project,
+    Record,
+    Thing,
+    Version,
+    changed_since,
+    missing,
+    violated,
+)
 from services.registry.ports import Reading, Repeat, Write, Writing
 
 T = TypeVar("T")
@@ -56,6 +67,27 @@ async def find_project(tx: Reading, caller: Caller, segment: str) -> Project:
     if project is None or not caller.sees(project):
         raise missing("project", f"projects/{segment}")
     return project
+
+
+class Changing(Protocol):
+    """A resource that callers change."""
+
+    @property
+    def uid(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def record(self) -> Record: ...
+
+
+def check_etag(thing: Changing, etag: str) -> None:
+    """Whether it is what the caller read.
+
+    :param etag: as the caller knows it; empty for whatever it is now
+    :raises Conflict: `ETAG_MISMATCH`
+    """
+    if etag and etag != thing.record.etag(thing.uid):
+        raise changed_since(thing.name)
 
 
 async def find_project_or_platform(tx: Reading, caller: Caller, segment: str) -> Project | None:
@@ -112,8 +144,7 @@ def segment_in(project: Project, collection: str, given: str) -> str:
 
 def reused() -> Invalid:
     """A request id came back with another request."""
-    message = "was used for another request; take a new one"
-    return Invalid(f"request_id {message}", reason="REQUEST_ID_REUSED", violations=(Violation("request_id", message),))
+    return violated("REQUEST_ID_REUSED", "request_id", "was used for another request; take a new one")
 
 
 def tenant_of(project: Project | None) -> str:
@@ -136,8 +167,9 @@ def bounded_page(found: Sequence[T], cursor: Cursor, subject: str, *, has_more: 
 
 def found_page(found: list[S], request: PageRequest, subject: str) -> Page[S]:
     """The page that answers it."""
-    return page(found, request, subject=subject, cursor=_cursor)
+    return page(found, request, subject=subject, cursor=cursor_of)
 
 
-def _cursor(thing: Thing) -> Cursor:
+def cursor_of(thing: Thing) -> Cursor:
+    """Its place in the order of creation."""
     return (thing.created_in if isinstance(thing, Version) else thing.record.created_in, thing.uid)

@@ -13,9 +13,11 @@ from services.registry.application.access import (
     ListRequest,
     Written,
     caller_name,
+    check_etag,
     find_project_or_platform,
     found_page,
     remember,
+    repeat_of,
     requested_page,
     tenant_of,
 )
@@ -26,12 +28,11 @@ from services.registry.domain import (
     ApiKeyDraft,
     Caller,
     Record,
-    changed_since,
     key_name,
     missing,
     violated,
 )
-from services.registry.ports import Clock, Mint, Store, Write
+from services.registry.ports import Clock, Mint, Reading, Store, Write
 
 _CREATE = "CreateApiKey"
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
@@ -58,8 +59,9 @@ class ApiKeys:
         self, caller: Caller, project_segment: str, draft: ApiKeyDraft, write: Write
     ) -> Written[CreatedKey]:
         """
-        :raises Exists: `API_KEY_EXISTS` for a request id that made one: its text cannot be shown again
-        :raises Invalid: `DISPLAY_NAME_REQUIRED`, `SCOPES_REQUIRED`, `SCOPE_UNKNOWN`, `EXPIRE_TIME_PAST`
+        :raises Exists: `API_KEY_EXISTS` for a request that made one: its text cannot be shown again
+        :raises Invalid: `DISPLAY_NAME_REQUIRED`, `SCOPES_REQUIRED`, `SCOPE_UNKNOWN`, `EXPIRE_TIME_PAST`,
+            `REQUEST_ID_REUSED`
         """
         now = self.now()
         _check_display_name(draft.display_name)
@@ -67,8 +69,8 @@ class ApiKeys:
         _check_expiry(draft.expires_at, now)
         async with self.store.writing(is_dry=write.is_dry) as tx:
             project = await find_project_or_platform(tx, caller, project_segment)
-            if write.request_id and (found := await tx.repeat_of(tenant_of(project), _CREATE, write.request_id)):
-                name = key_name(project, found.resource)
+            if made := await repeat_of(tx, write, _CREATE, project):
+                name = key_name(project, made)
                 raise Exists(
                     f"this request made the key {name}, which was shown then; revoke it if it was lost",
                     reason="API_KEY_EXISTS",
@@ -97,11 +99,7 @@ class ApiKeys:
     async def get_api_key(self, caller: Caller, project_segment: str, uid: str) -> ApiKey:
         """:raises NotFound: `API_KEY_NOT_FOUND`"""
         async with self.store.reading() as tx:
-            project = await find_project_or_platform(tx, caller, project_segment)
-            found = await tx.api_key(project, uid)
-            if found is None:
-                raise missing("api key", f"projects/{project_segment}/apiKeys/{uid}")
-            return found
+            return await _find(tx, caller, project_segment, uid)
 
     async def list_api_keys(self, caller: Caller, project_segment: str, request: ListRequest) -> Page[ApiKey]:
         """A project's, oldest first, revoked ones included."""
@@ -127,13 +125,9 @@ class ApiKeys:
         if wanted.scopes is not None:
             self._check_scopes(wanted.scopes, platform=project_segment == PLATFORM)
         async with self.store.writing(is_dry=is_dry) as tx:
-            project = await find_project_or_platform(tx, caller, project_segment)
-            found = await tx.api_key(project, uid)
-            if found is None:
-                raise missing("api key", f"projects/{project_segment}/apiKeys/{uid}")
+            found = await _find(tx, caller, project_segment, uid)
             _check_changeable(found)
-            if etag and etag != found.record.etag(found.uid):
-                raise changed_since(found.name)
+            check_etag(found, etag)
             changed = replace(
                 found,
                 display_name=found.display_name if wanted.display_name is None else wanted.display_name,
@@ -172,10 +166,7 @@ class ApiKeys:
         :raises NotFound: `API_KEY_NOT_FOUND`
         """
         async with self.store.writing() as tx:
-            project = await find_project_or_platform(tx, caller, project_segment)
-            found = await tx.api_key(project, uid)
-            if found is None:
-                raise missing("api key", f"projects/{project_segment}/apiKeys/{uid}")
+            found = await _find(tx, caller, project_segment, uid)
             if found.revoked_at is not None:
                 return Written(found, found.record.changed_in)
             now = self.now()
@@ -193,6 +184,14 @@ class ApiKeys:
         except Invalid as error:
             where = (Violation("api_key.scopes", error.message),)
             raise Invalid(error.message, reason=error.reason, violations=where) from None
+
+
+async def _find(tx: Reading, caller: Caller, project_segment: str, uid: str) -> ApiKey:
+    project = await find_project_or_platform(tx, caller, project_segment)
+    found = await tx.api_key(project, uid)
+    if found is None:
+        raise missing("api key", f"projects/{project_segment}/apiKeys/{uid}")
+    return found
 
 
 def _check_display_name(text: str) -> None:

@@ -6,12 +6,20 @@ import asyncio
 from dataclasses import dataclass
 from typing import Final
 
-from kit.paging import Page, page, page_request
+from kit.paging import Page, page_request
 from services.registry import domain
-from services.registry.application.access import ListRequest, Written, caller_name, find_project
-from services.registry.application.changes import Change, Changes, find, find_for_change
-from services.registry.domain import Caller, ChangeRequest, ChangeRequestState, Deployment, Difference, missing
-from services.registry.ports import Reading, Store
+from services.registry.application.access import (
+    MAX_ANSWER_BYTES,
+    ListRequest,
+    Written,
+    bounded_page,
+    caller_name,
+    find_project,
+)
+from services.registry.application.changes import Changes, find, find_for_change
+from services.registry.application.contracts import Judge, write_judged
+from services.registry.domain import Caller, Change, ChangeRequest, ChangeRequestState, Deployment, Difference, missing
+from services.registry.ports import Reading, Store, Writing
 
 _ALL: Final = "-"
 
@@ -32,17 +40,9 @@ class ChangeRequests:
         :raises NotFound: `CHANGE_REQUEST_NOT_FOUND`
         """
         async with self.store.reading() as tx:
-            segment = name[1]
-            if segment == _ALL:
-                project = await find_project(tx, caller, name[0])
-                found = await tx.change_request_of(project, name[2])
-                if found is None:
-                    raise missing("change request", f"{project.name}/deployments/{_ALL}/changeRequests/{name[2]}")
-                segment = found.deployment
-            deployment = await find(tx, caller, name[0], segment)
-            request = await _find(tx, deployment, name[2])
-            sides = [await tx.revision(deployment, uid) for uid in (request.base, request.revision) if uid]
-            before, after = (None, *sides)[-2:]
+            deployment, request = await _find(tx, caller, name)
+            after = await tx.revision(deployment, request.revision)
+            before = await tx.revision(deployment, request.base) if request.base else None
             if before is None or after is None:
                 return request, ()
             things = [await tx.things(deployment.project, side) for side in (before, after)]
@@ -62,8 +62,11 @@ class ChangeRequests:
             uid = "" if deployment == _ALL else (await find(tx, caller, project_segment, deployment)).uid
             subject = f"change requests of {uid or project.uid} {state or 'all'}"
             request = page_request(asked.size, asked.token, subject=subject, shape=(int, str))
-            found = await tx.change_requests(project, request, deployment=uid, state=state, now=self.changes.now())
-            return page(list(found), request, subject=subject, cursor=lambda each: (each.created_in, each.uid))
+            found, has_more = await tx.change_requests(
+                project, request, deployment=uid, state=state, now=self.changes.now(), max_bytes=MAX_ANSWER_BYTES
+            )
+        cursor = (found[-1].created_in, found[-1].uid) if has_more else ()
+        return bounded_page(found, cursor, subject, has_more=has_more)
 
     async def approve_change_request(
         self, caller: Caller, name: tuple[str, str, str], note: str
@@ -78,9 +81,10 @@ class ChangeRequests:
         """
         # Of two revisions that never change: before the lock that all writers wait for.
         asked, differences = await self.get_change_request(caller, name)
-        async with self.store.writing() as tx:
+
+        async def write(tx: Writing, judge: Judge) -> Written[tuple[ChangeRequest, tuple[Difference, ...]]]:
             deployment = await find_for_change(tx, caller, name[0], asked.deployment, etag="")
-            request = await _find(tx, deployment, name[2])
+            request = await _find_of(tx, deployment, name[2])
             decider = caller_name(caller, deployment.project)
             decided = request.decided(ChangeRequestState.APPROVED, decider, note, self.changes.now())
             request.check_base(deployment)
@@ -89,8 +93,10 @@ class ChangeRequests:
             if revision is None:
                 raise missing("revision", f"{deployment.name}/revisions/{request.revision_number}")
             change = Change(alias=request.alias, retains_contract=request.retains_contract)
-            revised = await self.changes.point(tx, deployment, revision, change, caller)
-        return revised.written((decided, differences), change)
+            revised = await self.changes.point(tx, judge, deployment, revision, change, caller)
+            return revised.written((decided, differences), change)
+
+        return await write_judged(self.store, write)
 
     async def decline_change_request(
         self, caller: Caller, name: tuple[str, str, str], state: ChangeRequestState, note: str
@@ -105,7 +111,7 @@ class ChangeRequests:
         asked, differences = await self.get_change_request(caller, name)
         async with self.store.writing() as tx:
             deployment = await find(tx, caller, name[0], asked.deployment)
-            request = await _find(tx, deployment, name[2])
+            request = await _find_of(tx, deployment, name[2])
             decider = caller_name(caller, deployment.project)
             decided = request.decided(state, decider, note, self.changes.now())
             await tx.replace_change_request(decided)
@@ -113,7 +119,23 @@ class ChangeRequests:
         return Written((decided, differences), tx.sequence)
 
 
-async def _find(tx: Reading, deployment: Deployment, uid: str) -> ChangeRequest:
+async def _find(tx: Reading, caller: Caller, name: tuple[str, str, str]) -> tuple[Deployment, ChangeRequest]:
+    """With its deployment.
+
+    :param name: as :meth:`ChangeRequests.get_change_request`
+    """
+    project, deployment, uid = name
+    if deployment != _ALL:
+        found = await find(tx, caller, project, deployment)
+        return found, await _find_of(tx, found, uid)
+    of = await find_project(tx, caller, project)
+    request = await tx.change_request_of(of, uid)
+    if request is None:
+        raise missing("change request", f"{of.name}/deployments/{_ALL}/changeRequests/{uid}")
+    return await find(tx, caller, project, request.deployment), request
+
+
+async def _find_of(tx: Reading, deployment: Deployment, uid: str) -> ChangeRequest:
     found = await tx.change_request(deployment, uid)
     if found is None:
         raise missing("change request", f"{deployment.name}/changeRequests/{uid}")

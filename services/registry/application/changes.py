@@ -8,35 +8,28 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TypeVar
 
-from completions.contract import Contract, InputCheck
-from kit.errors import Invalid, Precondition
+from completions.contract import Contract
+from kit.errors import Precondition
 from services.registry import domain
-from services.registry.application.access import Written, caller_name, find_project
+from services.registry.application.access import Written, caller_name, check_etag, find_project
 from services.registry.application.archives import check_not_archived
+from services.registry.application.contracts import Judge
 from services.registry.application.fallbacks import check_fallbacks_not_archived
-from services.registry.domain import Alias, Bump, Caller, ChangeRequest, Deployment, Revision, Variant, missing
+from services.registry.domain import (
+    Bump,
+    Caller,
+    Change,
+    ChangeRequest,
+    Deployment,
+    Move,
+    Promise,
+    Revision,
+    Variant,
+    missing,
+)
 from services.registry.ports import Clock, NewUid, Reading, Writing
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """How a caller wants a change done."""
-
-    alias: str = domain.LIVE
-    """The one that the change begins from, and that moves."""
-    etag: str = ""
-    """The deployment's, as the caller knows it; empty for whatever it is now."""
-    is_draft: bool = False
-    """Make the revision, move nothing."""
-    bump: Bump | None = None
-    """None lets the change tell."""
-    description: str = ""
-    is_dry: bool = False
-    """Check everything, write nothing."""
-    retains_contract: bool = False
-    """Let variables go that callers may still send; the alias's contract keeps them."""
 
 
 async def find(tx: Reading, caller: Caller, project_segment: str, segment: str) -> Deployment:
@@ -61,12 +54,6 @@ async def find_for_change(tx: Writing, caller: Caller, project_segment: str, seg
         )
     check_etag(found, etag)
     return found
-
-
-def check_etag(deployment: Deployment, etag: str) -> None:
-    """:raises Conflict: `ETAG_MISMATCH`"""
-    if etag and etag != deployment.record.etag(deployment.uid):
-        raise domain.changed_since(deployment.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +86,7 @@ class Changes:
     async def revise(
         self,
         tx: Writing,
+        judge: Judge,
         deployment: Deployment,
         change: Change,
         caller: Caller,
@@ -107,7 +95,7 @@ class Changes:
         salt: str | None = None,
     ) -> Revised:
         """The deployment after a new revision, which differs from the change's base in what is given; none if that is
-        nothing. Ends the transaction's work: it announces.
+        nothing. Ends the transaction's work: it announces. Within :func:`write_judged`.
 
         :raises NotFound: `ALIAS_NOT_FOUND`
         :raises Invalid: `CONTRACT_CONFLICT`, `CONTRACT_TOO_LARGE`
@@ -139,15 +127,17 @@ class Changes:
         await tx.add_revision(deployment, revision)
         if change.is_draft:
             # Whether it suits an alias is found out when it is published; whether its variants suit each other, now.
-            domain.revision_contract(revision, await tx.things(deployment.project, revision))
+            promise = await _promise(tx, deployment, revision)
+            await judge.answer(promise, promise.contract)
             return Revised(await self.store(tx, deployment, announces=False), revision)
-        return await self.point(tx, deployment, revision, change, caller)
+        return await self.point(tx, judge, deployment, revision, change, caller)
 
     async def point(
-        self, tx: Writing, deployment: Deployment, revision: Revision, change: Change, caller: Caller
+        self, tx: Writing, judge: Judge, deployment: Deployment, revision: Revision, change: Change, caller: Caller
     ) -> Revised:
         """The deployment with the change's alias, new or there already, at a revision that is stored; or with a request
-        that somebody approves it, where it is protected and the caller may not change it. Announces.
+        that somebody approves it, where it is protected and the caller may not change it. Announces. Within
+        :func:`write_judged`.
 
         :raises Invalid: as :meth:`revise`
         :raises Precondition: `CONTRACT_BROKEN`, `TOO_MANY_ALIASES`
@@ -158,7 +148,7 @@ class Changes:
                 reason="TOO_MANY_ALIASES",
                 resource=deployment.name,
             )
-        contract, warnings = await self._contract(tx, deployment, revision, change)
+        contract, warnings = await self._contract(tx, judge, deployment, revision, change)
         if _needs_approval(deployment, caller):
             request = self._request(tx, deployment, revision, change, caller)
             await tx.add_change_request(request)
@@ -168,42 +158,16 @@ class Changes:
         moved = deployment.moved(change.alias, published, self.now(), contract)
         return Revised(await self.store(tx, moved, before=deployment), published, warnings)
 
+    @staticmethod
     async def _contract(
-        self, tx: Writing, deployment: Deployment, revision: Revision, change: Change
+        tx: Writing, judge: Judge, deployment: Deployment, revision: Revision, change: Change
     ) -> tuple[Contract | None, tuple[str, ...]]:
         """What the alias holds after it moved, and what its callers may notice."""
-        offered = domain.revision_contract(revision, await tx.things(deployment.project, revision))
-        alias = deployment.alias(change.alias)
-        if alias is None:
-            return self._first(offered), ()
-        base = await self._base(tx, deployment, alias)
-        held = alias.contract or self._first(base)
-        if held is None:
-            return self._first(offered), ()
-        if offered is None:
-            return held, ()
-        name = f"{deployment.name}:{alias.alias}"
-        contract, warnings = domain.moved_contract(name, held, base, offered, retains=change.retains_contract)
-        return self._first(contract), warnings
-
-    @staticmethod
-    async def _base(tx: Writing, deployment: Deployment, alias: Alias) -> Contract | None:
-        """That of the revision that an alias points to."""
-        pointed = deployment.revision(alias.revision)
-        try:
-            return domain.revision_contract(pointed, await tx.things(deployment.project, pointed))
-        except Invalid:
-            if alias.contract is not None:
-                raise
-            # Made before contracts were checked: it promises nothing, and must not keep anybody from mending it.
-            return None
-
-    @staticmethod
-    def _first(contract: Contract | None) -> Contract | None:
-        """One that an alias comes to hold: calls can be checked by it."""
-        if contract is not None:
-            InputCheck().prepare(contract)
-        return contract
+        move = Move(f"{deployment.name}:{change.alias}", await _promise(tx, deployment, revision))
+        if (alias := deployment.alias(change.alias)) is not None:
+            base = await _promise(tx, deployment, deployment.revision(alias.revision))
+            move = replace(move, base=base, held=alias.contract, retains=change.retains_contract)
+        return await judge.answer(move, move.contract)
 
     def _request(
         self, tx: Writing, deployment: Deployment, revision: Revision, change: Change, caller: Caller
@@ -261,6 +225,10 @@ class Changes:
         gone = await tx.unused(project, list(former.values())) if former else []
         await tx.announce([*used.values(), stored], gone)
         return stored
+
+
+async def _promise(tx: Writing, deployment: Deployment, revision: Revision) -> Promise:
+    return domain.promise_of(revision, await tx.things(deployment.project, revision))
 
 
 def check_unprotected(deployment: Deployment, caller: Caller, what: str) -> None:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Final, TypeAlias
+from dataclasses import dataclass
+from typing import TypeAlias
 
 from completions.contract import Comparison, Contract, compare
-from kit.errors import Invalid, Precondition
+from kit.errors import Precondition
 from services.registry import domain
 from services.registry.application.access import find_project
 from services.registry.application.changes import find
+from services.registry.application.configurations import fields_below
 from services.registry.application.history import revision_of
 from services.registry.domain import Caller, Deployment, DeploymentKind, Model, Revision, Version
 from services.registry.ports import Store
 
 _Used: TypeAlias = Sequence[Version | Model]
-_FIELD: Final = re.compile(r"^(variables|response_format)(?=$|[.\[])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +57,10 @@ class Compatibility:
 
 
 def _compared(before: Contract, after: Contract) -> Comparison:
-    _judge("before", before)
-    _judge("after", after)
+    for side, contract in (("before", before), ("after", after)):
+        # Each by itself first: of the two together nothing says which one cannot be judged.
+        with fields_below(side):
+            compare(contract, contract)
     return compare(before, after)
 
 
@@ -67,7 +68,7 @@ def _judged(
     deployment: Deployment, held: Contract | None, base: tuple[Revision, _Used], offered: tuple[Revision, _Used]
 ) -> Comparison:
     """:param held: the alias's own; None if it has that of `base`"""
-    of_base, of_offered = domain.revision_contract(*base), domain.revision_contract(*offered)
+    of_base, of_offered = (domain.promise_of(*side).contract() for side in (base, offered))
     held = held or of_base
     if held is None or of_offered is None:
         why = "recommendations have no contract"
@@ -75,17 +76,3 @@ def _judged(
             why = f"{'the alias' if held is None else 'the revision'} has no variant that says what callers rely on"
         raise Precondition(f"{deployment.name}: {why}", reason="CONTRACT_UNDEFINED", resource=deployment.name)
     return domain.compare_for_alias(held, of_base, of_offered)
-
-
-def _judge(side: str, contract: Contract) -> None:
-    """Refuse a side that cannot be compared with anything, by its fields in the request."""
-    try:
-        compare(contract, contract)
-    except Invalid as refusal:
-        found = [replace(each, field=f"{side}.{_FIELD.sub(_of_request, each.field)}") for each in refusal.violations]
-        message = f"{found[0].field} {found[0].message}" if found else refusal.message
-        raise Invalid(message, reason=refusal.reason, violations=found) from None
-
-
-def _of_request(match: re.Match[str]) -> str:
-    return {"variables": "variables_schema_json", "response_format": "response_format_json"}[match[0]]

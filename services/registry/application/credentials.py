@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from kit.errors import Precondition
@@ -30,24 +31,29 @@ class Rotation:
     """Of the key that encrypts now."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Look:
-    """How far this process has looked through the credentials, from the first to the last."""
+    """How far a look through the credentials, from the first to the last, has come."""
 
     after: str = ""
     """The uid of the provider that was looked at last."""
     unreadable_count: int = 0
-    unreadable: list[tuple[Provider, Precondition]] = field(default_factory=list)
+    unreadable: tuple[tuple[Provider, Precondition], ...] = ()
     """The first of them."""
+    is_whole: bool = False
+    """Whether it has come to the last."""
 
 
-@dataclass(frozen=True, slots=True)
 class Credentials:
     """Providers' credentials under the installation's keys."""
 
-    store: Store
-    vault: Vault
-    _look: _Look = field(default_factory=_Look)
+    def __init__(self, store: Store, vault: Vault) -> None:
+        self._store = store
+        self._vault = vault
+        self._turn = asyncio.Lock()
+        """One call at a time goes on with the look."""
+        self._look = _Look()
+        """What calls of this process have seen, and have done with."""
 
     async def rotate_credentials(self, batch_size: int) -> Written[Rotation]:
         """Encrypt some of those under other keys anew, and announce them: whoever holds both keys opens either state.
@@ -59,55 +65,53 @@ class Credentials:
         :raises Precondition: `KEY_ENCRYPTION_KEY_MISSING`; `CREDENTIALS_UNREADABLE`, naming providers, if all that
             remains cannot be opened
         """
-        key_id, heading = self.vault.key_id(), self.vault.heading()
-        limit = min(batch_size or DEFAULT_BATCH, MAX_BATCH)
-        async with self.store.reading() as reading:
-            if not await reading.count_sealed_otherwise(heading):
-                return Written(Rotation(0, 0, key_id), 0)
-            anew, is_end = await self._opened(reading, heading, limit)
-            remaining = await reading.count_sealed_otherwise(heading)
-        unreadable, count = tuple(self._look.unreadable), self._look.unreadable_count
-        if is_end:
-            self._look.after, self._look.unreadable_count = "", 0
-            self._look.unreadable.clear()
-        if not anew:
-            if is_end and count:
-                raise _unreadable(unreadable, count)
-            return Written(Rotation(0, remaining, key_id), 0)
-        async with self.store.writing() as tx:
-            rotated = await tx.replace_envelopes(anew)
-            remaining = await tx.count_sealed_otherwise(heading)
-            if rotated:
-                # An archived provider's credential is not in the catalog.
-                await tx.announce([provider for provider in rotated if provider.archived_at is None])
-        return Written(Rotation(len(rotated), remaining, key_id), tx.sequence if rotated else 0)
+        async with self._turn:
+            return await self._rotate(min(batch_size or DEFAULT_BATCH, MAX_BATCH))
 
-    async def _opened(self, tx: Reading, heading: bytes, limit: int) -> tuple[dict[str, tuple[bytes, bytes]], bool]:
-        """The next that can be opened, sealed anew, before the lock that all writers wait for; and whether there are no
-        more."""
-        look = self._look
+    async def _rotate(self, limit: int) -> Written[Rotation]:
+        key_id, heading = self._vault.key_id(), self._vault.heading()
+        async with self._store.reading() as reading:
+            remaining = await reading.count_sealed_otherwise(heading)
+            if not remaining:
+                self._look = _Look()
+                return Written(Rotation(0, 0, key_id), 0)
+            anew, look = await self._opened(reading, heading, limit)
+        written = Written(Rotation(0, remaining, key_id), 0)
+        if anew:
+            async with self._store.writing() as tx:
+                rotated = await tx.replace_envelopes(anew)
+                remaining = await tx.count_sealed_otherwise(heading)
+                if rotated:
+                    # An archived provider's credential is not in the catalog.
+                    await tx.announce([provider for provider in rotated if provider.archived_at is None])
+            written = Written(Rotation(len(rotated), remaining, key_id), tx.sequence if rotated else 0)
+        # Only now: what a write that failed was to encrypt is looked at again.
+        self._look = _Look() if look.is_whole else look
+        if not anew and look.is_whole and look.unreadable_count:
+            raise _unreadable(look.unreadable, look.unreadable_count)
+        return written
+
+    async def _opened(self, tx: Reading, heading: bytes, limit: int) -> tuple[dict[str, tuple[bytes, bytes]], _Look]:
+        """The next that can be opened, sealed anew, before the lock that all writers wait for; and how far the look has
+        come with them."""
+        after, count, unreadable = self._look.after, self._look.unreadable_count, list(self._look.unreadable)
         anew: dict[str, tuple[bytes, bytes]] = {}
-        left = _MAX_LOOKED
-        while len(anew) < limit and left > 0:
-            count = min(_PAGE, limit - len(anew), left)
-            found = await tx.sealed_otherwise(heading, after=look.after, limit=count)
-            left -= len(found)
+        left, is_whole = _MAX_LOOKED, False
+        while len(anew) < limit and left > 0 and not is_whole:
+            wanted = min(_PAGE, limit - len(anew), left)
+            found = await tx.sealed_otherwise(heading, after=after, limit=wanted)
+            left, is_whole = left - len(found), len(found) < wanted
             for provider in found:
-                look.after = provider.uid
+                after = provider.uid
                 if provider.envelope is None:
                     continue
                 try:
-                    anew[provider.uid] = (
-                        provider.envelope,
-                        self.vault.sealed_anew(provider.envelope, provider=provider.uid),
-                    )
+                    envelope = self._vault.sealed_anew(provider.envelope, provider=provider.uid)
+                    anew[provider.uid] = (provider.envelope, envelope)
                 except Precondition as error:
-                    look.unreadable_count += 1
-                    if len(look.unreadable) < _NAMED:
-                        look.unreadable.append((provider, error))
-            if len(found) < count:
-                return anew, True
-        return anew, False
+                    count += 1
+                    unreadable += [(provider, error)][: _NAMED - len(unreadable)]
+        return anew, _Look(after, count, tuple(unreadable), is_whole)
 
 
 def _unreadable(found: Sequence[tuple[Provider, Precondition]], count: int) -> Precondition:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from completions.contract import InputCheck
 from kit.paging import Page, page_request
 from services.registry import domain
 from services.registry.application.access import (
@@ -14,11 +13,13 @@ from services.registry.application.access import (
     Written,
     bounded_page,
     caller_name,
+    check_etag,
     find_project,
     remember,
     repeat_of,
 )
-from services.registry.application.changes import Change, Changes, check_unprotected, find_for_change
+from services.registry.application.changes import Changes, check_unprotected, find, find_for_change
+from services.registry.application.contracts import Judge, write_judged
 from services.registry.application.fallbacks import named_fallbacks, warnings_of
 from services.registry.application.provider_models import ModelChecks
 from services.registry.application.variants import (
@@ -32,10 +33,12 @@ from services.registry.application.variants import (
 from services.registry.domain import (
     Alias,
     Caller,
+    Change,
     Deployment,
     DeploymentChange,
     DeploymentDraft,
     DeploymentSearch,
+    Move,
     Record,
     Revision,
     Serving,
@@ -60,7 +63,7 @@ class Deployments:
         caller: Caller,
         project_segment: str,
         draft: DeploymentDraft,
-        write: Write,
+        write_as: Write,
         *,
         skip_model_check: bool = False,
     ) -> Written[Deployment]:
@@ -92,12 +95,13 @@ class Deployments:
             ],
             deployment=draft.slug,
             skip=skip_model_check,
-            write=write,
+            write=write_as,
             rpc=_CREATE,
         )
-        async with self.store.writing(is_dry=write.is_dry) as tx:
+
+        async def write(tx: Writing, judge: Judge) -> Written[Deployment]:
             project = await find_project(tx, caller, project_segment)
-            if repeated := await repeat_of(tx, write, _CREATE, project):
+            if repeated := await repeat_of(tx, write_as, _CREATE, project):
                 found = await tx.deployment(project, repeated)
                 if found is None:
                     raise missing("deployment", f"{project.name}/deployments/{repeated}")
@@ -123,9 +127,9 @@ class Deployments:
                 is_draft=False,
                 variants=await self._variants(tx, draft, [serving for serving, _ in resolved]),
             )
-            contract = domain.revision_contract(revision, [thing for _, thing in resolved])
-            if contract is not None:
-                InputCheck().prepare(contract)
+            name = f"{project.name}/deployments/{draft.slug}:{domain.LIVE}"
+            move = Move(name, domain.promise_of(revision, [thing for _, thing in resolved]))
+            contract, _ = await judge.answer(move, move.contract)
             deployment = Deployment(
                 uid=uid,
                 project=project,
@@ -141,20 +145,18 @@ class Deployments:
                 is_protected=draft.is_protected,
             )
             await tx.add_deployment(deployment)
-            await remember(tx, write, _CREATE, project, uid, now)
+            await remember(tx, write_as, _CREATE, project, uid, now)
             used = {thing.uid: thing for _, thing in resolved}
             surprises = dict.fromkeys(each for serving, thing in resolved for each in warnings_of(serving, thing))
             await tx.announce([*used.values(), deployment])
-        return Written(deployment, 0 if write.is_dry else tx.sequence, (*warnings, *surprises))
+            return Written(deployment, 0 if write_as.is_dry else tx.sequence, (*warnings, *surprises))
+
+        return await write_judged(self.store, write, is_dry=write_as.is_dry)
 
     async def get_deployment(self, caller: Caller, project_segment: str, segment: str) -> Deployment:
         """:raises NotFound: `DEPLOYMENT_NOT_FOUND`"""
         async with self.store.reading() as tx:
-            project = await find_project(tx, caller, project_segment)
-            found = await tx.deployment(project, segment)
-            if found is None:
-                raise missing("deployment", f"projects/{project_segment}/deployments/{segment}")
-            return found
+            return await find(tx, caller, project_segment, segment)
 
     async def update_deployment(
         self, caller: Caller, project: str, deployment: str, wanted: DeploymentChange, change: Change
@@ -165,7 +167,8 @@ class Deployments:
         :raises Denied: `APPROVAL_REQUIRED` to end the protection
         :raises Conflict: `ETAG_MISMATCH`
         """
-        async with self.store.writing(is_dry=change.is_dry) as tx:
+
+        async def write(tx: Writing, judge: Judge) -> Written[Deployment]:
             found = await find_for_change(tx, caller, project, deployment, etag=change.etag)
             texts = replace(
                 found,
@@ -176,11 +179,31 @@ class Deployments:
             if found.is_protected and not texts.is_protected:
                 check_unprotected(found, caller, "be unprotected")
             salt = None if wanted.salt is None else wanted.salt or found.uid
-            revised = await self.changes.revise(tx, texts, change, caller, salt=salt)
+            revised = await self.changes.revise(tx, judge, texts, change, caller, salt=salt)
             if revised.deployment is texts and texts != found:
                 stored = await self.changes.store(tx, texts, announces=False)
                 revised = replace(revised, deployment=stored)
-        return revised.written(revised.deployment, change)
+            return revised.written(revised.deployment, change)
+
+        return await write_judged(self.store, write, is_dry=change.is_dry)
+
+    async def archive_deployment(
+        self, caller: Caller, project: str, deployment: str, *, etag: str, archived: bool
+    ) -> Written[Deployment]:
+        """Take it out of service, or bring it back.
+
+        :raises Denied: `APPROVAL_REQUIRED`
+        :raises Conflict: `ETAG_MISMATCH`
+        """
+        async with self.store.writing() as tx:
+            found = await find(tx, caller, project, deployment)
+            check_etag(found, etag)
+            if (found.archived_at is not None) is archived:
+                return Written(found, found.record.changed_in)
+            check_unprotected(found, caller, "be archived" if archived else "be unarchived")
+            changed = replace(found, archived_at=self.changes.now() if archived else None)
+            stored = await self.changes.store(tx, changed, before=found)
+        return Written(stored, tx.sequence)
 
     async def list_deployments(
         self, caller: Caller, project_segment: str, request: ListRequest, search: DeploymentSearch

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from completions.version import Parameters, validate
 from completions.version import Version as Content
-from kit.errors import Invalid, Violation
+from kit.errors import Violation
 from services.registry import domain
 from services.registry.application.archives import archived
-from services.registry.application.versions import fields_below
+from services.registry.application.configurations import fields_below
 from services.registry.domain import (
     Completion,
     CompletionDraft,
@@ -69,7 +69,7 @@ async def resolved(tx: Reading, project: Project, draft: CompletionDraft, *, fie
         else:
             fallbacks.append(replace(fallback, provider=provider.slug, provider_uid=provider.uid))
     if wrong:
-        raise Invalid(f"{wrong[0].field} {wrong[0].message}", reason="PROVIDER_NOT_FOUND", violations=wrong)
+        raise domain.all_violated("PROVIDER_NOT_FOUND", wrong)
     _check_in_service(known[fallback.provider] for _, fallback in named)
     return replace(draft.execution, fallbacks=tuple(fallbacks))
 

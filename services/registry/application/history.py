@@ -9,9 +9,10 @@ from kit.errors import Conflict, Precondition
 from kit.paging import Page, page_request
 from services.registry import domain
 from services.registry.application.access import MAX_ANSWER_BYTES, ListRequest, Written, bounded_page
-from services.registry.application.changes import Change, Changes, check_etag, check_unprotected, find, find_for_change
-from services.registry.domain import Caller, Deployment, Difference, Revision, missing
-from services.registry.ports import Reading, Store
+from services.registry.application.changes import Changes, check_unprotected, find, find_for_change
+from services.registry.application.contracts import Judge, write_judged
+from services.registry.domain import Caller, Change, Deployment, Difference, Revision, missing
+from services.registry.ports import Reading, Store, Writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,8 @@ class History:
         :raises Conflict: `BASE_MOVED` if a draft was made of another revision than the alias points to now
         :raises Precondition: `CONTRACT_BROKEN`
         """
-        async with self.store.writing(is_dry=change.is_dry) as tx:
+
+        async def write(tx: Writing, judge: Judge) -> Written[Deployment]:
             found = await find_for_change(tx, caller, project, deployment, etag=change.etag)
             revision = await revision_of(tx, found, segment)
             alias = found.alias(change.alias)
@@ -72,8 +74,10 @@ class History:
                     reason="BASE_MOVED",
                     resource=f"{found.name}/revisions/{revision.number}",
                 )
-            revised = await self.changes.point(tx, found, revision, change, caller)
-        return revised.written(revised.deployment, change)
+            revised = await self.changes.point(tx, judge, found, revision, change, caller)
+            return revised.written(revised.deployment, change)
+
+        return await write_judged(self.store, write, is_dry=change.is_dry)
 
     async def delete_alias(
         self, caller: Caller, project: str, deployment: str, alias: str, *, etag: str
@@ -101,32 +105,17 @@ class History:
         :raises NotFound: `REVISION_NOT_FOUND`, `ALIAS_NOT_FOUND`
         :raises Precondition: `CONTRACT_BROKEN`
         """
-        async with self.store.writing(is_dry=change.is_dry) as tx:
+
+        async def write(tx: Writing, judge: Judge) -> Written[Deployment]:
             found = await find_for_change(tx, caller, project, deployment, etag=change.etag)
             earlier = await revision_of(tx, found, segment)
             described = replace(change, description=change.description or f"back to {earlier.number}")
             revised = await self.changes.revise(
-                tx, found, described, caller, variants=earlier.variants, salt=earlier.salt
+                tx, judge, found, described, caller, variants=earlier.variants, salt=earlier.salt
             )
-        return revised.written(revised.deployment, change)
+            return revised.written(revised.deployment, change)
 
-    async def archive_deployment(
-        self, caller: Caller, project: str, deployment: str, *, etag: str, archived: bool
-    ) -> Written[Deployment]:
-        """Take it out of service, or bring it back.
-
-        :raises Denied: `APPROVAL_REQUIRED`
-        :raises Conflict: `ETAG_MISMATCH`
-        """
-        async with self.store.writing() as tx:
-            found = await find(tx, caller, project, deployment)
-            check_etag(found, etag)
-            if (found.archived_at is not None) is archived:
-                return Written(found, found.record.changed_in)
-            check_unprotected(found, caller, "be archived" if archived else "be unarchived")
-            changed = replace(found, archived_at=self.changes.now() if archived else None)
-            stored = await self.changes.store(tx, changed, before=found)
-        return Written(stored, tx.sequence)
+        return await write_judged(self.store, write, is_dry=change.is_dry)
 
 
 async def revision_of(tx: Reading, deployment: Deployment, segment: str) -> Revision:

@@ -5,10 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from kit.paging import Page
-from services.registry.application.access import ListRequest, Written, find_project, found_page, requested_page
+from services.registry.application.access import (
+    MAX_ANSWER_BYTES,
+    ListRequest,
+    Written,
+    bounded_page,
+    cursor_of,
+    find_project,
+    requested_page,
+)
 from services.registry.application.archives import check_unused
 from services.registry.domain import Caller, Model, ModelFacts, Record, key_name, missing, violated
-from services.registry.ports import Clock, NewUid, Store
+from services.registry.ports import Clock, NewUid, Reading, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +58,7 @@ class Models:
     async def get_model(self, caller: Caller, project_segment: str, segment: str) -> Model:
         """:raises NotFound: `MODEL_NOT_FOUND`"""
         async with self.store.reading() as tx:
-            project = await find_project(tx, caller, project_segment)
-            found = await tx.model(project, segment)
-            if found is None:
-                raise missing("model", f"projects/{project_segment}/models/{segment}")
-            return found
+            return await _find(tx, caller, project_segment, segment)
 
     async def archive_model(
         self, caller: Caller, project_segment: str, segment: str, *, archived: bool
@@ -65,14 +69,11 @@ class Models:
         :raises Precondition: `MODEL_IN_USE`
         """
         async with self.store.writing() as tx:
-            project = await find_project(tx, caller, project_segment)
-            found = await tx.model(project, segment)
-            if found is None:
-                raise missing("model", f"projects/{project_segment}/models/{segment}")
+            found = await _find(tx, caller, project_segment, segment)
             if (found.archived_at is not None) is archived:
                 return Written(found, found.record.changed_in)
             if archived:
-                await check_unused(tx, project, found)
+                await check_unused(tx, found.project, found)
             now = self.now()
             record = replace(found.record, updated_at=now, changed_in=tx.sequence)
             changed = replace(found, archived_at=now if archived else None, record=record)
@@ -88,4 +89,13 @@ class Models:
             project = await find_project(tx, caller, project_segment)
             subject = f"models of {project.uid}{' and archived ones' if with_archived else ''}"
             asked = requested_page(request, subject)
-            return found_page(list(await tx.models(project, asked, with_archived=with_archived)), asked, subject)
+            found, has_more = await tx.models(project, asked, with_archived=with_archived, max_bytes=MAX_ANSWER_BYTES)
+        return bounded_page(found, cursor_of(found[-1]) if has_more else (), subject, has_more=has_more)
+
+
+async def _find(tx: Reading, caller: Caller, project_segment: str, segment: str) -> Model:
+    project = await find_project(tx, caller, project_segment)
+    found = await tx.model(project, segment)
+    if found is None:
+        raise missing("model", f"projects/{project_segment}/models/{segment}")
+    return found

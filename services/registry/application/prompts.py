@@ -19,12 +19,13 @@ from services.registry.application.access import (
     Written,
     bounded_page,
     caller_name,
+    check_etag,
     find_project,
     remember,
     repeat_of,
     requested_page,
 )
-from services.registry.application.versions import completed
+from services.registry.application.configurations import completed
 from services.registry.domain import (
     Caller,
     Prompt,
@@ -58,7 +59,7 @@ class Prompts:
         """A prompt whose number is 1.
 
         :raises Exists: `PROMPT_EXISTS`
-        :raises Invalid: `SLUG_INVALID`, `MESSAGES_REQUIRED`, and as :func:`versions.completed`
+        :raises Invalid: `SLUG_INVALID`, `MESSAGES_REQUIRED`, and as :func:`configurations.completed`
         """
         domain.check_slug(draft.slug, field="prompt_id")
         schema = await asyncio.to_thread(_complete, draft.messages, draft.variables_schema)
@@ -141,7 +142,7 @@ class Prompts:
         said = await asyncio.to_thread(_said, seen, change)
         async with self.store.writing(is_dry=is_dry) as tx:
             found = await _find(tx, caller, name)
-            _check_etag(found, etag)
+            check_etag(found, etag)
             if found.archived_at is not None:
                 raise archives.archived(found)
             if found.state != seen:
@@ -173,7 +174,7 @@ class Prompts:
         """
         async with self.store.writing() as tx:
             found = await _find(tx, caller, name)
-            _check_etag(found, etag)
+            check_etag(found, etag)
             if (found.archived_at is not None) is archived:
                 return Written(found, found.record.changed_in)
             if archived:
@@ -207,11 +208,6 @@ async def _find(tx: Reading, caller: Caller, name: PromptName) -> Prompt:
         behind = "" if name.number is None else f"@{name.number}"
         raise missing("prompt", f"projects/{name.project}/prompts/{name.segment}{behind}")
     return found
-
-
-def _check_etag(prompt: Prompt, etag: str) -> None:
-    if etag and etag != prompt.record.etag(prompt.uid):
-        raise domain.changed_since(prompt.name)
 
 
 def _complete(messages: tuple[Message, ...], declaration: dict[str, Json] | None) -> dict[str, Json] | None:

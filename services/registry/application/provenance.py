@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 from completions.version import Version as Content
-from kit.errors import Invalid, Violation
+from kit.errors import Violation
 from services.registry.application.archives import archived
-from services.registry.application.versions import check_size
-from services.registry.domain import Completion, Project, Prompt, Serving, Version, violated, with_number
+from services.registry.application.configurations import Complete, check_size, with_messages
+from services.registry.domain import Completion, Project, Prompt, Serving, Version, all_violated, violated, with_number
 from services.registry.ports import Reading
 
 
@@ -21,7 +22,7 @@ def check_has_no_messages(content: Content, *, field: str) -> None:
     given = (("messages", bool(content.messages)), ("variables_schema_json", content.variables_schema is not None))
     wrong = [Violation(f"{field}.{name}", "must be empty: the prompt says it") for name, is_given in given if is_given]
     if wrong:
-        raise Invalid(f"{wrong[0].field} {wrong[0].message}", reason="PROMPT_AND_MESSAGES", violations=wrong)
+        raise all_violated("PROMPT_AND_MESSAGES", wrong)
 
 
 async def find_prompt(tx: Reading, project: Project, named: str, *, field: str) -> Prompt:
@@ -36,7 +37,7 @@ async def find_prompt(tx: Reading, project: Project, named: str, *, field: str) 
     return found
 
 
-def filled(content: Content, prompt: Prompt, *, field: str) -> Content:
+async def filled(complete: Complete, prompt: Prompt, *, field: str) -> Complete:
     """A complete configuration with the messages of a prompt, whose own checks were done when it was written.
 
     :param field: path of the version in the request
@@ -45,9 +46,13 @@ def filled(content: Content, prompt: Prompt, *, field: str) -> Content:
     """
     if prompt.archived_at is not None:
         raise archived(prompt)
-    said = prompt.state
-    complete = replace(content, messages=said.messages, variables_schema=said.variables_schema)
-    check_size(complete, field=field)
+    # In a thread: both may hold 2 MiB.
+    return await asyncio.to_thread(_filled, complete, prompt, field)
+
+
+def _filled(complete: Complete, prompt: Prompt, field: str) -> Complete:
+    complete = with_messages(complete, prompt)
+    check_size(complete.content, field=field)
     return complete
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
-from completions.version import Version as Content
-from completions.version import version_id
-from kit.errors import Invalid, Precondition, Violation
+from kit.errors import Precondition, Violation
 from services.registry import domain
 from services.registry.application.access import find_project, repeat_of, segment_in
-from services.registry.domain import Caller, CheckFailure, Fallback, ModelList, Project, Provider, missing
+from services.registry.application.configurations import Complete, with_messages, with_slug
+from services.registry.application.providers import find_provider
+from services.registry.domain import Caller, CheckFailure, Fallback, ModelList, Project, Provider
 from services.registry.ports import ModelLists, Reading, Store, Write
 
 _MAX_HINTS: Final = 5
@@ -50,11 +50,7 @@ class ProviderModels:
 
     async def _provider(self, caller: Caller, project_segment: str, segment: str) -> Provider:
         async with self.store.reading() as tx:
-            project = await find_project(tx, caller, project_segment)
-            found = await tx.provider(project, segment)
-        if found is None:
-            raise missing("provider", f"projects/{project_segment}/providers/{segment}")
-        return found
+            return await find_provider(tx, caller, project_segment, segment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +59,7 @@ class Wanted:
 
     field: str
     """Its path in the request."""
-    content: Content
+    complete: Complete
     prompt: str = ""
     """What its messages come from, as the caller names it; empty if it has its own."""
 
@@ -111,7 +107,7 @@ class ModelChecks:
             project = await find_project(tx, caller, project_segment)
             if await repeat_of(tx, write, rpc, project):
                 return ()
-            segments = {each.content.provider for each in wanted} | {each.provider for _, each in fallbacks}
+            segments = {each.complete.content.provider for each in wanted} | {each.provider for _, each in fallbacks}
             found = {segment: await tx.provider(project, segment) for segment in segments}
             named = {segment: each for segment, each in found.items() if each is not None and each.archived_at is None}
             fresh = await _new_versions(tx, project, wanted, named)
@@ -132,7 +128,7 @@ class ModelChecks:
                     near[provider.uid, model] = await asyncio.to_thread(domain.nearest, model, outcome.models)
                 unknown.append(_violation(f"{field}.model", model, provider, near.get((provider.uid, model))))
         if unknown:
-            raise Invalid(f"{unknown[0].field} {unknown[0].message}", reason="MODEL_UNKNOWN", violations=unknown)
+            raise domain.all_violated("MODEL_UNKNOWN", unknown)
         return tuple(warnings)
 
 
@@ -142,19 +138,19 @@ async def _new_versions(
     """Field, model and provider of those that are not stored yet."""
     found = []
     for each in wanted:
-        provider = named.get(each.content.provider)
+        complete = each.complete
+        provider = named.get(complete.content.provider)
         if provider is None:
             continue
-        content = replace(each.content, provider=provider.slug)
         if each.prompt:
             parts = domain.with_number(segment_in(project, "prompts", each.prompt))
             prompt = None if parts is None else await tx.prompt(project, *parts)
             if prompt is None:
                 continue
-            content = replace(content, messages=prompt.state.messages, variables_schema=prompt.state.variables_schema)
-        # In a thread: a version may hold 2 MiB.
-        if await tx.version(project, await asyncio.to_thread(version_id, content)) is None:
-            found.append((each.field, content.model, provider))
+            complete = await asyncio.to_thread(with_messages, complete, prompt)
+        complete = await with_slug(complete, provider)
+        if not await tx.known_versions([(project.uid, complete.uid)]):
+            found.append((each.field, complete.content.model, provider))
     return found
 
 

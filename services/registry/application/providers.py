@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 from kit.errors import Denied
 from kit.paging import Page
 from services.registry import domain
 from services.registry.application.access import (
+    MAX_ANSWER_BYTES,
     ListRequest,
     Written,
+    bounded_page,
+    check_etag,
+    cursor_of,
     find_project,
-    found_page,
     remember,
     repeat_of,
     requested_page,
@@ -24,8 +25,6 @@ from services.registry.domain import Caller, Provider, ProviderChange, ProviderD
 from services.registry.ports import Clock, NewUid, Reading, Store, UrlCheck, Vault, Write
 
 _CREATE = "CreateProvider"
-MAX_PAGE_BYTES: Final = 2 << 20
-"""Of model facts: a message holds 4 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +96,8 @@ class Providers:
         :raises Denied: `APPROVAL_REQUIRED` where callers of a protected deployment would meet it
         """
         async with self.store.writing(is_dry=is_dry) as tx:
-            project = await find_project(tx, caller, project_segment)
-            found = await tx.provider(project, segment)
-            if found is None:
-                raise missing("provider", f"projects/{project_segment}/providers/{segment}")
-            if etag and etag != found.record.etag(found.uid):
-                raise domain.changed_since(found.name)
+            found = await find_provider(tx, caller, project_segment, segment)
+            check_etag(found, etag)
             changed = self._changed(found, change)
             if changed == found:
                 return Written(found, found.record.changed_in)
@@ -124,16 +119,12 @@ class Providers:
         :raises Precondition: `PROVIDER_IN_USE`
         """
         async with self.store.writing() as tx:
-            project = await find_project(tx, caller, project_segment)
-            found = await tx.provider(project, segment)
-            if found is None:
-                raise missing("provider", f"projects/{project_segment}/providers/{segment}")
-            if etag and etag != found.record.etag(found.uid):
-                raise domain.changed_since(found.name)
+            found = await find_provider(tx, caller, project_segment, segment)
+            check_etag(found, etag)
             if (found.archived_at is not None) is archived:
                 return Written(found, found.record.changed_in)
             if archived:
-                await check_unused(tx, project, found)
+                await check_unused(tx, found.project, found)
             now = self.now()
             record = replace(found.record, updated_at=now, changed_in=tx.sequence)
             changed = replace(found, archived_at=now if archived else None, record=record)
@@ -180,11 +171,7 @@ class Providers:
     async def get_provider(self, caller: Caller, project_segment: str, segment: str) -> Provider:
         """:raises NotFound: `PROVIDER_NOT_FOUND`"""
         async with self.store.reading() as tx:
-            project = await find_project(tx, caller, project_segment)
-            found = await tx.provider(project, segment)
-            if found is None:
-                raise missing("provider", f"projects/{project_segment}/providers/{segment}")
-            return found
+            return await find_provider(tx, caller, project_segment, segment)
 
     async def list_providers(
         self, caller: Caller, project_segment: str, request: ListRequest, *, with_archived: bool = False
@@ -194,8 +181,19 @@ class Providers:
             project = await find_project(tx, caller, project_segment)
             subject = f"providers of {project.uid}{' and archived ones' if with_archived else ''}"
             asked = requested_page(request, subject)
-            found = list(await tx.providers(project, asked, with_archived=with_archived))
-            return found_page(found, replace(asked, size=_fitting(found, asked.size)), subject)
+            found, has_more = await tx.providers(
+                project, asked, with_archived=with_archived, max_bytes=MAX_ANSWER_BYTES
+            )
+        return bounded_page(found, cursor_of(found[-1]) if has_more else (), subject, has_more=has_more)
+
+
+async def find_provider(tx: Reading, caller: Caller, project_segment: str, segment: str) -> Provider:
+    """:raises NotFound: `PROJECT_NOT_FOUND`, `PROVIDER_NOT_FOUND`"""
+    project = await find_project(tx, caller, project_segment)
+    found = await tx.provider(project, segment)
+    if found is None:
+        raise missing("provider", f"projects/{project_segment}/providers/{segment}")
+    return found
 
 
 async def _check_unprotected(tx: Reading, caller: Caller, provider: Provider) -> None:
@@ -213,13 +211,3 @@ async def _check_unprotected(tx: Reading, caller: Caller, provider: Provider) ->
             resource=use.deployment,
             scope=domain.APPROVE,
         )
-
-
-def _fitting(providers: Sequence[Provider], size: int) -> int:
-    """How many of them fit one answer, at most `size`, but one whatever its size."""
-    left = MAX_PAGE_BYTES
-    for index, provider in enumerate(providers[:size]):
-        left -= sum(facts.size for facts in provider.model_facts)
-        if left < 0:
-            return max(index, 1)
-    return size

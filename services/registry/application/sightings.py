@@ -10,7 +10,7 @@ from datetime import datetime
 from completions.version import Version as Content
 from completions.version import version_id
 from kit.errors import Invalid
-from services.registry.application.versions import completed
+from services.registry.application.configurations import identified
 from services.registry.domain import Provider, Sighting, Version
 from services.registry.ports import Clock, Reading, Store, VersionKey
 
@@ -105,15 +105,15 @@ def checked(sighting: Sighting, provider: Provider, *, is_known: bool) -> Conten
     """The complete configuration of a sighting, with the provider's slug, if it is the version that it is said to be.
 
     :param is_known: whether a version with its uid is stored: equal content was checked then
-    :raises Invalid: `VERSION_ID_WRONG`, and as :func:`completed`
+    :raises Invalid: `VERSION_ID_WRONG`, and as :func:`configurations.completed`
     """
     content = replace(sighting.content, provider=provider.slug)
     if is_known and version_id(content) == sighting.version:
         return content
-    complete = completed(content, field="version")
-    if version_id(complete) != sighting.version:
+    complete = identified(content, field="version")
+    if complete.uid != sighting.version:
         raise Invalid("the content has another id than it is said to have", reason="VERSION_ID_WRONG")
-    return complete
+    return complete.content
 
 
 async def _providers(tx: Reading, seen: Iterable[Sighting]) -> dict[tuple[str, str], Provider | None]:

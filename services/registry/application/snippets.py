@@ -36,8 +36,11 @@ class Snippets:
             revision = found.pointed_to(alias)
             pointer = found.alias(alias)
             contract = None if pointer is None else pointer.contract
+            promise = None
             if contract is None:
-                contract = domain.revision_contract(revision, await tx.things(found.project, revision))
+                promise = domain.promise_of(revision, await tx.things(found.project, revision))
+        if promise is not None:
+            contract = await asyncio.to_thread(promise.contract)
         routing_key = ""
         if name[2]:
             variant = find_variant(found, revision, name[2])

@@ -8,18 +8,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
-from completions.version import Version as Content
-from kit.errors import Invalid, Violation
+from kit.errors import Violation
 from services.registry import domain
 from services.registry.application import provenance
 from services.registry.application.access import Written, find_project, remember, repeat_of, segment_in
 from services.registry.application.archives import check_not_archived
-from services.registry.application.changes import Change, Changes, find, find_for_change
+from services.registry.application.changes import Changes, find, find_for_change
+from services.registry.application.configurations import Complete, identified
+from services.registry.application.contracts import Judge, write_judged
 from services.registry.application.fallbacks import check_fallbacks, named_fallbacks, resolved, warnings_of
 from services.registry.application.provider_models import ModelChecks, Wanted
-from services.registry.application.versions import completed, put, seen
+from services.registry.application.versions import put, seen
 from services.registry.domain import (
     Caller,
+    Change,
     ChangeRequestState,
     Completion,
     CompletionDraft,
@@ -63,7 +65,7 @@ class Variants:
         deployment: str,
         draft: VariantDraft,
         change: Change,
-        write: Write,
+        write_as: Write,
         *,
         skip_model_check: bool = False,
     ) -> Written[tuple[Deployment, Variant]]:
@@ -78,10 +80,11 @@ class Variants:
         check_weights([("variant.weight", draft.weight)])
         content = await new_content(draft.serving, field="variant")
         warnings = await self._check_models(
-            caller, project, deployment, draft.serving, content, skip=skip_model_check, write=write
+            caller, project, deployment, draft.serving, content, skip=skip_model_check, write=write_as
         )
-        async with self.store.writing(is_dry=change.is_dry) as tx:
-            if repeated := await repeat_of(tx, write, _CREATE, await find_project(tx, caller, project)):
+
+        async def write(tx: Writing, judge: Judge) -> Written[tuple[Deployment, Variant]]:
+            if repeated := await repeat_of(tx, write_as, _CREATE, await find_project(tx, caller, project)):
                 found = await find(tx, caller, project, deployment)
                 return await self._repeated(tx, found, repeated)
             found = await find_for_change(tx, caller, project, deployment, etag=change.etag)
@@ -92,7 +95,6 @@ class Variants:
             serving, used = await resolve(
                 tx, found.project, draft.serving, content, field="variant", now=self.changes.now
             )
-            warnings = (*warnings, *warnings_of(serving, used))
             slugs = await tx.variant_slugs(found)
             variant = made(
                 draft,
@@ -104,9 +106,12 @@ class Variants:
                 taken=slugs,
             )
             await tx.add_variant(found, variant)
-            await remember(tx, write, _CREATE, found.project, variant.uid, self.changes.now())
-            revised = await self.changes.revise(tx, found, change, caller, variants=(*base.variants, variant))
-        return revised.written((revised.deployment, variant), change).warned(warnings)
+            await remember(tx, write_as, _CREATE, found.project, variant.uid, self.changes.now())
+            revised = await self.changes.revise(tx, judge, found, change, caller, variants=(*base.variants, variant))
+            written = revised.written((revised.deployment, variant), change)
+            return written.warned((*warnings, *warnings_of(serving, used)))
+
+        return await write_judged(self.store, write, is_dry=change.is_dry)
 
     async def update_variant(
         self,
@@ -132,21 +137,24 @@ class Variants:
             warnings = await self._check_models(
                 caller, name[0], name[1], wanted.serving, content, skip=skip_model_check
             )
-        async with self.store.writing(is_dry=change.is_dry) as tx:
+
+        async def write(tx: Writing, judge: Judge) -> Written[tuple[Deployment, Variant]]:
             deployment = await find_for_change(tx, caller, name[0], name[1], etag=change.etag)
             base = deployment.pointed_to(change.alias)
             former = find_variant(deployment, base, name[2])
-            serving = former.serving
+            serving, surprises = former.serving, warnings
             if wanted.serving is not None:
                 check_kind(deployment.kind, wanted.serving, field="variant")
                 serving, used = await resolve(
                     tx, deployment.project, wanted.serving, content, field="variant", now=self.changes.now
                 )
-                warnings = (*warnings, *warnings_of(serving, used))
+                surprises = (*warnings, *warnings_of(serving, used))
             variant = _changed(former, wanted, serving)
             variants = [variant if each.uid == variant.uid else each for each in base.variants]
-            revised = await self.changes.revise(tx, deployment, change, caller, variants=variants)
-        return revised.written((revised.deployment, variant), change).warned(warnings)
+            revised = await self.changes.revise(tx, judge, deployment, change, caller, variants=variants)
+            return revised.written((revised.deployment, variant), change).warned(surprises)
+
+        return await write_judged(self.store, write, is_dry=change.is_dry)
 
     async def _check_models(
         self,
@@ -154,7 +162,7 @@ class Variants:
         project: str,
         deployment: str,
         draft: ServingDraft,
-        content: Content | None,
+        content: Complete | None,
         *,
         skip: bool,
         write: Write = _ONCE,
@@ -190,13 +198,16 @@ class Variants:
         :raises NotFound: as :meth:`update_variant`
         :raises Conflict: `ETAG_MISMATCH`
         """
-        async with self.store.writing(is_dry=change.is_dry) as tx:
+
+        async def write(tx: Writing, judge: Judge) -> Written[Deployment]:
             deployment = await find_for_change(tx, caller, name[0], name[1], etag=change.etag)
             base = deployment.pointed_to(change.alias)
             gone = find_variant(deployment, base, name[2])
             variants = [each for each in base.variants if each.uid != gone.uid]
-            revised = await self.changes.revise(tx, deployment, change, caller, variants=variants)
-        return revised.written(revised.deployment, change)
+            revised = await self.changes.revise(tx, judge, deployment, change, caller, variants=variants)
+            return revised.written(revised.deployment, change)
+
+        return await write_judged(self.store, write, is_dry=change.is_dry)
 
 
 def made(
@@ -246,7 +257,7 @@ def check_weights(weights: Iterable[tuple[str, float | None]]) -> None:
         if weight is not None and not (math.isfinite(weight) and 0 <= weight <= 100)
     ]
     if wrong:
-        raise Invalid(f"{wrong[0].field} {wrong[0].message}", reason="WEIGHT_INVALID", violations=wrong)
+        raise domain.all_violated("WEIGHT_INVALID", wrong)
 
 
 def check_kind(kind: DeploymentKind, draft: ServingDraft, *, field: str) -> None:
@@ -256,11 +267,12 @@ def check_kind(kind: DeploymentKind, draft: ServingDraft, *, field: str) -> None
         raise violated("VARIANT_KIND_MISMATCH", f"{field}.{given}", f"is not what a {kind} deployment serves")
 
 
-async def new_content(draft: ServingDraft, *, field: str) -> Content | None:
-    """The complete configuration of a new version, if the draft has one, whose fallbacks are found to be well-formed.
+async def new_content(draft: ServingDraft, *, field: str) -> Complete | None:
+    """The configuration of a new version, if the draft has one, whose fallbacks are found to be well-formed.
     Comes before the transaction: others wait for that.
 
-    :raises Invalid: `PROMPT_AND_MESSAGES`, and as :func:`versions.completed` and :func:`fallbacks.check_fallbacks`
+    :raises Invalid: `PROMPT_AND_MESSAGES`, and as :func:`configurations.completed` and
+        :func:`fallbacks.check_fallbacks`
     """
     check_fallbacks(draft, field=field)
     if not isinstance(draft, CompletionDraft) or draft.new_version is None:
@@ -268,10 +280,10 @@ async def new_content(draft: ServingDraft, *, field: str) -> Content | None:
     if draft.prompt:
         provenance.check_has_no_messages(draft.new_version, field=f"{field}.completion.new_version")
     # In a thread: large templates and schemas take some 100 ms.
-    return await asyncio.to_thread(completed, draft.new_version, field=f"{field}.completion.new_version")
+    return await asyncio.to_thread(identified, draft.new_version, field=f"{field}.completion.new_version")
 
 
-def wanted_versions(draft: ServingDraft, content: Content | None, *, field: str) -> list[Wanted]:
+def wanted_versions(draft: ServingDraft, content: Complete | None, *, field: str) -> list[Wanted]:
     """A variant's new version, if it is to have one, for its model to be checked.
 
     :param content: from :func:`new_content`
@@ -283,7 +295,7 @@ def wanted_versions(draft: ServingDraft, content: Content | None, *, field: str)
 
 
 async def resolve(
-    tx: Writing, project: Project, draft: ServingDraft, content: Content | None, *, field: str, now: Clock
+    tx: Writing, project: Project, draft: ServingDraft, content: Complete | None, *, field: str, now: Clock
 ) -> tuple[Serving, Used]:
     """What a variant serves, and the thing that it uses for it.
 
@@ -306,7 +318,7 @@ async def resolve(
         )
     if content is not None:
         if prompt is not None:
-            content = provenance.filled(content, prompt, field=f"{field}.completion.new_version")
+            content = await provenance.filled(content, prompt, field=f"{field}.completion.new_version")
         version = await put(tx, project, content, field=f"{field}.completion.new_version", now=now())
     else:
         found = await tx.version(project, segment_in(project, "versions", draft.version))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from services.registry.convert.resources import paths_named
+from services.registry.convert.changes import paths_named
 from services.registry.convert.text import time_from_proto, time_to_proto
 from services.registry.domain import ApiKey, ApiKeyChange, ApiKeyDraft
 from turnout.registry.v1 import api_key_pb2

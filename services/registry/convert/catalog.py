@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from services.registry.convert.contracts import contract_to_proto
 from services.registry.convert.execution import OUTPUT_POLICIES_TO_PROTO, fallback_to_proto
@@ -30,49 +30,44 @@ from services.registry.domain import (
 from turnout.registry.v1 import catalog_pb2 as pb
 
 CREDENTIAL_PREFIX: Final = "credential/"
-VERSION_PREFIX: Final = "version/"
-MODEL_PREFIX: Final = "model/"
-IMMUTABLE_PREFIXES: Final = (VERSION_PREFIX, MODEL_PREFIX)
-"""Of things that never change while the catalog holds them."""
 
 
 def catalog_entries(thing: Thing) -> list[tuple[str, bytes | None]]:
     """The thing's keys and what they hold from now on: a serialised CatalogEntry, or None if it is gone."""
+    keys = catalog_keys(thing)
     match thing:
         case Project():
-            return [_packed(_project(thing))]
+            values: list[dict[str, Any] | None] = [{"project": _project(thing)}]
         case Provider():
-            key = f"{CREDENTIAL_PREFIX}{thing.uid}"
-            if thing.envelope is None:
-                # It may have had one before.
-                return [_packed(_provider(thing)), (key, None)]
-            credential = pb.CatalogCredential(provider=thing.uid, envelope=thing.envelope)
-            return [_packed(_provider(thing)), _packed(pb.CatalogEntry(key=key, credential=credential))]
+            # Without a credential it may have had one before.
+            credential = None if thing.envelope is None else {"credential": _credential(thing.uid, thing.envelope)}
+            values = [{"provider": _provider(thing)}, credential]
         case Version():
-            version = pb.CatalogVersion(project=thing.project.uid, version=catalog_version(thing))
-            return [_packed(pb.CatalogEntry(key=version_key(thing), version=version))]
+            values = [{"version": pb.CatalogVersion(project=thing.project.uid, version=catalog_version(thing))}]
         case Deployment():
-            if thing.archived_at is not None:
-                return [(f"deployment/{thing.uid}", None)]
-            return [_packed(_deployment(thing))]
+            values = [{"deployment": _deployment(thing)} if thing.archived_at is None else None]
         case Model():
-            model = pb.CatalogModel(
-                uid=thing.uid, project=thing.project.uid, number=thing.number, digest=thing.facts.digest
-            )
-            return [_packed(pb.CatalogEntry(key=f"{MODEL_PREFIX}{thing.uid}", model=model))]
+            values = [{"model": _model(thing)}]
         case ApiKey():
-            key = api_key_key(thing.uid)
-            return [(key, None)] if thing.revoked_at is not None else [_packed(_api_key(thing, key))]
+            values = [{"api_key": _api_key(thing)} if thing.revoked_at is None else None]
+    return [(key, None if value is None else _packed(key, value)) for key, value in zip(keys, values, strict=True)]
 
 
 def catalog_keys(thing: Thing) -> list[str]:
     """The thing's keys."""
-    return [key for key, _ in catalog_entries(thing)]
-
-
-def version_key(version: Version) -> str:
-    """The catalog key of a version."""
-    return f"{VERSION_PREFIX}{version.project.uid}/{version.uid}"
+    match thing:
+        case Project():
+            return [f"project/{thing.uid}"]
+        case Provider():
+            return [f"provider/{thing.uid}", f"{CREDENTIAL_PREFIX}{thing.uid}"]
+        case Version():
+            return [f"version/{thing.project.uid}/{thing.uid}"]
+        case Deployment():
+            return [f"deployment/{thing.uid}"]
+        case Model():
+            return [f"model/{thing.uid}"]
+        case ApiKey():
+            return [api_key_key(thing.uid)]
 
 
 def api_key_key(uid: str) -> str:
@@ -85,17 +80,20 @@ def entry_from_change(key: str, payload: bytes | None) -> pb.CatalogEntry:
     return pb.CatalogEntry(key=key) if payload is None else pb.CatalogEntry.FromString(payload)
 
 
-def _packed(entry: pb.CatalogEntry) -> tuple[str, bytes]:
-    return entry.key, entry.SerializeToString(deterministic=True)
+def _packed(key: str, value: dict[str, Any]) -> bytes:
+    return pb.CatalogEntry(key=key, **value).SerializeToString(deterministic=True)
 
 
-def _project(project: Project) -> pb.CatalogEntry:
-    value = pb.CatalogProject(uid=project.uid, number=project.number, slug=project.slug)
-    return pb.CatalogEntry(key=f"project/{project.uid}", project=value)
+def _project(project: Project) -> pb.CatalogProject:
+    return pb.CatalogProject(uid=project.uid, number=project.number, slug=project.slug)
 
 
-def _provider(provider: Provider) -> pb.CatalogEntry:
-    value = pb.CatalogProvider(
+def _credential(provider: str, envelope: bytes) -> pb.CatalogCredential:
+    return pb.CatalogCredential(provider=provider, envelope=envelope)
+
+
+def _provider(provider: Provider) -> pb.CatalogProvider:
+    return pb.CatalogProvider(
         uid=provider.uid,
         project=provider.project.uid,
         slug=provider.slug,
@@ -104,11 +102,14 @@ def _provider(provider: Provider) -> pb.CatalogEntry:
         model_facts=model_facts_to_proto(provider.model_facts),
         max_concurrent_calls=provider.max_concurrent_calls,
     )
-    return pb.CatalogEntry(key=f"provider/{provider.uid}", provider=value)
 
 
-def _deployment(deployment: Deployment) -> pb.CatalogEntry:
-    value = pb.CatalogDeployment(
+def _model(model: Model) -> pb.CatalogModel:
+    return pb.CatalogModel(uid=model.uid, project=model.project.uid, number=model.number, digest=model.facts.digest)
+
+
+def _deployment(deployment: Deployment) -> pb.CatalogDeployment:
+    return pb.CatalogDeployment(
         uid=deployment.uid,
         project=deployment.project.uid,
         slug=deployment.slug,
@@ -123,7 +124,6 @@ def _deployment(deployment: Deployment) -> pb.CatalogEntry:
         ],
         revisions=[_revision(revision) for revision in deployment.revisions],
     )
-    return pb.CatalogEntry(key=f"deployment/{deployment.uid}", deployment=value)
 
 
 def _revision(revision: Revision) -> pb.CatalogRevision:
@@ -167,8 +167,8 @@ def _completion(serving: Completion) -> pb.CatalogCompletion:
     )
 
 
-def _api_key(key: ApiKey, name: str) -> pb.CatalogEntry:
-    value = pb.CatalogApiKey(
+def _api_key(key: ApiKey) -> pb.CatalogApiKey:
+    return pb.CatalogApiKey(
         uid=key.uid,
         project="" if key.project is None else key.project.uid,
         secret_hash=key.secret_hash,
@@ -176,4 +176,3 @@ def _api_key(key: ApiKey, name: str) -> pb.CatalogEntry:
         expire_time_ms=0 if key.expires_at is None else max(1, int(key.expires_at.timestamp() * 1000)),
         requests_per_minute=key.requests_per_minute,
     )
-    return pb.CatalogEntry(key=name, api_key=value)

@@ -9,7 +9,7 @@ from catalog.configurations import version_from_proto, version_to_proto
 from completions.chat import Message
 from completions.version import Version as Content
 from kit.resource_names import parse
-from services.registry.convert.resources import paths_named
+from services.registry.convert.changes import paths_named
 from services.registry.convert.text import time_to_proto
 from services.registry.domain import Prompt, PromptChange, PromptDraft, PromptName, violated, with_number
 from turnout.chat.v1 import message_pb2 as chat_pb

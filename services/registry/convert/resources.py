@@ -1,15 +1,14 @@
-"""Projects, providers, deployments and keys."""
+"""Projects, providers, deployments, their revisions and variants."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Final
 
-from google.protobuf.message import Message
-
 from catalog.configurations import version_from_proto
 from kit.secrets import Secret
 from services.registry import domain
+from services.registry.convert.changes import paths_named
 from services.registry.convert.contracts import contract_to_proto
 from services.registry.convert.execution import execution_from_proto, execution_to_proto
 from services.registry.convert.providers import model_facts_from_proto, model_facts_to_proto
@@ -216,14 +215,6 @@ def variant_change(variant: deployment_pb2.Variant, paths: Sequence[str]) -> Var
         weight=variant.weight if "weight" in named else None,
         serving=_serving_draft(variant, "variant") if any(each in named for each in _SERVINGS) else None,
     )
-
-
-def paths_named(message: Message, paths: Sequence[str], changeable: Sequence[str]) -> list[str]:
-    """What an update is to change: what its mask names, else what has a value."""
-    if unknown := [path for path in paths if path not in changeable]:
-        raise violated("UPDATE_MASK_INVALID", "update_mask", f"has {unknown[0]!r}; there are {', '.join(changeable)}")
-    given = {descriptor.name for descriptor, _ in message.ListFields()}
-    return [path for path in changeable if (path in paths if paths else path in given)]
 
 
 def deployment_change(deployment: deployment_pb2.Deployment, paths: Sequence[str]) -> DeploymentChange:

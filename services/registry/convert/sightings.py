@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -11,12 +10,12 @@ from catalog.configurations import version_from_proto
 from kit.errors import Invalid
 from kit.ids import is_uid
 from kit.storable import check_message
+from services.registry.convert.text import time_from_proto
 from services.registry.domain import Sighting
+from turnout.chat.v1.message_pb2 import ROLE_UNSPECIFIED, Role
 from turnout.events.v1 import version_pb2 as pb
 
-_MIN_SECONDS: Final = -62_135_596_800
-_MAX_SECONDS: Final = 253_402_300_799
-"""0001-01-01 and 9999-12-31: what a timestamp may hold."""
+_ROLES: Final = frozenset(Role.values()) - {ROLE_UNSPECIFIED}
 
 
 class Malformed(ValueError):
@@ -35,17 +34,18 @@ def sighting_of(packed: bytes) -> Sighting:
         raise Malformed("EVENT_UNREADABLE") from None
     if not is_uid(event.project) or not is_uid(event.version.provider):
         raise Malformed("NAME_MALFORMED")
-    if not event.HasField("seen_time") or not _MIN_SECONDS <= event.seen_time.seconds <= _MAX_SECONDS:
+    if not event.HasField("seen_time"):
         raise Malformed("TIME_MALFORMED")
+    try:
+        seen_at = time_from_proto(event.seen_time, field="seen_time")
+    except Invalid:
+        raise Malformed("TIME_MALFORMED") from None
+    if any(message.role not in _ROLES for message in event.version.messages):
+        # One of a newer Turnout.
+        raise Malformed("ROLE_UNKNOWN")
     try:
         check_message(event)
         content = version_from_proto(event.version, field="version")
-        seen_at = event.seen_time.ToDatetime(UTC)
     except Invalid as error:
         raise Malformed(error.reason) from None
-    except KeyError:
-        # A role that this code does not know.
-        raise Malformed("ROLE_UNKNOWN") from None
-    except ValueError:
-        raise Malformed("TIME_MALFORMED") from None
     return Sighting(event.project, event.version.uid, content, seen_at)

@@ -1,4 +1,4 @@
-"""What every request is checked for, whatever it says."""
+"""How writes are repeated, and times: what all resources have."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from services.registry.domain.access import (
     Project,
     ProjectDraft,
     Record,
+    all_violated,
     changed_since,
     check_slug,
     exists,
@@ -25,11 +26,12 @@ from services.registry.domain.change_requests import (
     approval_required,
 )
 from services.registry.domain.contracts import (
+    Move,
+    Promise,
     compare_for_alias,
     contract_from_text,
     contract_to_text,
-    moved_contract,
-    revision_contract,
+    promise_of,
 )
 from services.registry.domain.deployments import (
     LIVE,
@@ -50,6 +52,7 @@ from services.registry.domain.deployments import (
 )
 from services.registry.domain.differences import Difference, DifferenceKind, differences
 from services.registry.domain.drafts import (
+    Change,
     CompletionDraft,
     DeploymentChange,
     DeploymentDraft,
@@ -127,6 +130,7 @@ __all__ = [
     "ApiKeyDraft",
     "Bump",
     "Caller",
+    "Change",
     "ChangeRequest",
     "ChangeRequestState",
     "CheckFailure",
@@ -144,10 +148,12 @@ __all__ = [
     "Model",
     "ModelFacts",
     "ModelList",
+    "Move",
     "Order",
     "OutputPolicy",
     "Project",
     "ProjectDraft",
+    "Promise",
     "Prompt",
     "PromptChange",
     "PromptDraft",
@@ -176,6 +182,7 @@ __all__ = [
     "VariantChange",
     "VariantDraft",
     "Version",
+    "all_violated",
     "approval_required",
     "base_url",
     "bump_of",
@@ -195,12 +202,11 @@ __all__ = [
     "exists",
     "key_name",
     "missing",
-    "moved_contract",
     "nearest",
     "offers",
     "order_of",
+    "promise_of",
     "repeated_targets",
-    "revision_contract",
     "searchable_text",
     "snippets",
     "variant_slug",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2s
@@ -90,7 +91,12 @@ def check_slug(slug: str, *, field: str) -> None:
 
 def violated(reason: str, field: str, message: str) -> Invalid:
     """One thing wrong with a request."""
-    return Invalid(f"{field} {message}", reason=reason, violations=(Violation(field, message),))
+    return all_violated(reason, (Violation(field, message),))
+
+
+def all_violated(reason: str, wrong: Sequence[Violation]) -> Invalid:
+    """Several things wrong with a request; the sentence is the first one's."""
+    return Invalid(f"{wrong[0].field} {wrong[0].message}", reason=reason, violations=wrong)
 
 
 def missing(kind: str, name: str) -> NotFound:

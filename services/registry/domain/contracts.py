@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
-from completions.contract import Comparison, Contract, compare, contract_of, removed_last_user, requiring
-from kit.errors import Precondition, Violation
+from completions.contract import Comparison, Contract, InputCheck, compare, contract_of, removed_last_user, requiring
+from completions.version import Version as Content
+from kit.errors import Invalid, Precondition, Violation
 from kit.json import dump, parse_object
-from services.registry.domain.access import violated
 from services.registry.domain.deployments import Completion, Revision
 from services.registry.domain.providers import Version
 
@@ -16,25 +17,82 @@ MAX_CONTRACT_BYTES: Final = 64 << 10
 """Every service holds the contracts of all aliases, and gets those of one deployment in one message."""
 
 
-def revision_contract(revision: Revision, uses: Iterable[object]) -> Contract | None:
-    """What callers of a revision can rely on; None where nothing says so: without variants, and of recommendations.
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What the versions of a revision say of contracts. Equal ones come to the same contract."""
 
-    :param uses: the versions that its variants use
-    :raises Invalid: `CONTRACT_CONFLICT` where variants contradict each other; `CONTRACT_TOO_LARGE`
-    """
+    versions: tuple[tuple[str, str], ...]
+    """The slug and the version's uid of each variant that has one."""
+    contents: Mapping[str, Content] = field(compare=False, repr=False)
+    """By the versions' uids."""
+
+    def contract(self) -> Contract | None:
+        """What callers can rely on; None where nothing says so: without variants, and of recommendations. May take
+        long.
+
+        :raises Invalid: `CONTRACT_CONFLICT` where variants contradict each other; `CONTRACT_TOO_LARGE`
+        """
+        found = ((slug, self.contents[uid]) for slug, uid in self.versions)
+        variants = {slug: Contract(content.variables_schema, content.response_format) for slug, content in found}
+        if not variants:
+            return None
+        return contract_of(variants, max_bytes=MAX_CONTRACT_BYTES)
+
+
+def promise_of(revision: Revision, uses: Iterable[object]) -> Promise:
+    """:param uses: the versions that its variants use"""
     contents = {thing.uid: thing.content for thing in uses if isinstance(thing, Version)}
-    variants = {
-        variant.slug: Contract(content.variables_schema, content.response_format)
-        for variant in revision.variants
-        if isinstance(variant.serving, Completion) and (content := contents.get(variant.serving.version)) is not None
-    }
-    if not variants:
-        return None
-    contract = contract_of(variants)
-    if len(contract_to_text(contract).encode()) > MAX_CONTRACT_BYTES:
-        raise violated(
-            "CONTRACT_TOO_LARGE", "variants", f"have variables whose schema is longer than {MAX_CONTRACT_BYTES} bytes"
-        )
+    servings = ((variant.slug, variant.serving) for variant in revision.variants)
+    versions = ((slug, serving.version) for slug, serving in servings if isinstance(serving, Completion))
+    return Promise(tuple((slug, uid) for slug, uid in versions if uid in contents), contents)
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """An alias, new or there already, that is to point to another revision."""
+
+    name: str
+    """Such as `projects/shop/deployments/helper:live`."""
+    offered: Promise
+    base: Promise | None = None
+    """That of the revision that it points to; None for a new alias."""
+    held: Contract | None = None
+    """The alias's own."""
+    retains: bool = False
+    """Whether variables may go that callers may still send."""
+
+    def contract(self) -> tuple[Contract | None, tuple[str, ...]]:
+        """What the alias holds after it, and what callers may notice. May take long.
+
+        :raises Invalid: as :meth:`Promise.contract`
+        :raises Precondition: `CONTRACT_BROKEN`
+        """
+        offered = self.offered.contract()
+        base = offered if self.base == self.offered else self._of_base()
+        held = self.held or _first(base)
+        if held is None:
+            return _first(offered), ()
+        if offered is None:
+            return held, ()
+        contract, warnings = moved_contract(self.name, held, base, offered, retains=self.retains)
+        return _first(contract), warnings
+
+    def _of_base(self) -> Contract | None:
+        if self.base is None:
+            return None
+        try:
+            return self.base.contract()
+        except Invalid:
+            if self.held is not None:
+                raise
+            # Made before contracts were checked: it promises nothing, and must not keep anybody from mending it.
+            return None
+
+
+def _first(contract: Contract | None) -> Contract | None:
+    """One that an alias comes to hold: calls can be checked by it."""
+    if contract is not None:
+        InputCheck().prepare(contract)
     return contract
 
 

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Final, TypeAlias
 
 from completions.version import Version as Content
-from services.registry.domain.deployments import DeploymentKind, UnknownUsers
+from services.registry.domain.deployments import LIVE, Bump, DeploymentKind, UnknownUsers
 from services.registry.domain.execution import USUAL, Execution
 
 _NOT_IN_SLUG: Final = re.compile(r"[^a-z0-9]+")
@@ -84,6 +84,25 @@ class DeploymentDraft:
     salt: str
     variants: tuple[VariantDraft, ...]
     is_protected: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How a caller wants a change done."""
+
+    alias: str = LIVE
+    """The one that the change begins from, and that moves."""
+    etag: str = ""
+    """The deployment's, as the caller knows it; empty for whatever it is now."""
+    is_draft: bool = False
+    """Make the revision, move nothing."""
+    bump: Bump | None = None
+    """None lets the change tell."""
+    description: str = ""
+    is_dry: bool = False
+    """Check everything, write nothing."""
+    retains_contract: bool = False
+    """Let variables go that callers may still send; the alias's contract keeps them."""
 
 
 def variant_slug(display_name: str, position: int, taken: Sequence[str]) -> str:

@@ -10,9 +10,9 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from completions.version import Version as Content
-from kit.errors import Invalid, Violation
+from kit.errors import Violation
 from kit.secrets import Secret
-from services.registry.domain.access import Project, Record, violated
+from services.registry.domain.access import Project, Record, all_violated, violated
 
 MAX_CREDENTIAL_CHARACTERS: Final = 4096
 _PORTS: Final = {"http": 80, "https": 443}
@@ -192,7 +192,7 @@ def check_model_facts(facts: Sequence[ProviderModelFacts]) -> None:
             wrong.append(Violation(f"provider.model_facts[{index}].model", f"names {each.model!r} a second time"))
         seen.add(each.model)
     if wrong:
-        raise Invalid(f"{wrong[0].field} {wrong[0].message}", reason="MODEL_FACTS_DUPLICATE", violations=wrong)
+        raise all_violated("MODEL_FACTS_DUPLICATE", wrong)
     if sum(each.size for each in facts) > MAX_MODEL_FACTS_BYTES:
         raise violated(
             "MODEL_FACTS_TOO_LARGE", "provider.model_facts", f"must hold at most {MAX_MODEL_FACTS_BYTES} bytes"

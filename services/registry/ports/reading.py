@@ -69,8 +69,10 @@ class Reading(Protocol):
         ...
 
     async def providers(
-        self, project: Project, page: PageRequest, *, with_archived: bool = False
-    ) -> Sequence[Provider]: ...
+        self, project: Project, page: PageRequest, *, with_archived: bool, max_bytes: int
+    ) -> tuple[Sequence[Provider], bool]:
+        """Bounded as :meth:`versions`."""
+        ...
 
     async def sealed_otherwise(self, heading: bytes, *, after: str, limit: int) -> Sequence[Provider]:
         """Providers of every project, by uid, whose envelope does not begin with `heading`.
@@ -125,7 +127,7 @@ class Reading(Protocol):
         ...
 
     async def first_revision_with(self, deployment: Deployment, variant: str) -> Revision | None:
-        """The oldest that has the variant with this uid."""
+        """The one that the variant with this uid was made with."""
         ...
 
     async def revisions(
@@ -162,7 +164,11 @@ class Reading(Protocol):
         """By the digest of its artifact."""
         ...
 
-    async def models(self, project: Project, page: PageRequest, *, with_archived: bool = False) -> Sequence[Model]: ...
+    async def models(
+        self, project: Project, page: PageRequest, *, with_archived: bool, max_bytes: int
+    ) -> tuple[Sequence[Model], bool]:
+        """Bounded as :meth:`versions`."""
+        ...
 
     async def change_request(self, deployment: Deployment, uid: str) -> ChangeRequest | None: ...
 
@@ -175,9 +181,16 @@ class Reading(Protocol):
         ...
 
     async def change_requests(
-        self, project: Project, page: PageRequest, *, deployment: str, state: ChangeRequestState | None, now: datetime
-    ) -> Sequence[ChangeRequest]:
-        """Newest first.
+        self,
+        project: Project,
+        page: PageRequest,
+        *,
+        deployment: str,
+        state: ChangeRequestState | None,
+        now: datetime,
+        max_bytes: int,
+    ) -> tuple[Sequence[ChangeRequest], bool]:
+        """Newest first. Bounded as :meth:`versions`.
 
         :param deployment: its uid; empty for those of the whole project
         :param state: as of `now`; None for all

@@ -7,26 +7,21 @@ from typing import Final
 from kit.resource_names import parse
 from kit.storable import check_message
 from services.registry.application.access import ListRequest, Written
-from services.registry.application.changes import Change
 from services.registry.application.compatibility import Compatibility
 from services.registry.application.deployments import Deployments
 from services.registry.application.history import History
 from services.registry.application.snippets import Snippets
 from services.registry.application.variants import Variants
 from services.registry.convert import resources
+from services.registry.convert.changes import change_from_proto
 from services.registry.convert.contracts import comparison_to_proto, contract_from_proto
 from services.registry.convert.text import write_from_proto
-from services.registry.domain import LIVE, Addresses, Bump, Deployment, DeploymentSearch, Variant, order_of, words_of
+from services.registry.domain import LIVE, Addresses, Change, Deployment, DeploymentSearch, Variant, order_of, words_of
 from services.registry.servicer.calling import PROJECT, Context, announced, caller
 from turnout.registry.v1 import deployment_pb2, deployment_service_pb2_grpc, revision_pb2
 from turnout.registry.v1 import deployment_service_pb2 as pb
 
 _DEPLOYMENT: Final = "projects/*/deployments/*"
-_BUMPS: Final = {
-    revision_pb2.BUMP_UNSPECIFIED: None,
-    revision_pb2.BUMP_MINOR: Bump.MINOR,
-    revision_pb2.BUMP_MAJOR: Bump.MAJOR,
-}
 
 
 class DeploymentServicer(deployment_service_pb2_grpc.DeploymentServiceServicer):
@@ -95,7 +90,7 @@ class DeploymentServicer(deployment_service_pb2_grpc.DeploymentServiceServicer):
         self, request: pb.ArchiveDeploymentRequest | pb.UnarchiveDeploymentRequest, *, archived: bool
     ) -> deployment_pb2.Deployment:
         project, deployment = parse(request.name, _DEPLOYMENT, field="name")
-        written = await self._history.archive_deployment(
+        written = await self._deployments.archive_deployment(
             caller(), project, deployment, etag=request.etag, archived=archived
         )
         return resources.deployment_to_proto(announced(written))
@@ -214,26 +209,6 @@ class DeploymentServicer(deployment_service_pb2_grpc.DeploymentServiceServicer):
             caller(), project, deployment, request.revision, change_from_proto(request)
         )
         return _deployment(written)
-
-
-def change_from_proto(
-    request: pb.CreateVariantRequest | pb.UpdateVariantRequest | pb.DeleteVariantRequest | pb.RollbackDeploymentRequest,
-    *,
-    etag: str = "",
-) -> Change:
-    """How a caller wants a change done.
-
-    :param etag: of requests that carry it in what they change
-    """
-    return Change(
-        alias=request.alias or LIVE,
-        etag=etag or getattr(request, "etag", ""),
-        is_draft=request.draft,
-        bump=_BUMPS[request.bump],
-        description=request.description,
-        is_dry=request.validate_only,
-        retains_contract=request.retain_contract,
-    )
 
 
 def _deployment(written: Written[Deployment]) -> deployment_pb2.Deployment:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.registry import tables
@@ -14,6 +14,12 @@ K = TypeVar("K")
 
 _VARIANT_BYTES: Final = 700
 """What a variant takes in an answer beside its texts: its names, mostly."""
+
+
+def text_bytes(*columns: ColumnElement[Any]) -> ColumnElement[int]:
+    """What texts take in an answer together."""
+    size: ColumnElement[int] = sum((func.octet_length(column) for column in columns), start=literal(0))
+    return size
 
 
 def fitting(sized: Iterable[tuple[K, int]], count: int, max_bytes: int) -> list[K]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Select, insert, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -13,8 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from kit.paging import PageRequest
 from services.registry import tables
 from services.registry.domain import ChangeRequest, ChangeRequestState, Deployment, Project, Revision
+from services.registry.store.answers import fitting, text_bytes
 from services.registry.store.rows import AnyRow
 
+_NAMES_BYTES: Final = 1024
+"""What a change request takes in an answer beside its texts."""
 _BASE = tables.revisions.alias("base")
 
 
@@ -47,8 +50,15 @@ class ChangeRequestRows:
         return None if row is None else _request(row, deployment.project)
 
     async def page(
-        self, project: Project, page: PageRequest, *, deployment: str, state: ChangeRequestState | None, now: datetime
-    ) -> Sequence[ChangeRequest]:
+        self,
+        project: Project,
+        page: PageRequest,
+        *,
+        deployment: str,
+        state: ChangeRequestState | None,
+        now: datetime,
+        max_bytes: int,
+    ) -> tuple[Sequence[ChangeRequest], bool]:
         """Newest first."""
         table = tables.change_requests
         query = _query().where(tables.deployments.c.project == project.uid)
@@ -62,8 +72,13 @@ class ChangeRequestRows:
             query = query.where(table.c.state == state)
         if page.after is not None:
             query = query.where(tuple_(table.c.created_in, table.c.uid) < tuple_(*page.after))
-        query = query.order_by(table.c.created_in.desc(), table.c.uid.desc()).limit(page.size + 1)
-        return [_request(row, project) for row in await self.session.execute(query)]
+        newest_first = table.c.created_in.desc(), table.c.uid.desc()
+        size = (text_bytes(table.c.description, table.c.decision_note) + _NAMES_BYTES).label("bytes")
+        query = query.with_only_columns(table.c.uid, size).order_by(*newest_first).limit(page.size + 1)
+        sized = (await self.session.execute(query)).all()
+        keys = fitting(((row.uid, row.bytes) for row in sized), page.size, max_bytes)
+        found = await self.session.execute(_query().where(table.c.uid.in_(keys)).order_by(*newest_first))
+        return [_request(row, project) for row in found], len(keys) < len(sized)
 
     async def add(self, request: ChangeRequest) -> None:
         """Store a new one."""

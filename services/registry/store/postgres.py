@@ -18,7 +18,7 @@ from kit.changelog import ChangeLog
 from kit.database import Sessions
 from kit.errors import Exists
 from services.registry import tables
-from services.registry.convert.catalog import IMMUTABLE_PREFIXES, catalog_entries, catalog_keys
+from services.registry.convert.catalog import catalog_entries, catalog_keys
 from services.registry.convert.versions import pack_content
 from services.registry.domain import (
     ChangeRequest,
@@ -87,12 +87,13 @@ class PostgresWriting(VersionWriting, KeyWriting, PromptWriting, PostgresReading
 
     async def announce(self, things: Sequence[Thing], gone: Sequence[Thing] = ()) -> None:
         """Append the change."""
-        entries = [entry for thing in things for entry in catalog_entries(thing)]
-        # Versions and models never change: what the catalog has of them need not be sent again.
-        immutable = [key for key, _ in entries if key.startswith(IMMUTABLE_PREFIXES)]
+        # Versions and models never change: what the catalog has of them is not sent again, nor packed.
+        immutable = [key for thing in things if isinstance(thing, Version | Model) for key in catalog_keys(thing)]
         known = await self._log.present(self._session, immutable)
-        fresh = [entry for entry in entries if entry[0] not in known]
-        await self._log.append(self._session, [*fresh, *((key, None) for thing in gone for key in catalog_keys(thing))])
+        fresh = [thing for thing in things if known.isdisjoint(catalog_keys(thing))]
+        entries = [entry for thing in fresh for entry in catalog_entries(thing)]
+        entries += [(key, None) for thing in gone for key in catalog_keys(thing)]
+        await self._log.append(self._session, entries)
 
     async def unused(self, project: Project, things: Sequence[Version | Model]) -> Sequence[Version | Model]:
         """Those that no aliased revision uses."""

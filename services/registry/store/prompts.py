@@ -81,8 +81,10 @@ class PromptReading:
         return [_prompt(row, prompt.project) for row in found], len(keys) < len(sized)
 
 
-class PromptWriting(PromptReading):
+class PromptWriting:
     """Part of the Writing port, on one session."""
+
+    _session: AsyncSession
 
     async def add_prompt(self, prompt: Prompt) -> None:
         """:raises Exists: `PROMPT_EXISTS`"""

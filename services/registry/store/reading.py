@@ -6,9 +6,9 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, Table, and_, func, null, select, tuple_
+from sqlalchemy import ColumnElement, Select, Table, and_, exists, func, null, select, tuple_
 
 from kit.ids import is_uid
 from kit.paging import Cursor, PageRequest
@@ -32,7 +32,7 @@ from services.registry.domain import (
 )
 from services.registry.ports import Repeat
 from services.registry.store import envelopes, rows
-from services.registry.store.answers import deployment_bytes, fitting, revision_bytes
+from services.registry.store.answers import deployment_bytes, fitting, revision_bytes, text_bytes
 from services.registry.store.change_requests import ChangeRequestRows
 from services.registry.store.finding import cursor_of, deployment_rows
 from services.registry.store.prompts import PromptReading
@@ -40,8 +40,8 @@ from services.registry.store.uses import uses
 from services.registry.store.versions import VersionReading, is_used
 
 _MAX_NUMBER_DIGITS = 18
-_VERSION_BYTES = 1024
-"""What a version takes in an answer beside its content."""
+_NAMES_BYTES: Final = 1024
+"""What a row takes in an answer beside what is long in it: names and times."""
 _NUMBER = re.compile(r"([1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})")
 """Of a revision: nine digits fit the column."""
 
@@ -82,11 +82,15 @@ class PostgresReading(VersionReading, PromptReading):
         return None if row is None else rows.provider(row, project)
 
     async def providers(
-        self, project: Project, page: PageRequest, *, with_archived: bool = False
-    ) -> Sequence[Provider]:
+        self, project: Project, page: PageRequest, *, with_archived: bool, max_bytes: int
+    ) -> tuple[Sequence[Provider], bool]:
         """In the order of creation."""
-        query = _kept(tables.providers, project, with_archived=with_archived)
-        return [rows.provider(row, project) for row in await self._page(query, tables.providers, page)]
+        table = tables.providers
+        size = func.coalesce(func.octet_length(table.c.model_facts), 0) + text_bytes(
+            table.c.display_name, table.c.base_url
+        )
+        found, has_more = await self._bounded_page(table, size, project, page, max_bytes, with_archived=with_archived)
+        return [rows.provider(row, project) for row in found], has_more
 
     async def sealed_otherwise(self, heading: bytes, *, after: str, limit: int) -> Sequence[Provider]:
         """By uid, of every project."""
@@ -111,15 +115,10 @@ class PostgresReading(VersionReading, PromptReading):
 
     async def versions(self, project: Project, page: PageRequest, *, max_bytes: int) -> tuple[Sequence[Version], bool]:
         """In the order of creation."""
-        table = tables.versions
-        size = (func.octet_length(table.c.content) + _VERSION_BYTES).label("bytes")
-        query = select(table.c.uid, size).where(table.c.project == project.uid)
-        sized = [(row.uid, row.bytes) for row in await self._page(query, table, page)]
-        keys = fitting(sized, page.size, max_bytes)
-        whole: Select[Any] = select(table, is_used().label("is_used"))
-        whole = whole.where(table.c.project == project.uid, table.c.uid.in_(keys))
-        found = await self._session.execute(whole.order_by(table.c.created_in, table.c.uid))
-        return [rows.version(row, project) for row in found], len(keys) < len(sized)
+        table, used = tables.versions, is_used().label("is_used")
+        size = func.octet_length(table.c.content)
+        found, has_more = await self._bounded_page(table, size, project, page, max_bytes, used)
+        return [rows.version(row, project) for row in found], has_more
 
     async def model(self, project: Project, segment: str) -> Model | None:
         """By uid or number."""
@@ -139,10 +138,16 @@ class PostgresReading(VersionReading, PromptReading):
         row = (await self._session.execute(query)).one_or_none()
         return None if row is None else rows.model(row, project)
 
-    async def models(self, project: Project, page: PageRequest, *, with_archived: bool = False) -> Sequence[Model]:
+    async def models(
+        self, project: Project, page: PageRequest, *, with_archived: bool, max_bytes: int
+    ) -> tuple[Sequence[Model], bool]:
         """In the order of creation."""
-        query = _kept(tables.models, project, with_archived=with_archived)
-        return [rows.model(row, project) for row in await self._page(query, tables.models, page)]
+        table = tables.models
+        size = text_bytes(
+            *(table.c[name] for name in ("display_name", "description", "parameters_json", "metrics_json"))
+        )
+        found, has_more = await self._bounded_page(table, size, project, page, max_bytes, with_archived=with_archived)
+        return [rows.model(row, project) for row in found], has_more
 
     async def deployment(self, project: Project, segment: str) -> Deployment | None:
         """By slug or uid."""
@@ -172,10 +177,13 @@ class PostgresReading(VersionReading, PromptReading):
         return None if found is None else (await self._revisions({found}))[found]
 
     async def first_revision_with(self, deployment: Deployment, variant: str) -> Revision | None:
-        """The oldest."""
-        table, of = tables.revisions, tables.revision_variants
+        """The oldest whose parent lacks it."""
+        table, of, parents = tables.revisions, tables.revision_variants, tables.revision_variants.alias("parents")
         query = select(table.c.uid).join(of, of.c.revision == table.c.uid)
         query = query.where(table.c.deployment == deployment.uid, of.c.variant == variant)
+        # Times are of several registries' clocks, so they do not tell a child from its parent. What is left is the one
+        # that made it, and those that brought it back after it was gone.
+        query = query.where(~exists().where(parents.c.revision == table.c.parent, parents.c.variant == variant))
         query = query.order_by(table.c.created_at, table.c.major, table.c.minor).limit(1)
         found = await self._session.scalar(query)
         return None if found is None else (await self._revisions({found}))[found]
@@ -224,11 +232,18 @@ class PostgresReading(VersionReading, PromptReading):
         return await ChangeRequestRows(self._session).latest_for(deployment, revision)
 
     async def change_requests(
-        self, project: Project, page: PageRequest, *, deployment: str, state: ChangeRequestState | None, now: datetime
-    ) -> Sequence[ChangeRequest]:
+        self,
+        project: Project,
+        page: PageRequest,
+        *,
+        deployment: str,
+        state: ChangeRequestState | None,
+        now: datetime,
+        max_bytes: int,
+    ) -> tuple[Sequence[ChangeRequest], bool]:
         """Newest first."""
         found = ChangeRequestRows(self._session)
-        return await found.page(project, page, deployment=deployment, state=state, now=now)
+        return await found.page(project, page, deployment=deployment, state=state, now=now, max_bytes=max_bytes)
 
     async def api_key(self, project: Project | None, uid: str) -> ApiKey | None:
         """By id."""
@@ -264,6 +279,33 @@ class PostgresReading(VersionReading, PromptReading):
         found: Sequence[rows.AnyRow] = (await self._session.execute(query)).all()
         return found
 
+    async def _bounded_page(
+        self,
+        table: Table,
+        size: ColumnElement[int],
+        project: Project,
+        page: PageRequest,
+        max_bytes: int,
+        *beside: ColumnElement[Any],
+        with_archived: bool = True,
+    ) -> tuple[Sequence[rows.AnyRow], bool]:
+        """In the order of creation, only so many that they fit an answer; and whether there are more.
+
+        :param size: of what is long in a row: Postgres knows it without reading the values
+        :param beside: what else of the rows is asked for
+        """
+        own = table.c.project == project.uid
+        query = select(table.c.uid, size.label("bytes")).where(own)
+        if not with_archived:
+            query = query.where(table.c.archived_at.is_(None))
+        sized = await self._page(query, table, page)
+        keys = fitting(((row.uid, row.bytes + _NAMES_BYTES) for row in sized), page.size, max_bytes)
+        whole: Select[Any] = select(table, *beside).where(own, table.c.uid.in_(keys))
+        found: Sequence[rows.AnyRow] = (
+            await self._session.execute(whole.order_by(table.c.created_in, table.c.uid))
+        ).all()
+        return found, len(keys) < len(sized)
+
     async def _deployments(
         self, project: Project, found: Sequence[rows.AnyRow], *, with_contracts: bool = True
     ) -> list[Deployment]:
@@ -297,11 +339,6 @@ class PostgresReading(VersionReading, PromptReading):
         query = select(own, *parents).outerjoin(parent, parent.c.uid == own.c.parent).where(own.c.uid.in_(uids))
         found = await self._session.execute(query)
         return {row.uid: rows.revision(row, variants[row.uid]) for row in found}
-
-
-def _kept(table: Table, project: Project, *, with_archived: bool) -> Select[Any]:
-    query = select(table).where(_belongs_to(table, project))
-    return query if with_archived else query.where(table.c.archived_at.is_(None))
 
 
 def _belongs_to(table: Table, project: Project | None) -> ColumnElement[bool]:

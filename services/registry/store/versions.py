@@ -50,7 +50,7 @@ class VersionReading:
 
 
 class VersionNoting:
-    """The Noting port, on one session."""
+    """Part of the Noting port, on one session."""
 
     def __init__(self, session: AsyncSession) -> None:
         self._session = session

@@ -134,7 +134,7 @@ async def test_bytes_that_are_no_request_are_refused_with_a_reason_and_without_a
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_who_may_not_call_hears_nothing_of_the_bytes(served: Served, kind: str) -> None:
-    # Where the client streams, grpc.aio says INTERNAL of its own if the call ends while it still writes a large message.
+    # Where the client streams, grpc.aio says INTERNAL of its own if the call ends while it writes a large message.
     large = () if kind.startswith("stream") else (bytes(MAX_MESSAGE_BYTES + 1),)
     for bad in (GARBAGE[0], *large):
         code, reason, _ = await served.failure(kind, bad, metadata=(("authorization", "Bearer no"),))

@@ -121,6 +121,17 @@ async def test_a_repeated_request_names_the_key_of_the_first_since_it_cannot_be_
     assert (error.reason, error.metadata["resource"]) == ("API_KEY_EXISTS", made.name)
 
 
+async def test_a_request_id_of_another_request_is_told(shop: Any) -> None:
+    asked = request(shop.project, request_id=str(uuid.uuid4()))
+    await shop.call("CreateApiKey", asked)
+    asked.api_key.display_name = "another"
+
+    error = await shop.fails("CreateApiKey", asked)
+
+    assert isinstance(error, Invalid)
+    assert (error.reason, error.violations[0].field) == ("REQUEST_ID_REUSED", "request_id")
+
+
 async def test_a_dry_run_shows_no_key_and_writes_nothing(registry: Any, shop: Any, state_of: Any) -> None:
     before = await state_of(registry.url)
 

@@ -351,3 +351,31 @@ async def test_any_walk_of_asking_and_deciding_is_what_a_simple_model_says(
         assert (now.revision, now.variants[1].weight) == (live, weights[live])
 
     assert {each.name: (each.base, each.revision) for each in await listed(shop, made, state=PENDING)} == pending
+
+
+async def test_a_page_holds_fewer_where_change_requests_say_much(
+    registry: Any, shop: Any, boss: Any, made: Any
+) -> None:
+    answer = await shop.call("UpdateVariant", weighed(made, 30, description="𝒳" * 4000))
+    reject = pb.RejectChangeRequestRequest(name=answer.change_request, note="𝒳" * 4000)
+    await boss.call("RejectChangeRequest", reject)
+    connection = await asyncpg.connect(registry.url.replace("+asyncpg", ""))
+    try:
+        await connection.execute(
+            """INSERT INTO registry.change_requests SELECT (r).* FROM (
+               SELECT jsonb_populate_record(request, jsonb_build_object('uid', uid || n)) AS r
+               FROM registry.change_requests request, generate_series(1, 149) n WHERE uid = $1) copies""",
+            answer.change_request.rpartition("/")[2],
+        )
+    finally:
+        await connection.close()
+
+    seen, token, pages = [], "", 0
+    while token or not pages:
+        request = pb.ListChangeRequestsRequest(parent=made.name, page_size=1000, page_token=token)
+        page = await shop.call("ListChangeRequests", request)
+        assert page.ByteSize() < (3 << 20) + (1 << 10)
+        seen += [each.uid for each in page.change_requests]
+        token, pages = page.next_page_token, pages + 1
+    assert (len(seen), pages) == (150, 2)
+    assert seen == sorted(set(seen), reverse=True)

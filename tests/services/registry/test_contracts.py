@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
 import pytest
 
 from kit.errors import Invalid, Precondition
+from services.registry.application import contracts
 from turnout.registry.v1 import deployment_pb2, version_pb2, version_service_pb2
 from turnout.registry.v1 import deployment_service_pb2 as pb
 
@@ -278,3 +281,61 @@ async def test_a_deployment_of_before_contracts_can_be_mended(
 
     [live] = (await read(shop, made)).aliases
     assert contract_of(live)["properties"] == {"name": {"type": "string"}}
+
+
+class Transactions:
+    """A store that begins transactions and counts them; nothing can be asked of these."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.is_open = False
+
+    @asynccontextmanager
+    async def writing(self, *, is_dry: bool = False) -> AsyncIterator[Any]:
+        self.begun, self.is_open = self.begun + 1, True
+        try:
+            yield None
+        finally:
+            self.is_open = False
+
+
+@pytest.fixture
+def transactions(monkeypatch: pytest.MonkeyPatch) -> Transactions:
+    """Those of writes that wait for no answer."""
+    monkeypatch.setattr(contracts, "_PATIENCE_SECONDS", 0)
+    return Transactions()
+
+
+async def test_a_write_begins_anew_with_the_answer_that_was_worked_out_meanwhile(transactions: Any) -> None:
+    asked = 0
+
+    def work_out() -> str:
+        nonlocal asked
+        asked += 1
+        return "answer"
+
+    async def write(_: Any, judge: contracts.Judge) -> str:
+        return await judge.answer("question", work_out)
+
+    assert await contracts.write_judged(transactions, write) == "answer"
+    assert (transactions.begun, asked) == (2, 1)
+
+
+async def test_a_write_that_always_finds_another_question_makes_others_wait_in_the_end(transactions: Any) -> None:
+    async def write(_: Any, judge: contracts.Judge) -> int:
+        return await judge.answer(transactions.begun, lambda: transactions.begun)
+
+    assert await contracts.write_judged(transactions, write) == 3
+    assert transactions.begun == 3
+
+
+async def test_what_cannot_be_is_refused_without_another_transaction(transactions: Any) -> None:
+    def work_out() -> str:
+        raise Invalid("no", reason="CONTRACT_CONFLICT")
+
+    async def write(_: Any, judge: contracts.Judge) -> str:
+        return await judge.answer("question", work_out)
+
+    with pytest.raises(Invalid):
+        await contracts.write_judged(transactions, write)
+    assert (transactions.begun, transactions.is_open) == (1, False)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from kit.errors import Precondition
+from kit.errors import Precondition, Unavailable
 from kit.secrets import Envelope, Keyring, open_envelope
 from services.registry.application import credentials
+from services.registry.store.postgres import PostgresWriting
 from turnout.registry.v1 import provider_pb2
 from turnout.registry.v1 import provider_service_pb2 as pb
 
@@ -164,3 +167,47 @@ async def test_a_call_looks_at_some_only_and_the_next_goes_on_behind_them(
     assert [(each.rotated_count, each.remaining_count) for each in answers] == [(0, 6), (0, 6), (1, 5)]
     assert error.reason == "CREDENTIALS_UNREADABLE"
     assert error.message.startswith("5 credentials")
+
+
+@asynccontextmanager
+async def with_one_lost(database: str, keys: Any, start: Any) -> AsyncIterator[Any]:
+    """A registry that holds the keys of three credentials, and not of a fourth."""
+    lost = Keyring.generate_setting("lost")
+    async with start(database, keys, TURNOUT_KEY_ENCRYPTION_KEYS=lost) as registry:
+        shop = await registry.new_project()
+        await add_provider(shop, "unreadable", "sk-1")
+    async with start(database, keys, TURNOUT_KEY_ENCRYPTION_KEYS=OLD) as registry:
+        shop = await registry.client(shop.project, ("registry:write",))
+        for number in range(3):
+            await add_provider(shop, f"p{number}", "sk-2")
+    async with start(database, keys, TURNOUT_KEY_ENCRYPTION_KEYS=f"{NEW},{OLD}") as registry:
+        yield registry
+
+
+async def test_what_a_failed_write_was_to_encrypt_is_encrypted_by_the_next_call(
+    own_database: str, new_keys: Any, start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with with_one_lost(own_database, new_keys(), start) as registry:
+
+        async def fail(*_: Any) -> Any:
+            raise Unavailable("the database is away", reason="DATABASE_UNAVAILABLE")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(PostgresWriting, "replace_envelopes", fail)
+            failed = await registry.platform.fails("RotateCredentials", pb.RotateCredentialsRequest(batch_size=3))
+        answer = await rotate(registry.platform)
+        error = await registry.platform.fails("RotateCredentials", pb.RotateCredentialsRequest())
+
+    assert failed.reason == "DATABASE_UNAVAILABLE"
+    assert (answer.rotated_count, answer.remaining_count) == (3, 1)
+    assert error.message.startswith("1 credentials")
+
+
+async def test_calls_at_the_same_time_take_turns(own_database: str, new_keys: Any, start: Any) -> None:
+    async with with_one_lost(own_database, new_keys(), start) as registry:
+        answers = await asyncio.gather(*(rotate(registry.platform, 1) for _ in range(3)))
+        error = await registry.platform.fails("RotateCredentials", pb.RotateCredentialsRequest())
+
+    assert sorted((each.rotated_count, each.remaining_count) for each in answers) == [(1, 1), (1, 2), (1, 3)]
+    assert error.reason == "CREDENTIALS_UNREADABLE"
+    assert error.message.startswith("1 credentials")

@@ -4,6 +4,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
+import asyncpg
 import pytest
 
 from kit.errors import Conflict, NotFound, Precondition
@@ -79,6 +80,28 @@ async def test_a_variant_is_added_with_the_defaults_of_a_later_one(
         added.uid,
     ]
     assert view.version(view.project_named(shop.project).uid, added.completion.version) is not None
+
+
+async def test_a_repeat_answers_the_variant_as_it_was_made_whatever_the_clocks_say(
+    registry: Any, shop: Any, deployment_request: Any, new_version: Any
+) -> None:
+    made = await shop.call("CreateDeployment", deployment_request(shop.project))
+    request = pb.CreateVariantRequest(parent=made.name, request_id="7f9c24e8-3b12-4fef-91e0-56a2d5a1c0de")
+    request.variant.completion.new_version.CopyFrom(new_version("another"))
+    added = await shop.call("CreateVariant", request)
+    await shop.call(
+        "UpdateVariant", pb.UpdateVariantRequest(variant=deployment_pb2.Variant(name=added.name, weight=30))
+    )
+    connection = await asyncpg.connect(registry.url.replace("+asyncpg", ""))
+    try:
+        # As written by a registry whose clock is behind the other's.
+        await connection.execute(
+            "UPDATE registry.revisions SET created_at = created_at - interval '1 h' WHERE minor > 0"
+        )
+    finally:
+        await connection.close()
+
+    assert (await shop.call("CreateVariant", request)).weight == 0
 
 
 async def test_a_slug_is_never_given_twice_in_a_deployments_life(

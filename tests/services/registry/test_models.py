@@ -106,3 +106,28 @@ async def test_a_model_that_nothing_uses_is_not_in_the_catalog(registry: Any, sh
     stream.cancel()
 
     assert f"model/{made.uid}" not in keys
+
+
+async def test_a_page_holds_fewer_where_models_say_much(registry: Any, shop: Any, model_request: Any) -> None:
+    text = '{"note":"' + "x" * 64_000 + '"}'
+    for seed in range(36):
+        request = model_request(shop, str(seed), parameters_json=text, metrics_json=text)
+        await registry.service.call("RegisterModel", request)
+    parent = f"projects/{shop.project}"
+    first = await shop.call("ListModels", pb.ListModelsRequest(parent=parent, page_size=1000))
+    rest = await shop.call(
+        "ListModels", pb.ListModelsRequest(parent=parent, page_size=1000, page_token=first.next_page_token)
+    )
+
+    assert first.ByteSize() < 3 << 20
+    assert [model.number for model in (*first.models, *rest.models)] == sorted(
+        model.number for model in (*first.models, *rest.models)
+    )
+    assert (len(first.models) + len(rest.models), rest.next_page_token) == (36, "")
+
+
+async def test_what_a_model_says_is_bounded(registry: Any, shop: Any, model_request: Any) -> None:
+    for name in ("parameters_json", "metrics_json"):
+        request = model_request(shop, "a", **{name: '{"note":"' + "x" * (64 << 10) + '"}'})
+        error = await registry.service.fails("RegisterModel", request)
+        assert [violation.field for violation in error.violations] == [f"model.{name}"]

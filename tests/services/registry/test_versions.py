@@ -1,14 +1,22 @@
 from __future__ import annotations
 
+import asyncio
 import threading
+from collections.abc import AsyncIterator
 from typing import Any
 
+import asyncpg
 import orjson
 import pytest
 
+from completions.contract import InputCheck, contract_of
 from kit.errors import Invalid
 from services.registry import domain
-from services.registry.application import compatibility, versions
+from services.registry.application import compatibility, configurations
+from services.registry.convert import catalog
+from services.registry.convert.versions import catalog_version
+from services.registry.domain import contracts
+from tests.services.registry.offering import Offering, offering
 from turnout.registry.v1 import (
     deployment_pb2,
     deployment_service_pb2,
@@ -173,34 +181,151 @@ async def test_a_page_holds_fewer_where_versions_are_long(shop: Any, new_version
     assert (seen, pages) == ([each.name for each in put], 2)
 
 
-async def test_what_takes_long_is_judged_in_a_thread(
-    shop: Any, new_version: Any, deployment_request: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Calls of others wait for the event loop."""
+@pytest.fixture
+async def offered_models() -> AsyncIterator[Offering]:
+    """A provider that lists `small` and `large`."""
+    async with offering() as provider:
+        yield provider
+
+
+@pytest.fixture
+def on_the_loop(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
+    """What took long, by name, and whether any of it ran on the event loop."""
     seen: dict[str, bool] = {}
 
-    def noting(module: Any, name: str) -> None:
-        original = getattr(module, name)
+    def note(owner: Any, name: str) -> None:
+        original = getattr(owner, name)
 
         def noted(*args: Any, **named: Any) -> Any:
-            seen[name] = threading.current_thread() is threading.main_thread() and seen.get(name, True)
+            is_loop = threading.current_thread() is threading.main_thread()
+            seen[name] = is_loop or seen.get(name, False)
             return original(*args, **named)
 
-        monkeypatch.setattr(module, name, noted)
+        monkeypatch.setattr(owner, name, noted)
 
-    for module, name in ((versions, "validate"), (compatibility, "compare"), (domain, "compare_for_alias")):
-        noting(module, name)
-    parent = f"projects/{shop.project}"
-    made = await shop.call("CreateDeployment", deployment_request(shop.project))
-    await shop.call("PutVersion", pb.PutVersionRequest(parent=parent, version=new_version("another")))
-    variant = deployment_service_pb2.CreateVariantRequest(parent=made.name)
-    variant.variant.completion.new_version.CopyFrom(new_version("{{ name }} B"))
-    await shop.call("CreateVariant", variant)
-    prompt = prompt_service_pb2.CreatePromptRequest(parent=parent, prompt_id="welcome")
-    prompt.prompt.messages.add(role=3, content="Hello")
-    await shop.call("CreatePrompt", prompt)
-    check, none = deployment_service_pb2.CheckCompatibilityRequest, deployment_pb2.Contract()
-    await shop.call("CheckCompatibility", check(name=made.name, revision="1.0"))
-    await shop.call("CheckCompatibility", check(name=parent, before=none, after=none))
+    for owner, name in (
+        (configurations, "validate"),
+        (configurations, "contract_of"),
+        (configurations, "version_id"),
+        (compatibility, "compare"),
+        (domain, "compare_for_alias"),
+        (contracts, "contract_of"),
+        (contracts, "moved_contract"),
+        (InputCheck, "prepare"),
+    ):
+        note(owner, name)
+    return seen
 
-    assert seen == {"validate": False, "compare": False, "compare_for_alias": False}
+
+async def test_what_takes_long_is_judged_in_a_thread(
+    own_database: str,
+    new_keys: Any,
+    start: Any,
+    offered_models: Any,
+    new_version: Any,
+    deployment_request: Any,
+    on_the_loop: dict[str, bool],
+) -> None:
+    """Calls of others wait for the event loop."""
+    settings = {"TURNOUT_REGISTRY_MODEL_CHECK": "true", "TURNOUT_EGRESS_ALLOW_PRIVATE": "true"}
+    async with start(own_database, new_keys(), **settings) as registry:
+        shop = await registry.new_project()
+        provider = provider_service_pb2.CreateProviderRequest(parent=f"projects/{shop.project}", provider_id="main")
+        provider.provider.kind = provider_pb2.PROVIDER_KIND_OPENAI_COMPATIBLE
+        provider.provider.base_url = f"{offered_models.url}/v1"
+        await shop.call("CreateProvider", provider)
+        parent = f"projects/{shop.project}"
+        made = await shop.call("CreateDeployment", deployment_request(shop.project))
+        await shop.call("PutVersion", pb.PutVersionRequest(parent=parent, version=new_version("another")))
+        prompt = prompt_service_pb2.CreatePromptRequest(parent=parent, prompt_id="welcome")
+        prompt.prompt.messages.add(role=3, content="Hello {{ name }}, dear")
+        await shop.call("CreatePrompt", prompt)
+        for is_draft in (False, True):
+            variant = deployment_service_pb2.CreateVariantRequest(parent=made.name, draft=is_draft)
+            variant.variant.completion.new_version.CopyFrom(new_version("{{ name }} B"))
+            await shop.call("CreateVariant", variant)
+        del variant.variant.completion.new_version.messages[:]
+        variant.variant.completion.prompt, variant.draft = "welcome", False
+        await shop.call("CreateVariant", variant)
+        back = deployment_service_pb2.RollbackDeploymentRequest(name=made.name, revision="1.0")
+        await shop.call("RollbackDeployment", back)
+        alias = deployment_service_pb2.SetAliasRequest(name=made.name, alias="beta", revision="2.0")
+        await shop.call("SetAlias", alias)
+        check, none = deployment_service_pb2.CheckCompatibilityRequest, deployment_pb2.Contract()
+        await shop.call("CheckCompatibility", check(name=made.name, revision="1.0"))
+        await shop.call("CheckCompatibility", check(name=parent, before=none, after=none))
+        connection = await asyncpg.connect(own_database.replace("+asyncpg", ""))
+        try:
+            # As an alias of before there were contracts.
+            await connection.execute("UPDATE registry.aliases SET contract = NULL")
+        finally:
+            await connection.close()
+        await shop.call("GetCodeSnippets", deployment_service_pb2.GetCodeSnippetsRequest(name=made.name))
+
+    assert {name for name, is_loop in on_the_loop.items() if is_loop} == set()
+    assert on_the_loop.keys() == {
+        *("validate", "contract_of", "version_id", "compare", "compare_for_alias", "moved_contract", "prepare")
+    }
+
+
+@pytest.mark.parametrize("write", ["CreateDeployment", "CreateVariant"])
+async def test_a_contract_that_takes_long_keeps_no_other_writer_waiting(
+    registry: Any,
+    shop: Any,
+    new_version: Any,
+    deployment_request: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    write: str,
+) -> None:
+    request = deployment_request(shop.project)
+    if write == "CreateVariant":
+        made = await shop.call("CreateDeployment", request)
+        request = deployment_service_pb2.CreateVariantRequest(parent=made.name)
+        request.variant.completion.new_version.CopyFrom(new_version("{{ name }} B"))
+    original, begun, may_end = contract_of, threading.Event(), threading.Event()
+
+    def slow(variants: Any, **bounds: Any) -> Any:
+        begun.set()
+        assert may_end.wait(20)
+        return original(variants, **bounds)
+
+    monkeypatch.setattr(contracts, "contract_of", slow)
+    writing = asyncio.create_task(shop.call(write, request))
+    try:
+        assert await asyncio.to_thread(begun.wait, 10)
+        prompt = prompt_service_pb2.CreatePromptRequest(parent=f"projects/{shop.project}", prompt_id="meanwhile")
+        prompt.prompt.messages.add(role=3, content="Hello")
+        await asyncio.wait_for(registry.platform.call("CreatePrompt", prompt), 4)
+        assert not writing.done()
+    finally:
+        may_end.set()
+    answer = await writing
+
+    assert answer.name.startswith(f"projects/{shop.project}/deployments/helper")
+    deployment = await shop.call(
+        "GetDeployment",
+        deployment_service_pb2.GetDeploymentRequest(name=f"projects/{shop.project}/deployments/helper"),
+    )
+    assert len(deployment.variants) == (2 if write == "CreateVariant" else 1)
+    assert deployment.revision == ("2.0" if write == "CreateVariant" else "1.0")
+
+
+async def test_what_the_catalog_has_of_versions_is_not_packed_again(
+    shop: Any, deployment_request: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed: list[str] = []
+    original = catalog_version
+
+    def noted(version: Any) -> Any:
+        packed.append(version.uid)
+        return original(version)
+
+    monkeypatch.setattr(catalog, "catalog_version", noted)
+    made = await shop.call(
+        "CreateDeployment", deployment_request(shop.project, "helper", ("{{ name }} A", "{{ name }}"))
+    )
+    assert len(packed) == 2
+    variant = deployment_pb2.Variant(name=made.variants[1].name, weight=30)
+    await shop.call("UpdateVariant", deployment_service_pb2.UpdateVariantRequest(variant=variant))
+
+    assert len(packed) == 2

@@ -69,8 +69,8 @@ class ApiKeyServiceServicer:
 
     def CreateApiKey(self, request, context):
         """CreateApiKey makes a key and shows it this once; only a hash of it is kept. Fails with INVALID_ARGUMENT
-        `DISPLAY_NAME_REQUIRED`, `SCOPES_REQUIRED` or `EXPIRE_TIME_PAST`; PERMISSION_DENIED `SCOPE_MISSING` for keys of the
-        installation, which need `platform:admin`.
+        `DISPLAY_NAME_REQUIRED`, `SCOPES_REQUIRED`, `EXPIRE_TIME_PAST` or `REQUEST_ID_REUSED`; PERMISSION_DENIED
+        `SCOPE_MISSING` for keys of the installation, which need `platform:admin`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,8 +36,8 @@ class ApiKeyServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ApiKeyServiceAsyncStub: ...
     CreateApiKey: _grpc.UnaryUnaryMultiCallable[_api_key_service_pb2.CreateApiKeyRequest, _api_key_pb2.ApiKey]
     """CreateApiKey makes a key and shows it this once; only a hash of it is kept. Fails with INVALID_ARGUMENT
-    `DISPLAY_NAME_REQUIRED`, `SCOPES_REQUIRED` or `EXPIRE_TIME_PAST`; PERMISSION_DENIED `SCOPE_MISSING` for keys of the
-    installation, which need `platform:admin`.
+    `DISPLAY_NAME_REQUIRED`, `SCOPES_REQUIRED`, `EXPIRE_TIME_PAST` or `REQUEST_ID_REUSED`; PERMISSION_DENIED
+    `SCOPE_MISSING` for keys of the installation, which need `platform:admin`.
     """
     GetApiKey: _grpc.UnaryUnaryMultiCallable[_api_key_service_pb2.GetApiKeyRequest, _api_key_pb2.ApiKey]
     """GetApiKey answers one key, without its secret."""
@@ -58,8 +58,8 @@ class ApiKeyServiceAsyncStub(ApiKeyServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateApiKey: _aio.UnaryUnaryMultiCallable[_api_key_service_pb2.CreateApiKeyRequest, _api_key_pb2.ApiKey]  # type: ignore[assignment]
     """CreateApiKey makes a key and shows it this once; only a hash of it is kept. Fails with INVALID_ARGUMENT
-    `DISPLAY_NAME_REQUIRED`, `SCOPES_REQUIRED` or `EXPIRE_TIME_PAST`; PERMISSION_DENIED `SCOPE_MISSING` for keys of the
-    installation, which need `platform:admin`.
+    `DISPLAY_NAME_REQUIRED`, `SCOPES_REQUIRED`, `EXPIRE_TIME_PAST` or `REQUEST_ID_REUSED`; PERMISSION_DENIED
+    `SCOPE_MISSING` for keys of the installation, which need `platform:admin`.
     """
     GetApiKey: _aio.UnaryUnaryMultiCallable[_api_key_service_pb2.GetApiKeyRequest, _api_key_pb2.ApiKey]  # type: ignore[assignment]
     """GetApiKey answers one key, without its secret."""
@@ -83,8 +83,8 @@ class ApiKeyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_api_key_pb2.ApiKey, _abc.Awaitable[_api_key_pb2.ApiKey]]:
         """CreateApiKey makes a key and shows it this once; only a hash of it is kept. Fails with INVALID_ARGUMENT
-        `DISPLAY_NAME_REQUIRED`, `SCOPES_REQUIRED` or `EXPIRE_TIME_PAST`; PERMISSION_DENIED `SCOPE_MISSING` for keys of the
-        installation, which need `platform:admin`.
+        `DISPLAY_NAME_REQUIRED`, `SCOPES_REQUIRED`, `EXPIRE_TIME_PAST` or `REQUEST_ID_REUSED`; PERMISSION_DENIED
+        `SCOPE_MISSING` for keys of the installation, which need `platform:admin`.
         """
 
     @_abc_1.abstractmethod
