@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 import time
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -16,8 +17,12 @@ _VALUES = {character: value for value, character in enumerate(_ALPHABET)}
 _UID = re.compile(r"^[a-z]{2,4}_[0-7][0-9a-hjkmnp-tv-z]{25}$")
 _TAIL_BITS = (1 << 62) - 1
 
+# The system is asked for many at once: asking takes a third of the time that an id takes.
+_TAILS = struct.Struct("=256Q")
+
 _last_ms = 0
 _counter = 0
+_tails: list[int] = []
 
 
 def uuid7() -> int:
@@ -34,8 +39,9 @@ def uuid7() -> int:
         _counter += 1
         if _counter > 0xFFF:
             _last_ms, _counter = _last_ms + 1, 0
-    tail = int.from_bytes(os.urandom(8)) & _TAIL_BITS
-    return _last_ms << 80 | 0x7 << 76 | _counter << 64 | 0b10 << 62 | tail
+    if not _tails:
+        _tails.extend(_TAILS.unpack(os.urandom(_TAILS.size)))
+    return _last_ms << 80 | 0x7 << 76 | _counter << 64 | 0b10 << 62 | _tails.pop() & _TAIL_BITS
 
 
 def encode(value: int) -> str:
