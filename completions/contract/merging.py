@@ -26,8 +26,8 @@ class Seen:
         self._members: set[_Key] = set()
 
     def fresh(self, root: dict[str, Json], text: str) -> tuple[dict[str, Json], list[_Key]]:
-        """`root` without the members that are known, and without definitions that nothing refers to any more; and the
-        keys of its others, for :meth:`keep`.
+        """`root` without the members that are known, and without known definitions that nothing refers to any more; and
+        the keys of the others, for :meth:`keep`.
 
         :param text: of `root`
         """
@@ -37,7 +37,13 @@ class Seen:
         keys: list[_Key] = []
         found = self._fresh(root, (), around, keys)
         without = {keyword: value for keyword, value in found.items() if keyword not in _DEFINITIONS}
-        return (found if around and _REFERENCE in dump(without) else without), keys
+        if without.keys() == found.keys():
+            return found, keys
+        # What nobody has looked at must be, also where nothing refers to it: it may be no schema.
+        definitions: _Key = ((), dump([root.get(keyword) for keyword in _DEFINITIONS]), _DEFINITIONS[0])
+        if definitions not in self._members:
+            return found, [*keys, definitions]
+        return (found if _REFERENCE in dump(without) else without), keys
 
     def keep(self, keys: Iterable[_Key]) -> None:
         """From now on these members are known."""

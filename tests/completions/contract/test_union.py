@@ -312,3 +312,13 @@ def test_definitions_that_others_have_under_the_same_name_are_numbered_in_time()
 
     assert len(whole["$defs"]) == 200
     assert time.process_time() - started < 3
+
+
+@pytest.mark.parametrize("definition", [{"$ref": "#/$defs/a"}, 5])
+def test_a_definition_that_is_none_is_refused_though_nothing_refers_to_it(definition: Any) -> None:
+    wrong: Any = {"type": "object", "properties": {}, "$defs": {"a": definition}}
+    right: Any = {"type": "object", "properties": {}, "$defs": {"a": {"type": "string"}}}
+    for variants in ({"a": wrong}, {"a": right, "b": wrong}, {"a": right, "b": right, "c": wrong}):
+        with pytest.raises(Invalid) as failure:
+            contract_of({name: Contract(schema) for name, schema in variants.items()})
+        assert failure.value.reason == "SCHEMA_MALFORMED"
