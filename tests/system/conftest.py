@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from recommenders.artifact import write_artifact
+from recommenders.interactions import read_interactions
+from recommenders.model import Algorithm
+from recommenders.training import train
 from stack.nats import Nats
 from stack.postgres import Postgres
 from stack.services import Installation
@@ -66,3 +70,20 @@ async def shop(installation: Installation) -> AsyncIterator[Clients]:
     """A tenant."""
     async with tenant(installation) as clients:
         yield clients
+
+
+@pytest.fixture(scope="session")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two models of the same people and things, which rank differently, and both know something for everybody."""
+    folder = tmp_path_factory.mktemp("artifacts")
+    rows = [
+        f"user-{user},item-{item},{1 + (user * item) % 5}"
+        for user in range(40)
+        for item in range(60)
+        if (user * user + item * item + user * item) % 7 < 3
+    ]
+    (folder / "rows.csv").write_text("user_id,item_id,rating\n" + "\n".join(rows) + "\n")
+    interactions = read_interactions(folder / "rows.csv")
+    for algorithm in (Algorithm.ALS, Algorithm.BM25):
+        write_artifact(folder / algorithm.value, train(interactions, algorithm, {}))
+    return {algorithm.value: folder / algorithm.value for algorithm in (Algorithm.ALS, Algorithm.BM25)}

@@ -11,11 +11,8 @@ import grpc
 import pytest
 
 from kit import status
-from recommenders.artifact import open_artifact, write_artifact
-from recommenders.interactions import read_interactions
-from recommenders.model import Algorithm
+from recommenders.artifact import open_artifact
 from recommenders.scoring import Query
-from recommenders.training import train
 from stack.services import Installation
 from tests.system.clients import Clients, eventually
 from turnout.events.v1 import request_pb2
@@ -25,23 +22,6 @@ from turnout.router.v1 import decision_pb2, routing_service_pb2
 USERS = 40
 WAITING = "waiting"
 """Who asks until a deployment answers, so that these calls can be told from a test's own."""
-
-
-@pytest.fixture(scope="module")
-def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Two models of the same people and things, which rank differently."""
-    folder = tmp_path_factory.mktemp("artifacts")
-    rows = [
-        f"user-{user},item-{item},{1 + (user * item) % 5}"
-        for user in range(USERS)
-        for item in range(60)
-        if (user * 7 + item * 3) % 4 == 0
-    ]
-    (folder / "rows.csv").write_text("user_id,item_id,rating\n" + "\n".join(rows) + "\n")
-    interactions = read_interactions(folder / "rows.csv")
-    for algorithm in (Algorithm.ALS, Algorithm.BM25):
-        write_artifact(folder / algorithm.value, train(interactions, algorithm, {}))
-    return {algorithm.value: folder / algorithm.value for algorithm in (Algorithm.ALS, Algorithm.BM25)}
 
 
 def expected(folder: Path, user: str, limit: int = 10) -> list[str]:

@@ -54,16 +54,59 @@ async def test_a_variants_snippet_reaches_that_variant(
     await shop.create_provider("instant", instant_llm)
     made = await shop.create_deployment("helper", "instant", prompts=["A {{ city }}", "B {{ city }} {{ days }}"])
     variant = made.variants[1]
-    request = pb.GetCodeSnippetsRequest(
-        name=variant.name, http_url=f"http://{installation.http_address}", grpc_address=installation.address("executor")
-    )
-    found = await shop.read(shop.deployments.GetCodeSnippets, request)
-    [code] = [each.code for each in found.snippets if each.snippet == name]
+    found = await _snippets(installation, shop, variant.name)
 
-    assert "The capital of France is Paris." in await _run(name, code, shop.key, tmp_path)
+    assert "The capital of France is Paris." in await _run(name, _code_of(found, name), shop.key, tmp_path)
 
     async def logged() -> None:
         logs = await shop.all_logs("helper")
         assert [log.request.served_variant for log in logs] == [variant.uid]
 
     await eventually(logged)
+
+
+async def test_a_deployments_snippet_reaches_the_deployment(
+    installation: Installation, shop: Clients, instant_llm: str, tmp_path: Path
+) -> None:
+    await shop.create_provider("instant", instant_llm)
+    made = await shop.create_deployment("helper", "instant", prompts=["A {{ city }}", "B {{ city }}"])
+    found = await _snippets(installation, shop, made.name)
+    assert not found.routing_key
+    for name in ("python-openai", "python-grpc"):
+        assert "The capital of France is Paris." in await _run(name, _code_of(found, name), shop.key, tmp_path)
+
+
+async def test_a_slots_snippet_reaches_that_slot(
+    installation: Installation, shop: Clients, artifacts: dict[str, Path], tmp_path: Path
+) -> None:
+    models = [await shop.upload(folder, name) for name, folder in artifacts.items()]
+    made = await shop.create_slots("top", **{model.uid: 50 for model in models})
+    slot = made.variants[1]
+    found = await _snippets(installation, shop, slot.name)
+    [snippet] = found.snippets
+
+    async def answered() -> str:
+        return await _run(snippet.snippet, snippet.code, shop.key, tmp_path)
+
+    # The model loads when the slot is there.
+    lines = (await eventually(answered)).splitlines()
+    assert len(lines) == 10
+    assert all(line.startswith("item-") for line in lines)
+
+    async def logged() -> None:
+        logs = [log.request for log in await shop.all_logs("top")]
+        assert [log.user for log in logs if log.served_variant == slot.uid] == [found.routing_key]
+
+    await eventually(logged)
+
+
+async def _snippets(installation: Installation, shop: Clients, name: str) -> pb.GetCodeSnippetsResponse:
+    request = pb.GetCodeSnippetsRequest(
+        name=name, http_url=f"http://{installation.http_address}", grpc_address=installation.address("executor")
+    )
+    return await shop.read(shop.deployments.GetCodeSnippets, request)
+
+
+def _code_of(found: pb.GetCodeSnippetsResponse, name: str) -> str:
+    [code] = [each.code for each in found.snippets if each.snippet == name]
+    return code
