@@ -1,9 +1,10 @@
 """Recommending from factors, exactly: `make bench WHAT=recommend`.
 
 10,000, 100,000 and 1,000,000 items × 64 random numbers, as an artifact that is mapped as in production; the ten best
-items a user has not seen, of which each user has fifty. One caller at a time, and batches of 64 as the service makes
-them of concurrent calls; both on one core. Answers are compared with those of sorting all scores: one that differs
-fails the run.
+items a user has not seen, of which each user has fifty. First the library by itself: one user, and batches of 64 as the
+service makes them of concurrent calls, on one core. Then the service by gRPC, with one caller and with 64
+(`bench.recommend_service`). Answers are compared with those of sorting all scores: one that differs fails the run, and
+so does a call that fails, or an event that is missing or doubled.
 
 Two things are measured beside it in the same run: `implicit` on the same factors, and how long it takes to do nothing
 but read the items' factors from memory (`sum`) and to copy them (`copy`), the best of several.
@@ -16,19 +17,23 @@ import json
 import os
 import platform
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import uvloop
 from implicit.cpu.als import AlternatingLeastSquares  # type: ignore[import-untyped]  # it has no annotations
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix  # type: ignore[import-untyped]  # nor has scipy
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # nor has threadpoolctl
 
+from bench.cores import Cores, running_on
+from bench.figures import Row as CallRow
+from bench.recommend_service import ON, Service
+from bench.surroundings import Surroundings, surroundings
 from recommenders.artifact import check_artifact, open_artifact, write_artifact
 from recommenders.model import Algorithm, Rows, TrainedModel
 from recommenders.scoring import Answer, Query, Recommender
@@ -155,11 +160,14 @@ def _is_exact(model: TrainedModel, row: int, answer: Answer) -> bool:
 
 
 def measure_library(items: int, seconds: float, folder: Path) -> tuple[Memory, list[Row], int]:
-    """The memory, all rows for so many items, and how many answers were wrong."""
+    """The memory, all rows for so many items, and how many answers were wrong.
+
+    :param folder: where the artifact goes
+    """
     model = made(items)
-    write_artifact(folder / "model", model)
-    check_artifact(folder / "model")
-    recommender = open_artifact(folder / "model")
+    write_artifact(folder, model)
+    check_artifact(folder)
+    recommender = open_artifact(folder)
     recommender.warm()
     factors = np.asarray(model.item_factors)
     memory = memory_of(factors)
@@ -188,6 +196,22 @@ def _implicit(model: TrainedModel) -> Any:  # it has no annotations
     peer = AlternatingLeastSquares(factors=FACTORS)
     peer.user_factors, peer.item_factors = model.user_factors, model.item_factors
     return peer
+
+
+async def measure_service(
+    around: Surroundings, cores: Cores, artifacts: Mapping[int, Path], seconds: float
+) -> tuple[list[CallRow], int, int, int]:
+    """All rows by gRPC; how many answers were wrong, how many calls there were, and how many analytics counts."""
+    service = Service(around, cores)
+    await service.furnish(artifacts)
+    rows: list[CallRow] = []
+    errors = 0
+    for items in artifacts:
+        more, answers = await service.measure(items, USERS, LIMIT, seconds)
+        rows += more
+        model = made(items)
+        errors += sum(not _is_exact(model, row, answer) for row, answer in answers.items())
+    return rows, errors, *await service.counts()
 
 
 def report(memories: Sequence[Memory], rows: Sequence[Row], errors: int) -> None:
@@ -219,18 +243,41 @@ def main() -> int:
     memories: list[Memory] = []
     rows: list[Row] = []
     errors = 0
-    with threadpool_limits(1, user_api="blas"):
-        for items in options.items:
-            with tempfile.TemporaryDirectory(prefix="turnout-bench-") as folder:
-                memory, more, wrongs = measure_library(items, options.seconds, Path(folder))
-            memories.append(memory)
-            rows += more
+    cores = Cores.divided()
+    with running_on(cores.others), surroundings() as around:
+        artifacts = {items: around.folder / f"model-{items}" for items in options.items}
+        with threadpool_limits(1, user_api="blas"):
+            for items, folder in artifacts.items():
+                memory, more, wrongs = measure_library(items, options.seconds, folder)
+                memories.append(memory)
+                rows += more
+                errors += wrongs
+            called, wrongs, calls, events = uvloop.run(measure_service(around, cores, artifacts, options.seconds))
             errors += wrongs
     report(memories, rows, errors)
+    report_calls(called, calls, events)
     if options.json:
-        document = {"memory": [asdict(each) for each in memories], "rows": [asdict(each) for each in rows]}
+        document = {
+            "memory": [asdict(each) for each in memories],
+            "rows": [asdict(each) for each in rows],
+            "calls": [asdict(each) for each in called],
+        }
         options.json.write_text(json.dumps(document))
-    return 1 if errors else 0
+    return 1 if errors or calls != events else 0
+
+
+def report_calls(rows: Sequence[CallRow], calls: int, events: int) -> None:
+    """A table for people."""
+    print(f"\nby gRPC; on: {ON}")
+    heads = ("callers", "calls/s", "p50 ms", "p99 ms", "CPU ms/call", "RSS MB")
+    print(f"{'':24}" + "".join(f"{head:>12}" for head in heads))
+    for row in rows:
+        print(
+            f"{row.name:24}{row.concurrency:>12}{row.rate:>12,.0f}{row.p50_ms:>12.2f}{row.p99_ms:>12.2f}"
+            f"{row.cpu_ms:>12.3f}{row.rss_mb:>12.0f}"
+        )
+    print(f"\n{calls} calls, none failed; {events} events counted by analytics", end="")
+    print("" if calls == events else " — THEY DIFFER")
 
 
 if __name__ == "__main__":

@@ -142,6 +142,9 @@ class Installation:
         for process in self.processes:
             process.environment = self._environment(process, addresses) | dict(extra or {})
 
+    def _has(self, room: str) -> bool:
+        return any(room in process._names for process in self.processes)
+
     def _process(self, room: str) -> ServiceProcess:
         return next(process for process in self.processes if room in process._names)
 
@@ -174,7 +177,7 @@ class Installation:
             "TURNOUT_EXECUTOR_DATABASE_URL": url,
             "TURNOUT_INFERENCE_ARTIFACTS_DIR": str(self.folder / "artifacts"),
             # Of code snippets. The gateway's port is chosen as it starts, and told by whoever asks for them.
-            "TURNOUT_REGISTRY_GRPC_ADDRESS": self._process("executor").address,
+            "TURNOUT_REGISTRY_GRPC_ADDRESS": self._process("executor" if self._has("executor") else "registry").address,
             "TURNOUT_GATEWAY_LISTEN_ADDRESS": "127.0.0.1:0",
             **{f"TURNOUT_{name.upper()}_ADDRESS": address for name, address in addresses.items()},
         }

@@ -19,6 +19,7 @@ from stack.postgres import Postgres
 _SLOW_FOLDERS = {"stack", "system"}
 # Seconds each, for every rpc, interleaving or outage: `make test` runs them side by side, `make check` does not.
 _THOROUGH = {
+    "bench/test_recommend.py",
     "catalog/test_watch.py",
     "cli/test_main.py",
     "completions/contract/test_document.py",
