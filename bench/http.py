@@ -161,8 +161,8 @@ class Bench:
 def enter_peers(stack: ExitStack, bench: Bench, around: Surroundings, upstream: str, cores: Cores) -> list[Subject]:
     """Those that are there, started; of the others, why not."""
     there = []
-    for name, enter in peers.ALL.items():
-        folder = around.folder / name.lower()
+    for name, enter in (*peers.ALL.items(), (peers.BARE, peers.bare)):
+        folder = around.folder / name.lower().replace(" ", "-")
         folder.mkdir()
         print(f"{name} starts …", end="\r", file=sys.stderr, flush=True)
         try:

@@ -179,6 +179,20 @@ def tensorzero(folder: Path, upstream: str, cores: Cores) -> Iterator[Subject]:
     yield subject
 
 
+@contextmanager
+def bare(folder: Path, upstream: str, cores: Cores) -> Iterator[Subject]:
+    """No peer, but what each of them, and ours, costs at the very least in Python (`bench/bare.py`); parameters as
+    :func:`litellm`."""
+    port = remembered_port(folder)
+    command = [sys.executable, "-m", "bench.bare", "--upstream", upstream, "--port", port, "--log", folder / "calls"]
+    settings = {"PYTHONPATH": str(ROOT)}
+    with _server(BARE, command, settings, folder, cores) as child:
+        body = json.dumps({"model": "bench", "messages": [{"role": "user", "content": QUESTION}], "input": VARIABLES})
+        subject = over_http(BARE, f"127.0.0.1:{port}", child.pid, body, cores, headers={}, still=True)
+        yield _answering(subject, child, folder)
+
+
+BARE: Final = "bare prototype"
 ALL: Final = {"LiteLLM": litellm, "Portkey": portkey, "TensorZero": tensorzero}
 
 

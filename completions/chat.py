@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
 from kit.errors import Invalid, Violation
+from kit.values import value
 
 
 class Role(StrEnum):
@@ -19,14 +19,14 @@ class Role(StrEnum):
     TOOL = "tool"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TextPart:
     """Text among other parts."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ImagePart:
     """A picture by URL, `data:` URLs included."""
 
@@ -38,7 +38,7 @@ class ImagePart:
 Part: TypeAlias = TextPart | ImagePart
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ToolCall:
     """A model's wish to have a tool called."""
 
@@ -48,7 +48,7 @@ class ToolCall:
     """As the model wrote it: text that should be JSON, and is not always."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Message:
     """One message. An empty field is an absent one.
 

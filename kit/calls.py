@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -45,7 +45,7 @@ class Call:
     """What the caller sent, keys in lower case; of a repeated key the last."""
     peer: str
     deadline: float
-    """Loop time (`asyncio.get_running_loop().time()`) after which nobody waits for the answer."""
+    """On the loop's clock, which is `time.monotonic()`: nobody waits for the answer after it."""
     trace: TraceContext
     principal: Principal | None = None
     trailing_metadata: list[tuple[str, str | bytes]] = field(default_factory=list)
@@ -53,7 +53,7 @@ class Call:
 
     def remaining_seconds(self) -> float:
         """Until the deadline; negative once it has passed."""
-        return self.deadline - asyncio.get_running_loop().time()
+        return self.deadline - time.monotonic()
 
     def text(self, key: str) -> str:
         """A metadata value as text; empty if absent or binary."""

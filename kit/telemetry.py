@@ -31,6 +31,18 @@ _TRACEPARENT = re.compile(r"^[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]
 _NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
 
 
+_IDS_AT_ONCE = 64
+_ids: list[tuple[str, str]] = []
+
+
+def _fresh_ids() -> tuple[str, str]:
+    """A trace's id and a span's. The system is asked for many at once."""
+    if not _ids:
+        digits = os.urandom(24 * _IDS_AT_ONCE).hex()
+        _ids.extend((digits[at : at + 32], digits[at + 32 : at + 48]) for at in range(0, len(digits), 48))
+    return _ids.pop()
+
+
 @value
 class TraceContext:
     """Where in a trace something happens (https://www.w3.org/TR/trace-context/)."""
@@ -88,7 +100,7 @@ class Tracing:
         if parent is not None:
             return parent
         sampled = self._exports and self._ratio > 0 and random.random() < self._ratio  # noqa: S311  # no secret
-        return TraceContext(os.urandom(16).hex(), os.urandom(8).hex(), sampled)
+        return TraceContext(*_fresh_ids(), sampled)
 
     @contextmanager
     def span(self, name: str, kind: SpanKind, attributes: Mapping[str, str | int | float | bool]) -> Iterator[Span]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import math
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -262,14 +262,14 @@ class Egress:
         self, method: str, route: Route, headers: Mapping[str, str], body: bytes, timeout: Timeouts
     ) -> Answer:
         """Send, and once more if a kept connection turns out to be closed."""
-        clock, sending = asyncio.get_running_loop().time, _Sending()
-        begun, token = clock(), _SENDING.set(sending)
+        sending = _Sending()
+        begun, token = time.monotonic(), _SENDING.set(sending)
         try:
             return await self._send(method, route, headers, body, timeout)
         except aiohttp.ClientConnectorError:
             raise
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
-            took = clock() - begun
+            took = time.monotonic() - begun
             if sending.has_connected or took > _STALE_SECONDS or took >= timeout.total_seconds:
                 raise
         finally:

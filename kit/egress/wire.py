@@ -37,11 +37,12 @@ class Route:
     :param session: whose pool is used
     """
 
-    __slots__ = ("_head", "_request")
+    __slots__ = ("_head", "_loop", "_request")
 
     def __init__(self, url: URL, session: aiohttp.ClientSession) -> None:
         # What a pool wants to know of a request: where to, and over TLS or not.
-        self._request = aiohttp.ClientRequest("GET", url, loop=asyncio.get_running_loop(), session=session)
+        self._loop = asyncio.get_running_loop()
+        self._request = aiohttp.ClientRequest("GET", url, loop=self._loop, session=session)
         self._head = (
             f" {url.raw_path_qs} HTTP/1.1\r\nHost: {url.host_port_subcomponent}\r\n"
             # Answers are small or streamed: compression would cost both sides time and hold events back.
@@ -64,7 +65,7 @@ class Route:
         :raises TimeoutError: `ConnectionTimeoutError`, `ServerTimeoutError`, or none of these for the total
         """
         written = self._written(method, headers, body)
-        clock = TimeoutHandle(asyncio.get_running_loop(), timeout.total, _CEILING_SECONDS)
+        clock = TimeoutHandle(self._loop, timeout.total, _CEILING_SECONDS)
         timer, alarm = clock.timer(), clock.start()
         try:
             with timer:

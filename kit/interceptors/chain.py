@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Final, NoReturn, TypeAlias
@@ -141,7 +142,8 @@ class _Visit:
         metadata = dict(context.invocation_metadata() or ())
         remaining = context.time_remaining()
         self.bounded_here = remaining is None
-        now = asyncio.get_running_loop().time()
+        # The loop's clock, without asking which loop runs: that is a system call.
+        now = time.monotonic()
         header = metadata.get("traceparent", "")
         parent = parse_traceparent(header) if isinstance(header, str) and header else None
         place = tracing.begin(parent)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 from collections import OrderedDict
 from typing import Final
 
@@ -32,9 +32,8 @@ class Rates:
     async def enter(self, call: Call, request: Message | None) -> None:
         caller = call.principal
         if caller is not None and caller.requests_per_minute and call.method.scope in self._scopes:
-            now = asyncio.get_running_loop().time()
             rate = caller.requests_per_minute
-            self._rates.check(caller.key_id, requests_per_minute=rate, share=self._share, now=now)
+            self._rates.check(caller.key_id, requests_per_minute=rate, share=self._share, now=time.monotonic())
 
     def leave(self, call: Call, error: BaseException | None, code: grpc.StatusCode) -> None:
         """Nothing to undo."""

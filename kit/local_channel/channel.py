@@ -56,6 +56,13 @@ class LocalChannel(grpc.aio.Channel):
         self.is_closed = False
         """Whether calls are refused."""
         self._closing = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The one that it is used in. Asking for it is a system call, so that is done once."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop
 
     def unary_unary(
         self,
@@ -188,7 +195,7 @@ class _Callable:
         carried = None if self.request_streaming or isinstance(found, Status) else found.requests.carry(request)
         rpc = Rpc(
             self._method,
-            asyncio.get_running_loop(),
+            channel.loop(),
             channel.live,
             timeout=timeout,
             metadata=() if isinstance(pairs, Status) else pairs,

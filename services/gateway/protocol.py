@@ -58,7 +58,7 @@ def make_request(
     """A request, which stands for what could not be read as one, too: that is answered as HTTP/1.1."""
     if message is ERROR:
         message = _MALFORMED
-    return web.BaseRequest(message, payload, protocol, writer, task, asyncio.get_running_loop())
+    return web.BaseRequest(message, payload, protocol, writer, task, task.get_loop())
 
 
 def _is_too_long(error: HttpProcessingError) -> bool:
