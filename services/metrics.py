@@ -6,6 +6,7 @@ lost included. So these stand still while NATS is down and catch up when it is b
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -240,7 +241,10 @@ class Metering:
         )
 
     def _read(self) -> Sequence[Reading]:
-        return (Reading("turnout_build_info", "What runs here; always 1.", 1, labels=self._labels),)
+        return (
+            Reading("turnout_build_info", "What runs here; always 1.", 1, labels=self._labels),
+            Reading("turnout_tasks", "What the event loop has under way.", len(asyncio.all_tasks())),
+        )
 
 
 def _version() -> str:

@@ -70,11 +70,14 @@ class EgressStream(AsyncIterator[bytes]):
             self._answer.close()
 
     async def _chunk(self) -> bytes:
-        failure = None
+        failure, content = None, self._answer.content
         try:
-            chunk = await self._answer.content.readany()
+            chunk = await content.readany()
         except (aiohttp.ClientError, TimeoutError) as error:
             failure = failures.failure_of(error, self._origin, failures.Phase.READ)
+        # aiohttp's reader would keep to itself what came right before its connection broke. The next call fails.
+        if failure is not None and content._buffer:  # there is no other way to it
+            failure, chunk = None, content._read_nowait(-1)
         if failure is not None:
             raise failure
         self._size += len(chunk)

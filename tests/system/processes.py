@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from stack.folder import free_port
 from stack.nats import Nats
 from stack.postgres import Postgres
 from stack.services import Installation, Mode
@@ -59,11 +60,18 @@ def _first_line(log: Path, child: Child) -> str:
 
 
 @contextmanager
-def installed(open_folder: Path, postgres: Postgres, nats: Nats, mode: Mode, **options: Any) -> Iterator[Installation]:
-    """An installation with a database and a folder of its own."""
+def installed(
+    open_folder: Path, postgres: Postgres, nats: Nats, mode: Mode, *, scraped: str = "", **options: Any
+) -> Iterator[Installation]:
+    """An installation with a database and a folder of its own.
+
+    :param scraped: a service whose process tells metrics, at its `TURNOUT_METRICS_ADDRESS`
+    """
     name = f"system_{uuid.uuid4().hex[:8]}"
     folder = open_folder / name
     installation = Installation(folder, mode=mode, postgres=postgres, nats=nats, database=name, **options)
+    if scraped:
+        installation.process(scraped).environment["TURNOUT_METRICS_ADDRESS"] = f"127.0.0.1:{free_port()}"
     try:
         with installation:
             yield installation

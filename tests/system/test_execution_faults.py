@@ -88,7 +88,7 @@ def nats(open_folder: Path) -> Iterator[Nats]:
 @pytest.fixture(scope="module")
 def running(open_folder: Path, postgres: Postgres, nats: Nats) -> Iterator[Installation]:
     """One process each, without breakers."""
-    with installed(open_folder, postgres, nats, "split", extra=NO_BREAKERS) as installation:
+    with installed(open_folder, postgres, nats, "split", scraped="executor", extra=NO_BREAKERS) as installation:
         yield installation
 
 
@@ -338,8 +338,10 @@ async def test_nothing_is_left_behind_when_everything_has_failed(
         # Kept connections are closed 30 s after their last use.
         assert await connections() == 0
         assert process.num_fds() <= before + 3
+        # One task for each caller's connection at most, and some that come and go.
+        assert await _tasks(running) <= tasks + 8
 
-    before = process.num_fds() - await connections()
+    before, tasks = process.num_fds() - await connections(), await _tasks(running)
     for _ in range(3):
         leaving = [asyncio.ensure_future(shop.run(whole[0], "call-leaves")) for _ in range(100)]
         await asyncio.gather(
@@ -348,10 +350,20 @@ async def test_nothing_is_left_behind_when_everything_has_failed(
             _left(leaving),
         )
         megabytes.append(process.memory_info().rss / 1e6)
-    print(f"{before} descriptors before, {process.num_fds()} at once, {[round(each) for each in megabytes]} MB")
+    print(
+        f"{before} descriptors and {tasks} tasks before, {process.num_fds()} and {await _tasks(running)} at once, {[round(each) for each in megabytes]} MB"
+    )
 
     await eventually(quiet, seconds=90)
     assert megabytes[-1] - megabytes[0] < 30
+
+
+async def _tasks(running: Installation) -> int:
+    """What the executor's event loop has under way."""
+    address = running.process("executor").environment["TURNOUT_METRICS_ADDRESS"]
+    async with aiohttp.ClientSession() as session, session.get(f"http://{address}/metrics") as answer:
+        [line] = [line for line in (await answer.text()).splitlines() if line.startswith("turnout_tasks ")]
+    return int(float(line.split(" ")[1]))
 
 
 async def _left(calls: Sequence[asyncio.Future[Any]]) -> None:

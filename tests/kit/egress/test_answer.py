@@ -225,3 +225,16 @@ async def test_a_slow_reader_is_not_taken_for_a_silent_server(script: RawServer,
         async with stream(egress, port, timeout=Timeouts(20, 5, 5, idle_seconds=0.2), limit=len(body)) as answer:
             await asyncio.sleep(0.5)  # the reader's own pause is what is tested
             assert await answer.read() == body
+
+
+async def test_what_came_before_a_connection_broke_is_handed_out_first(script: RawServer) -> None:
+    async with script(CHUNKED, b"3\r\nxyz\r\n") as port, Egress(LOOPBACK) as egress:
+        async with stream(egress, port) as answer:
+            content = answer._answer.content
+            # Both have happened before anybody reads: the last chunk and the break.
+            async with asyncio.timeout(5):
+                while content.exception() is None:
+                    await asyncio.sleep(0)
+            assert b"".join([await anext(answer)]) == b"abcdexyz"
+            with pytest.raises(Unavailable):
+                await anext(answer)
