@@ -350,9 +350,8 @@ async def test_nothing_is_left_behind_when_everything_has_failed(
             _left(leaving),
         )
         megabytes.append(process.memory_info().rss / 1e6)
-    print(
-        f"{before} descriptors and {tasks} tasks before, {process.num_fds()} and {await _tasks(running)} at once, {[round(each) for each in megabytes]} MB"
-    )
+    at_once = process.num_fds(), await _tasks(running)
+    print(f"{before} descriptors and {tasks} tasks before, {at_once} after, {[round(each) for each in megabytes]} MB")
 
     await eventually(quiet, seconds=90)
     assert megabytes[-1] - megabytes[0] < 30
