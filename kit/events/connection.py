@@ -30,6 +30,8 @@ class Connection:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        # Asking which loop runs is a system call, and this is asked for every message.
+        self._loop = asyncio.get_running_loop()
         self._waiting: set[asyncio.Future[object]] = set()
         self.is_closed = False
         self.manager = JetStreamManager(client, timeout=API_SECONDS)
@@ -60,7 +62,7 @@ class Connection:
         except (nats.errors.Error, OSError) as error:
             raise unreachable() from error
         # The client swallows a cancellation that meets it while it waits for the socket.
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         if task is not None and task.cancelling():
             raise asyncio.CancelledError
 
