@@ -5,6 +5,7 @@ from completions.contract.contract import Contract
 from completions.contract.difference import Comparison, Difference, Kind, Verdict
 from completions.contract.example import Example, example_of
 from completions.contract.inputs import InputCheck
+from completions.contract.moving import moved
 from completions.contract.requirements import requiring
 from completions.contract.union import contract_of
 
@@ -19,6 +20,7 @@ __all__ = [
     "compare",
     "contract_of",
     "example_of",
+    "moved",
     "removed_last_user",
     "requiring",
 ]

@@ -22,6 +22,8 @@ VARIABLES = "variables"
 _MAX_LEVELS = 128
 _MAX_REVISITS = 1_000
 """How often a pair of schemas that was compared before is compared again, to name the other paths that lead to it."""
+_MAX_UNDECLARED = 32
+"""Required names without a property that are told of one object."""
 
 _SCALARS = ("string", "integer", "number", "boolean")
 _SCALAR_KEYWORDS = NOTES | {"type", "minLength", "maxLength", "pattern", "minimum", "maximum"}
@@ -119,6 +121,9 @@ def variables_of(schema: Json) -> Variables:
 
     :raises Invalid: as :func:`compare`
     """
+    if isinstance(schema, dict) and "required" in schema and schema.keys().isdisjoint(("type", "$ref")):
+        # Names are required of objects, and nothing else says that it is one.
+        schema = {"type": "object", **schema}
     document = Document({} if schema is None else schema, VARIABLES)
     shapes = Shapes(document)
     place = document.root | document.place({"type": "object"})
@@ -208,12 +213,16 @@ class _Walk:
             # It takes its type from the contract, if that has one.
             if before is None:
                 self._warn(
-                    visit.path, Kind.TYPE_UNKNOWN, "any type", "any type", "has no known type and is not checked"
+                    visit.path,
+                    Kind.TYPE_UNKNOWN,
+                    words.ANY_TYPE,
+                    words.ANY_TYPE,
+                    "has no known type and is not checked",
                 )
             return
         if before is None:
             now = words.type_of(self.offered, visit.offered)
-            self._warn(visit.path, Kind.TYPE_UNKNOWN, "any type", now, f"had no known type and is {now}")
+            self._warn(visit.path, Kind.TYPE_UNKNOWN, words.ANY_TYPE, now, f"had no known type and is {now}")
             return
         if {one.kind for one in before} != {one.kind for one in after}:
             self._type_changed(visit)
@@ -264,7 +273,9 @@ class _Walk:
                 path = _member(visit.path, name)
                 self._differ(visit, path, Kind.PROPERTY_ADDED, "absent", now, f"({now}) is new: {self.words.added}")
         common = one.properties.keys() & other.properties.keys()
-        for name in (other.required - one.required) & common:
+        # One that no property declares has to be given all the same.
+        undeclared = other.required - one.required - other.properties.keys() - one.properties.keys()
+        for name in (*((other.required - one.required) & common), *sorted(undeclared)[:_MAX_UNDECLARED]):
             path = paths.member(visit.path, name)
             self._warn(path, Kind.REQUIRED_ADDED, "optional", "required", "was optional and is required")
         if self.words.of_answers:

@@ -16,6 +16,8 @@ MAX_MISSING: Final = 32
 _MAX_LOOKED_INTO: Final = 5_000
 _MAX_STEPS: Final = 2_000
 """Schemas that are rewritten for one contract: references to others are replaced by what they refer to."""
+_MAX_LEVELS: Final = 128
+"""Of these within each other."""
 
 
 def missing(variables: Variables, given: Json) -> list[str]:
@@ -71,7 +73,7 @@ def requiring(held: Contract, offered: Contract) -> Contract:
 
 
 class _TooMuchError(Exception):
-    """More schemas than :data:`_MAX_STEPS`."""
+    """More schemas than :data:`_MAX_STEPS`, or more levels of them than :data:`_MAX_LEVELS`."""
 
 
 class _Rewriting:
@@ -81,6 +83,7 @@ class _Rewriting:
         self._document = document
         self._shapes = shapes
         self._steps = steps
+        self._levels = _MAX_LEVELS
         self._open: set[tuple[int, Place]] = set()
 
     def of(self, schema: Json, place: Place) -> Json:
@@ -88,10 +91,15 @@ class _Rewriting:
         if not isinstance(schema, dict):
             return schema
         self._steps -= 1
-        if self._steps < 0:
+        self._levels -= 1
+        if self._steps < 0 or self._levels < 0:
             raise _TooMuchError
-        if self._document.target(id(schema)) is not None:
-            return self._of_referred(schema, place)
+        is_reference = self._document.target(id(schema)) is not None
+        changed = self._of_referred(schema, place) if is_reference else self._of_members(schema, place)
+        self._levels += 1
+        return changed
+
+    def _of_members(self, schema: dict[str, Json], place: Place) -> Json:
         changed = self.required(schema, place)
         properties = schema.get("properties")
         if isinstance(properties, dict):

@@ -7,6 +7,8 @@ import json
 from completions.contract.document import Place
 from completions.contract.shape import Alternative, Shapes, Value
 
+ANY_TYPE = "any type"
+"""What has no known type."""
 _MAX_NAMED = 8
 _MAX_LENGTH = 160
 
@@ -33,7 +35,7 @@ def values_of(allowed: frozenset[Value] | None) -> str:
 def _union(shapes: Shapes, place: Place, levels: int, *, names: bool) -> str:
     shape = shapes.at(place)
     if shape is None:
-        return "any type"
+        return ANY_TYPE
     if not shape:
         return "nothing"
     kinds = dict.fromkeys(_one(shapes, alternative, levels - 1, names=names) for alternative in shape)

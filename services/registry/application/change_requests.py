@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from kit.paging import Page, page_request
 from services.registry import domain
@@ -22,6 +22,8 @@ from services.registry.domain import Caller, Change, ChangeRequest, ChangeReques
 from services.registry.ports import Reading, Store, Writing
 
 _ALL: Final = "-"
+Told: TypeAlias = tuple[ChangeRequest, tuple[Difference, ...], tuple[str, ...]]
+"""A request, what it would change, and what of that does not serve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +33,7 @@ class ChangeRequests:
     store: Store
     changes: Changes
 
-    async def get_change_request(
-        self, caller: Caller, name: tuple[str, str, str]
-    ) -> tuple[ChangeRequest, tuple[Difference, ...]]:
+    async def get_change_request(self, caller: Caller, name: tuple[str, str, str]) -> Told:
         """One, with what it would change.
 
         :param name: segments of project, deployment (`-` for whichever it is) and change request
@@ -43,10 +43,12 @@ class ChangeRequests:
             deployment, request = await _find(tx, caller, name)
             after = await tx.revision(deployment, request.revision)
             before = await tx.revision(deployment, request.base) if request.base else None
+            warnings = () if after is None else domain.warnings(after)
             if before is None or after is None:
-                return request, ()
+                return request, (), warnings
             things = [await tx.things(deployment.project, side) for side in (before, after)]
-        return request, await asyncio.to_thread(domain.differences, before, things[0], after, things[1])
+        differences = await asyncio.to_thread(domain.differences, before, things[0], after, things[1])
+        return request, differences, warnings
 
     async def list_change_requests(
         self,
@@ -68,9 +70,7 @@ class ChangeRequests:
         cursor = (found[-1].created_in, found[-1].uid) if has_more else ()
         return bounded_page(found, cursor, subject, has_more=has_more)
 
-    async def approve_change_request(
-        self, caller: Caller, name: tuple[str, str, str], note: str
-    ) -> Written[tuple[ChangeRequest, tuple[Difference, ...]]]:
+    async def approve_change_request(self, caller: Caller, name: tuple[str, str, str], note: str) -> Written[Told]:
         """Point the alias to the revision.
 
         :raises NotFound: `CHANGE_REQUEST_NOT_FOUND`
@@ -80,9 +80,9 @@ class ChangeRequests:
         :raises Conflict: `BASE_MOVED`
         """
         # Of two revisions that never change: before the lock that all writers wait for.
-        asked, differences = await self.get_change_request(caller, name)
+        asked, differences, warnings = await self.get_change_request(caller, name)
 
-        async def write(tx: Writing, judge: Judge) -> Written[tuple[ChangeRequest, tuple[Difference, ...]]]:
+        async def write(tx: Writing, judge: Judge) -> Written[Told]:
             deployment = await find_for_change(tx, caller, name[0], asked.deployment, etag="")
             request = await _find_of(tx, deployment, name[2])
             decider = caller_name(caller, deployment.project)
@@ -94,13 +94,13 @@ class ChangeRequests:
                 raise missing("revision", f"{deployment.name}/revisions/{request.revision_number}")
             change = Change(alias=request.alias, retains_contract=request.retains_contract)
             revised = await self.changes.point(tx, judge, deployment, revision, change, caller)
-            return revised.written((decided, differences), change)
+            return revised.written((decided, differences, warnings), change)
 
         return await write_judged(self.store, write)
 
     async def decline_change_request(
         self, caller: Caller, name: tuple[str, str, str], state: ChangeRequestState, note: str
-    ) -> Written[tuple[ChangeRequest, tuple[Difference, ...]]]:
+    ) -> Written[Told]:
         """Turn it down, or withdraw one's own.
 
         :param state: REJECTED or CANCELLED
@@ -108,7 +108,7 @@ class ChangeRequests:
         :raises Denied: `NOT_THE_AUTHOR`
         :raises Precondition: `CHANGE_REQUEST_DECIDED`, `CHANGE_REQUEST_EXPIRED`
         """
-        asked, differences = await self.get_change_request(caller, name)
+        asked, differences, warnings = await self.get_change_request(caller, name)
         async with self.store.writing() as tx:
             deployment = await find(tx, caller, name[0], asked.deployment)
             request = await _find_of(tx, deployment, name[2])
@@ -116,7 +116,7 @@ class ChangeRequests:
             decided = request.decided(state, decider, note, self.changes.now())
             await tx.replace_change_request(decided)
             await tx.announce([])
-        return Written((decided, differences), tx.sequence)
+        return Written((decided, differences, warnings), tx.sequence)
 
 
 async def _find(tx: Reading, caller: Caller, name: tuple[str, str, str]) -> tuple[Deployment, ChangeRequest]:

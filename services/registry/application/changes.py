@@ -71,7 +71,10 @@ class Revised:
     def written(self, value: T, change: Change) -> Written[T]:
         """As the use case answers it."""
         sequence = 0 if change.is_dry else self.deployment.record.changed_in
-        return Written(value, sequence, self.warnings, "" if change.is_dry else self.change_request)
+        # Of what an alias points to, the answer itself tells.
+        states = domain.warnings(self.revision) if self.revision.is_draft else ()
+        told = (*self.warnings, *(f"revision {self.revision.number}: {each}" for each in states))
+        return Written(value, sequence, told, "" if change.is_dry else self.change_request)
 
 
 @dataclass(frozen=True, slots=True)

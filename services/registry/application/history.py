@@ -58,6 +58,7 @@ class History:
         """Point the change's alias, new or there already, to a revision.
 
         :raises NotFound: `REVISION_NOT_FOUND`
+        :raises Invalid: `ALIAS_NAME_RESERVED`
         :raises Conflict: `BASE_MOVED` if a draft was made of another revision than the alias points to now
         :raises Precondition: `CONTRACT_BROKEN`
         """
@@ -66,6 +67,8 @@ class History:
             found = await find_for_change(tx, caller, project, deployment, etag=change.etag)
             revision = await revision_of(tx, found, segment)
             alias = found.alias(change.alias)
+            if alias is None:
+                domain.check_new_alias(change.alias)
             if alias is not None and alias.revision == revision.uid:
                 return Written(found, found.record.changed_in)
             if revision.is_draft and alias is not None and alias.revision != revision.parent:

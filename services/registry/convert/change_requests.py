@@ -23,7 +23,7 @@ STATES_TO_PROTO: Final = {state: number for number, state in STATES.items() if s
 
 
 def change_request_to_proto(
-    request: ChangeRequest, now: datetime, differences: Sequence[Difference] = ()
+    request: ChangeRequest, now: datetime, differences: Sequence[Difference] = (), warnings: Sequence[str] = ()
 ) -> change_request_pb2.ChangeRequest:
     """As callers see it."""
     return change_request_pb2.ChangeRequest(
@@ -35,6 +35,7 @@ def change_request_to_proto(
         revision=request.revision_number,
         retain_contract=request.retains_contract,
         differences=map(difference_to_proto, differences),
+        warnings=warnings,
         description=request.description,
         author=request.author,
         create_time=time_to_proto(request.created_at),

@@ -232,8 +232,11 @@ def deployment_change(deployment: deployment_pb2.Deployment, paths: Sequence[str
     )
 
 
-def deployment_to_proto(deployment: Deployment) -> deployment_pb2.Deployment:
-    """As callers see it, through the alias `live`."""
+def deployment_to_proto(deployment: Deployment, alias: str = "") -> deployment_pb2.Deployment:
+    """As callers see it, through the alias `live`.
+
+    :param alias: the one whose states are warned of; empty for all
+    """
     live = deployment.live
     return deployment_pb2.Deployment(
         name=deployment.name,
@@ -253,7 +256,7 @@ def deployment_to_proto(deployment: Deployment) -> deployment_pb2.Deployment:
             for alias in deployment.aliases
         ],
         revision=live.number,
-        warnings=domain.warnings(live),
+        warnings=domain.standing_warnings(deployment, alias),
         create_time=time_to_proto(deployment.record.created_at),
         update_time=time_to_proto(deployment.record.updated_at),
         creator=deployment.creator,

@@ -48,6 +48,8 @@ from services.registry.domain.deployments import (
     UnknownUsers,
     Variant,
     bump_of,
+    check_new_alias,
+    standing_warnings,
     warnings,
 )
 from services.registry.domain.differences import Difference, DifferenceKind, differences
@@ -191,6 +193,7 @@ __all__ = [
     "check_credential",
     "check_credential_goes_along",
     "check_model_facts",
+    "check_new_alias",
     "check_parameters_size",
     "check_slug",
     "compare_for_alias",
@@ -209,6 +212,7 @@ __all__ = [
     "repeated_targets",
     "searchable_text",
     "snippets",
+    "standing_warnings",
     "variant_slug",
     "violated",
     "warnings",

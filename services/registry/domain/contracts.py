@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from completions.contract import Comparison, Contract, InputCheck, compare, contract_of, removed_last_user, requiring
+from completions.contract import Comparison, Contract, InputCheck, compare, contract_of, moved, removed_last_user
 from completions.version import Version as Content
 from kit.errors import Invalid, Precondition, Violation
 from kit.json import dump, parse_object
@@ -118,10 +118,8 @@ def moved_contract(
     :return: the contract, and what may surprise callers, in sentences; what was told of the base is not told again
     :raises Precondition: `CONTRACT_BROKEN`, with a violation for every path that differs, both sides in it
     """
-    # What one of its variants cannot do without, every call must bring; what none of them uses any more, no call must.
-    kept = requiring(held, offered)
     if offered == base:
-        return kept, ()
+        return _after(held, offered), ()
     compared = compare_for_alias(held, base, offered, retains=retains)
     if compared.differences:
         hint = "callers would break: use another alias or deployment"
@@ -134,7 +132,13 @@ def moved_contract(
             resource=name,
         )
     told = () if base is None else compare(held, base).warnings
-    return kept, tuple(each.sentence for each in compared.warnings if each not in told)
+    return _after(held, offered), tuple(each.sentence for each in compared.warnings if each not in told)
+
+
+def _after(held: Contract, offered: Contract) -> Contract:
+    # What its variants need and allow now, calls must keep to, no matter what earlier ones did; what none of them uses
+    # any more, callers may still send.
+    return moved(held, offered, max_bytes=MAX_CONTRACT_BYTES)
 
 
 def contract_to_text(contract: Contract) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -10,7 +11,7 @@ from typing import Final, TypeAlias
 
 from completions.contract import Contract
 from kit.errors import NotFound
-from services.registry.domain.access import Project, Record
+from services.registry.domain.access import Project, Record, violated
 from services.registry.domain.execution import USUAL, Execution, Fallback
 from services.registry.domain.prompts import PromptUse
 
@@ -20,6 +21,7 @@ MAX_ALIASES: Final = 32
 """Of one deployment: each carries its contract to every service."""
 LIVE: Final = "live"
 """The alias that every deployment has from its first revision on."""
+_REVISION: Final = re.compile(r"[0-9]+\.[0-9]+|rev_.*")
 
 
 class DeploymentKind(StrEnum):
@@ -185,6 +187,15 @@ class Deployment:
         return replace(self, aliases=aliases, revisions=_distinct(aliases, {each.uid: each for each in self.revisions}))
 
 
+def check_new_alias(name: str) -> None:
+    """Refuse a name by which a revision is found, or may be one day.
+
+    :raises Invalid: `ALIAS_NAME_RESERVED`
+    """
+    if _REVISION.fullmatch(name):
+        raise violated("ALIAS_NAME_RESERVED", "alias", "must not look like a revision's number or uid, as 1.0 or rev_…")
+
+
 class Bump(StrEnum):
     """Which part of a revision's number grows."""
 
@@ -220,3 +231,16 @@ def warnings(revision: Revision) -> tuple[str, ...]:
     if all(variant.weight <= 0 for variant in active):
         return ("the weights of all active variants are 0: calls fail with NO_ACTIVE_VARIANT",)
     return ()
+
+
+def standing_warnings(deployment: Deployment, alias: str = "") -> tuple[str, ...]:
+    """The same of what aliases point to, each named but for `live`.
+
+    :param alias: the only one to speak of; empty for all
+    """
+    return tuple(
+        sentence if each.alias == LIVE else f"{each.alias}: {sentence}"
+        for each in deployment.aliases
+        if alias in ("", each.alias)
+        for sentence in warnings(deployment.revision(each.revision))
+    )

@@ -101,9 +101,12 @@ def _variant(variant: Variant, known: dict[str, Version | Model]) -> dict[str, o
 
 
 def _plain(value: object) -> object:
-    """As JSON, without what has no value: absent and empty are the same here, and so are `1` and `1.0`."""
+    """As JSON, without what has no value: absent and empty are the same here, but for an empty object where nothing at
+    all could be; and so are `1` and `1.0`."""
     if is_dataclass(value) and not isinstance(value, type):
-        members = [_present(each.name, getattr(value, each.name)) for each in fields(value)]
+        members = [
+            _present(each.name, getattr(value, each.name), is_optional=each.default is None) for each in fields(value)
+        ]
         return {name: each for named in members for name, each in named.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(each) for each in value]
@@ -114,12 +117,16 @@ def _plain(value: object) -> object:
     return value
 
 
-def _present(name: str, value: object) -> dict[str, object]:
-    """A member of an object; none without a value. Times are in seconds, and their names say so."""
+def _present(name: str, value: object, *, is_optional: bool = False) -> dict[str, object]:
+    """A member of an object; none without a value. Times are in seconds, and their names say so.
+
+    :param is_optional: whether an empty object is a value: a fallback with empty parameters does not take its version's
+    """
     if isinstance(value, timedelta):
         return {f"{name}_seconds": _plain(value.total_seconds())}
     plain = _plain(value)
-    return {} if plain in (None, "", [], {}) else {name: plain}
+    absent: tuple[object, ...] = (None, "", []) if is_optional else (None, "", [], {})
+    return {} if plain in absent else {name: plain}
 
 
 def _execution(execution: Execution) -> dict[str, object]:
@@ -132,8 +139,9 @@ def _execution(execution: Execution) -> dict[str, object]:
 def _differing(path: str, before: object, after: object) -> Iterator[Difference]:
     # What a whole variant consists of would bury that it is new; of what is within one, each field is told.
     if "." in path and _ABSENT in (before, after):
+        # An empty object has no fields that would tell of it.
         before, after = (
-            {} if side is _ABSENT and isinstance(other, dict) else side
+            {} if side is _ABSENT and isinstance(other, dict) and other else side
             for side, other in ((before, after), (after, before))
         )
     if isinstance(before, dict) and isinstance(after, dict):

@@ -7,9 +7,9 @@ from typing import Final
 from kit.resource_names import parse
 from kit.storable import check_message
 from services.registry.application.access import ListRequest, Written
-from services.registry.application.change_requests import ChangeRequests
+from services.registry.application.change_requests import ChangeRequests, Told
 from services.registry.convert.change_requests import STATES, change_request_to_proto
-from services.registry.domain import ChangeRequest, ChangeRequestState, Difference
+from services.registry.domain import ChangeRequestState
 from services.registry.ports import Clock
 from services.registry.servicer.calling import Context, announced, caller
 from turnout.registry.v1 import change_request_pb2, change_request_service_pb2_grpc
@@ -28,8 +28,8 @@ class ChangeRequestServicer(change_request_service_pb2_grpc.ChangeRequestService
     async def GetChangeRequest(
         self, request: pb.GetChangeRequestRequest, context: Context
     ) -> change_request_pb2.ChangeRequest:
-        found, differences = await self._change_requests.get_change_request(caller(), _name(request.name))
-        return change_request_to_proto(found, self._now(), differences)
+        found, differences, warnings = await self._change_requests.get_change_request(caller(), _name(request.name))
+        return change_request_to_proto(found, self._now(), differences, warnings)
 
     async def ListChangeRequests(
         self, request: pb.ListChangeRequestsRequest, context: Context
@@ -69,11 +69,9 @@ class ChangeRequestServicer(change_request_service_pb2_grpc.ChangeRequestService
         written = await self._change_requests.decline_change_request(caller(), _name(request.name), state, request.note)
         return self._decided(written)
 
-    def _decided(
-        self, written: Written[tuple[ChangeRequest, tuple[Difference, ...]]]
-    ) -> change_request_pb2.ChangeRequest:
-        decided, differences = announced(written)
-        return change_request_to_proto(decided, self._now(), differences)
+    def _decided(self, written: Written[Told]) -> change_request_pb2.ChangeRequest:
+        decided, differences, warnings = announced(written)
+        return change_request_to_proto(decided, self._now(), differences, warnings)
 
 
 def _name(name: str) -> tuple[str, str, str]:

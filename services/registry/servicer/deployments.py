@@ -16,7 +16,17 @@ from services.registry.convert import resources
 from services.registry.convert.changes import change_from_proto
 from services.registry.convert.contracts import comparison_to_proto, contract_from_proto
 from services.registry.convert.text import write_from_proto
-from services.registry.domain import LIVE, Addresses, Change, Deployment, DeploymentSearch, Variant, order_of, words_of
+from services.registry.domain import (
+    LIVE,
+    Addresses,
+    Change,
+    Deployment,
+    DeploymentSearch,
+    Variant,
+    order_of,
+    standing_warnings,
+    words_of,
+)
 from services.registry.servicer.calling import PROJECT, Context, announced, caller
 from turnout.registry.v1 import deployment_pb2, deployment_service_pb2_grpc, revision_pb2
 from turnout.registry.v1 import deployment_service_pb2 as pb
@@ -74,7 +84,7 @@ class DeploymentServicer(deployment_service_pb2_grpc.DeploymentServiceServicer):
         wanted = resources.deployment_change(request.deployment, request.update_mask.paths)
         change = Change(alias=request.alias or LIVE, etag=request.deployment.etag, is_dry=request.validate_only)
         written = await self._deployments.update_deployment(caller(), project, deployment, wanted, change)
-        return _deployment(written)
+        return _deployment(written, change.alias)
 
     async def ArchiveDeployment(
         self, request: pb.ArchiveDeploymentRequest, context: Context
@@ -99,16 +109,17 @@ class DeploymentServicer(deployment_service_pb2_grpc.DeploymentServiceServicer):
         check_message(request)
         project, deployment = parse(request.parent, _DEPLOYMENT, field="parent")
         draft = resources.variant_draft(request.variant, "variant")
+        change = change_from_proto(request)
         written = await self._variants.create_variant(
             caller(),
             project,
             deployment,
             draft,
-            change_from_proto(request),
+            change,
             write_from_proto(request),
             skip_model_check=request.skip_model_check,
         )
-        return _variant_of(written)
+        return _variant_of(written, change)
 
     async def UpdateVariant(self, request: pb.UpdateVariantRequest, context: Context) -> deployment_pb2.Variant:
         check_message(request)
@@ -118,14 +129,14 @@ class DeploymentServicer(deployment_service_pb2_grpc.DeploymentServiceServicer):
         written = await self._variants.update_variant(
             caller(), name, wanted, change, skip_model_check=request.skip_model_check
         )
-        return _variant_of(written)
+        return _variant_of(written, change)
 
     async def DeleteVariant(self, request: pb.DeleteVariantRequest, context: Context) -> deployment_pb2.Deployment:
         check_message(request)
         written = await self._variants.delete_variant(
             caller(), _variant(request.name, field="name"), change_from_proto(request)
         )
-        return _deployment(written)
+        return _deployment(written, request.alias)
 
     async def ListRevisions(self, request: pb.ListRevisionsRequest, context: Context) -> pb.ListRevisionsResponse:
         project, deployment = parse(request.parent, _DEPLOYMENT, field="parent")
@@ -159,7 +170,7 @@ class DeploymentServicer(deployment_service_pb2_grpc.DeploymentServiceServicer):
             retains_contract=request.retain_contract,
         )
         written = await self._history.set_alias(caller(), project, deployment, request.revision, change)
-        return _deployment(written)
+        return _deployment(written, change.alias)
 
     async def GetCodeSnippets(self, request: pb.GetCodeSnippetsRequest, context: Context) -> pb.GetCodeSnippetsResponse:
         check_message(request)
@@ -208,21 +219,24 @@ class DeploymentServicer(deployment_service_pb2_grpc.DeploymentServiceServicer):
         written = await self._history.rollback_deployment(
             caller(), project, deployment, request.revision, change_from_proto(request)
         )
-        return _deployment(written)
+        return _deployment(written, request.alias)
 
 
-def _deployment(written: Written[Deployment]) -> deployment_pb2.Deployment:
-    """The answer to a write."""
-    proto = resources.deployment_to_proto(announced(written))
+def _deployment(written: Written[Deployment], alias: str = "") -> deployment_pb2.Deployment:
+    """The answer to a write by that alias; empty for `live`."""
+    proto = resources.deployment_to_proto(announced(written), alias or LIVE)
     proto.warnings.extend(written.warnings)
     proto.change_request = written.change_request
     return proto
 
 
-def _variant_of(written: Written[tuple[Deployment, Variant]]) -> deployment_pb2.Variant:
+def _variant_of(written: Written[tuple[Deployment, Variant]], change: Change) -> deployment_pb2.Variant:
     """The same of one variant."""
-    proto = resources.variant_to_proto(*announced(written))
+    deployment, variant = announced(written)
+    proto = resources.variant_to_proto(deployment, variant)
     proto.warnings.extend(written.warnings)
+    if not change.is_draft and not written.change_request:
+        proto.warnings.extend(standing_warnings(deployment, change.alias))
     proto.change_request = written.change_request
     return proto
 

@@ -393,3 +393,12 @@ def test_a_variable_that_lost_its_last_user_is_named() -> None:
     assert removed == ("variables.country", "variables.trips[].days", "variables.user.age")
     left = compare(held, offered).without(removed)
     assert [one.path for one in left.differences] == ["variables.new", "variables.user.name"]
+
+
+def test_a_name_that_is_required_without_a_property_is_warned_of() -> None:
+    found = compare(Contract({}), Contract({"required": ["zz"]}))
+
+    assert (found.verdict, [(each.path, each.kind) for each in found.warnings]) == (
+        Verdict.COMPATIBLE,
+        [("variables.zz", Kind.REQUIRED_ADDED)],
+    )

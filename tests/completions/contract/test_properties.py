@@ -16,6 +16,7 @@ from completions.contract import (
     compare,
     contract_of,
     example_of,
+    moved,
     removed_last_user,
     requiring,
 )
@@ -318,6 +319,8 @@ def test_no_json_whatever_raises_anything_but_invalid(one: Any, other: Any, resp
         lambda: contract_of({"one": Contract({"properties": {"a": one}}), "other": Contract({"type": "object"})}),
         lambda: removed_last_user(Contract(one), Contract(other)),
         lambda: requiring(Contract({"properties": {"a": one}}), Contract({"properties": {"a": other}})),
+        lambda: moved(Contract({"properties": {"a": one}}), Contract({"properties": {"a": other}}), max_bytes=4096),
+        lambda: moved(Contract(None, answer(one)), Contract(None, answer(other))),
         lambda: example_of(Contract({"properties": {"a": one}})),
         lambda: InputCheck().missing(Contract({"properties": {"a": one}}), {"a": other}),
         lambda: InputCheck().check(Contract({"properties": {"a": one}}), {"a": other}),

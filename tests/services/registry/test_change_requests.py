@@ -8,6 +8,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from kit.errors import Conflict, Denied, NotFound, Precondition
 from turnout.registry.v1 import api_key_pb2, api_key_service_pb2, change_request_pb2, deployment_pb2
@@ -15,6 +16,7 @@ from turnout.registry.v1 import change_request_service_pb2 as pb
 from turnout.registry.v1 import deployment_service_pb2 as deployments_pb
 
 APPROVER = ("registry:read", "registry:write", "deployments:approve")
+WEIGHT = FieldMask(paths=["weight"])
 PENDING = change_request_pb2.CHANGE_REQUEST_STATE_PENDING
 
 
@@ -58,6 +60,18 @@ async def test_a_change_of_a_protected_deployment_waits_with_its_difference(shop
         ("variants[variant-2].weight", "0", "30")
     ]
     assert request.expire_time.seconds - request.create_time.seconds == 7 * 86_400
+
+
+async def test_whoever_approves_a_change_is_told_that_nothing_serves_after_it(shop: Any, boss: Any, made: Any) -> None:
+    first = deployment_pb2.Variant(name=made.variants[0].name, weight=0)
+    answer = await shop.call("UpdateVariant", deployments_pb.UpdateVariantRequest(variant=first, update_mask=WEIGHT))
+
+    request = await boss.call("GetChangeRequest", pb.GetChangeRequestRequest(name=answer.change_request))
+    decided = await boss.call("ApproveChangeRequest", pb.ApproveChangeRequestRequest(name=answer.change_request))
+
+    assert ["NO_ACTIVE_VARIANT" in each for each in request.warnings] == [True]
+    assert list(decided.warnings) == list(request.warnings)
+    assert [each.startswith("revision 1.1: the weights") for each in answer.warnings] == [True]
 
 
 async def test_another_key_approves_it_and_callers_meet_it(registry: Any, shop: Any, boss: Any, made: Any) -> None:

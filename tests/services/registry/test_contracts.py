@@ -8,6 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from completions.contract import Contract, InputCheck
 from kit.errors import Invalid, Precondition
 from services.registry.application import contracts
 from turnout.registry.v1 import deployment_pb2, version_pb2, version_service_pb2
@@ -248,6 +249,86 @@ async def test_what_a_call_must_bring_is_what_the_variants_need_now(
     assert await required() == ["name"]
     await shop.call("UpdateVariant", replaced(made, new_version("Hello"), retain_contract=True))
     assert await required() is None, "nobody uses it any more"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "suits_second"),
+    [
+        ({"type": "string", "enum": ["q"]}, {"type": "string", "enum": ["r"]}, "r"),
+        ({"type": "string", "maxLength": 3}, {"type": "string", "maxLength": 9}, "longer"),
+        ({"type": "integer", "minimum": 5}, {"type": "integer"}, 1),
+    ],
+)
+async def test_the_limits_of_a_contract_are_those_of_the_revision_that_is_served(
+    shop: Any, deployment_request: Any, new_version: Any, first: Any, second: Any, suits_second: Any
+) -> None:
+    def limited(limits: Any, text: str) -> Any:
+        version = new_version(text)
+        version.variables_schema_json = json.dumps({"type": "object", "properties": {"x": limits}})
+        return version
+
+    made = await shop.call("CreateDeployment", deployment_request(shop.project, "limits", ()))
+    variant = await shop.call("CreateVariant", added(made, limited(first, "{{ x }}")))
+    request = pb.UpdateVariantRequest(variant=deployment_pb2.Variant(name=variant.name))
+    request.variant.completion.new_version.CopyFrom(limited(second, "{{ x }}!"))
+    changed = await shop.call("UpdateVariant", request)
+
+    [live] = (await read(shop, made)).aliases
+    held = Contract(contract_of(live))
+    InputCheck().check(held, {"x": suits_second})
+    assert changed.warnings, "callers may notice"
+    await shop.call("RollbackDeployment", pb.RollbackDeploymentRequest(name=made.name, revision="2.0"))
+    [live] = (await read(shop, made)).aliases
+    assert contract_of(live)["properties"]["x"] == first
+
+
+async def test_a_type_that_comes_to_be_known_is_one_that_callers_rely_on(
+    shop: Any, deployment_request: Any, new_version: Any
+) -> None:
+    made = await shop.call("CreateDeployment", deployment_request(shop.project, "hotels", ("{{ hotel }}",)))
+    [variant] = made.variants
+
+    def to(text: str) -> Any:
+        request = pb.UpdateVariantRequest(variant=deployment_pb2.Variant(name=variant.name))
+        request.variant.completion.new_version.CopyFrom(new_version(text))
+        return request
+
+    changed = await shop.call("UpdateVariant", to("{{ hotel.name }}"))
+    failure = await shop.fails("UpdateVariant", to("{% for one in hotel %}{{ one }}{% endfor %}"))
+    await shop.call("UpdateVariant", to("{{ hotel }}"))
+    again = await shop.fails("UpdateVariant", to("{% for one in hotel %}{{ one }}{% endfor %}"))
+
+    assert any("had no known type and is object" in each for each in changed.warnings)
+    assert (failure.reason, [each.field for each in failure.violations]) == ("CONTRACT_BROKEN", ["variables.hotel"])
+    assert again.reason == "CONTRACT_BROKEN", "a type that is known is not forgotten"
+
+
+@pytest.mark.parametrize("name", ["1.0", "9.9", "0.12", "rev_0190f3", "rev_"])
+async def test_a_new_alias_is_not_named_like_a_revision(shop: Any, made: Any, name: str) -> None:
+    failure = await shop.fails("SetAlias", pb.SetAliasRequest(name=made.name, alias=name, revision="live"))
+
+    assert isinstance(failure, Invalid)
+    assert (failure.reason, [each.field for each in failure.violations]) == ("ALIAS_NAME_RESERVED", ["alias"])
+
+
+async def test_an_alias_of_before_that_is_named_like_a_revision_can_be_moved(
+    shop: Any, made: Any, new_version: Any, registry: Any
+) -> None:
+    await shop.call("SetAlias", pb.SetAliasRequest(name=made.name, alias="beta", revision="live"))
+    connection = await asyncpg.connect(registry.url.replace("+asyncpg", ""))
+    await connection.execute("UPDATE registry.aliases SET alias = '9.9' WHERE alias = 'beta'")
+    await connection.close()
+    await shop.call("UpdateVariant", replaced(made, new_version("Hi {{ name }}")))
+
+    moved = await shop.call("SetAlias", pb.SetAliasRequest(name=made.name, alias="9.9", revision="2.0"))
+
+    assert {each.alias: each.revision for each in moved.aliases} == {"9.9": "2.0", "live": "2.0"}
+    await shop.call("DeleteAlias", pb.DeleteAliasRequest(name=made.name, alias="9.9"))
+
+
+@pytest.mark.parametrize("name", ["1", "1.0-beta", "v1.0", "2026.11.22", "revision"])
+async def test_other_names_with_numbers_are_aliases(shop: Any, made: Any, name: str) -> None:
+    await shop.call("SetAlias", pb.SetAliasRequest(name=made.name, alias=name, revision="live"))
 
 
 async def test_aliases_are_bounded(shop: Any, made: Any) -> None:

@@ -165,6 +165,43 @@ async def test_a_draft_whose_base_moved_on_is_not_published(shop: Any, deploymen
     assert [(each.alias, each.revision) for each in staged.aliases] == [("live", "1.2"), ("staging", "1.1")]
 
 
+async def test_a_new_alias_publishes_any_draft_and_other_aliases_may_follow_it(
+    shop: Any, deployment_request: Any
+) -> None:
+    made = await shop.call("CreateDeployment", deployment_request(shop.project, "helper", ("A", "B")))
+    await weigh(shop, made.variants[1], 10, draft=True)
+    await weigh(shop, made.variants[1], 20)
+
+    await shop.call("SetAlias", named(pb.SetAliasRequest, made, alias="beta", revision="1.1"))
+    moved = await shop.call("SetAlias", named(pb.SetAliasRequest, made, alias="live", revision="beta"))
+
+    assert {each.alias: each.revision for each in moved.aliases} == {"beta": "1.1", "live": "1.1"}
+
+
+async def test_an_alias_that_serves_nothing_is_warned_of_by_its_name(shop: Any, deployment_request: Any) -> None:
+    made = await shop.call("CreateDeployment", deployment_request(shop.project, "helper", ("A", "B")))
+    await shop.call("SetAlias", named(pb.SetAliasRequest, made, alias="beta", revision="live"))
+    await shop.call("DeleteVariant", named(pb.DeleteVariantRequest, made.variants[1], alias="beta"))
+    gone = named(pb.DeleteVariantRequest, made.variants[0], alias="beta", retain_contract=True)
+
+    draft = await shop.call("DeleteVariant", named(pb.DeleteVariantRequest, made.variants[0], alias="beta", draft=True))
+    empty = await shop.call("DeleteVariant", gone)
+    off = pb.UpdateVariantRequest(variant=deployment_pb2.Variant(name=made.variants[0].name, active=False))
+    off.update_mask.paths.append("active")
+    asleep = await shop.call("UpdateVariant", off)
+    again = await weigh(shop, made.variants[1], 10)
+
+    nothing, inactive = "there is no variant: calls fail with NO_ACTIVE_VARIANT", "weights of all active variants are 0"
+    assert [each.split(": ", 1)[1] for each in draft.warnings] == [nothing], "of the draft"
+    assert list(empty.warnings) == [f"beta: {nothing}"]
+    assert [inactive in each for each in asleep.warnings] == [True]
+    assert list(again.warnings) == []
+    read = await shop.call("GetDeployment", pb.GetDeploymentRequest(name=made.name))
+    assert list(read.warnings) == [f"beta: {nothing}"]
+    moved = await shop.call("SetAlias", named(pb.SetAliasRequest, made, alias="gamma", revision="1.0"))
+    assert list(moved.warnings) == [], "what another alias lacks is nothing that this write did"
+
+
 async def test_an_alias_is_called_changed_and_removed_by_itself(
     registry: Any, shop: Any, deployment_request: Any
 ) -> None:

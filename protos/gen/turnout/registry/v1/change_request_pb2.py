@@ -26,15 +26,15 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from turnout.registry.v1 import revision_pb2 as turnout_dot_registry_dot_v1_dot_revision__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(turnout/registry/v1/change_request.proto\x12\x13turnout.registry.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"turnout/registry/v1/revision.proto\"\xc0\x03\n\rChangeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12\x36\n\x05state\x18\x03 \x01(\x0e\x32\'.turnout.registry.v1.ChangeRequestState\x12\r\n\x05\x61lias\x18\x04 \x01(\t\x12\x0c\n\x04\x62\x61se\x18\x05 \x01(\t\x12\x10\n\x08revision\x18\x06 \x01(\t\x12\x17\n\x0fretain_contract\x18\x07 \x01(\x08\x12\x34\n\x0b\x64ifferences\x18\x08 \x03(\x0b\x32\x1f.turnout.registry.v1.Difference\x12\x13\n\x0b\x64\x65scription\x18\t \x01(\t\x12\x0e\n\x06\x61uthor\x18\n \x01(\t\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x64\x65\x63ider\x18\r \x01(\t\x12/\n\x0b\x64\x65\x63ide_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rdecision_note\x18\x0f \x01(\t*\xe8\x01\n\x12\x43hangeRequestState\x12$\n CHANGE_REQUEST_STATE_UNSPECIFIED\x10\x00\x12 \n\x1c\x43HANGE_REQUEST_STATE_PENDING\x10\x01\x12!\n\x1d\x43HANGE_REQUEST_STATE_APPROVED\x10\x02\x12!\n\x1d\x43HANGE_REQUEST_STATE_REJECTED\x10\x03\x12\"\n\x1e\x43HANGE_REQUEST_STATE_CANCELLED\x10\x04\x12 \n\x1c\x43HANGE_REQUEST_STATE_EXPIRED\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(turnout/registry/v1/change_request.proto\x12\x13turnout.registry.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"turnout/registry/v1/revision.proto\"\xd2\x03\n\rChangeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12\x36\n\x05state\x18\x03 \x01(\x0e\x32\'.turnout.registry.v1.ChangeRequestState\x12\r\n\x05\x61lias\x18\x04 \x01(\t\x12\x0c\n\x04\x62\x61se\x18\x05 \x01(\t\x12\x10\n\x08revision\x18\x06 \x01(\t\x12\x17\n\x0fretain_contract\x18\x07 \x01(\x08\x12\x34\n\x0b\x64ifferences\x18\x08 \x03(\x0b\x32\x1f.turnout.registry.v1.Difference\x12\x13\n\x0b\x64\x65scription\x18\t \x01(\t\x12\x0e\n\x06\x61uthor\x18\n \x01(\t\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x64\x65\x63ider\x18\r \x01(\t\x12/\n\x0b\x64\x65\x63ide_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rdecision_note\x18\x0f \x01(\t\x12\x10\n\x08warnings\x18\x10 \x03(\t*\xe8\x01\n\x12\x43hangeRequestState\x12$\n CHANGE_REQUEST_STATE_UNSPECIFIED\x10\x00\x12 \n\x1c\x43HANGE_REQUEST_STATE_PENDING\x10\x01\x12!\n\x1d\x43HANGE_REQUEST_STATE_APPROVED\x10\x02\x12!\n\x1d\x43HANGE_REQUEST_STATE_REJECTED\x10\x03\x12\"\n\x1e\x43HANGE_REQUEST_STATE_CANCELLED\x10\x04\x12 \n\x1c\x43HANGE_REQUEST_STATE_EXPIRED\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'turnout.registry.v1.change_request_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CHANGEREQUESTSTATE']._serialized_start=586
-  _globals['_CHANGEREQUESTSTATE']._serialized_end=818
+  _globals['_CHANGEREQUESTSTATE']._serialized_start=604
+  _globals['_CHANGEREQUESTSTATE']._serialized_end=836
   _globals['_CHANGEREQUEST']._serialized_start=135
-  _globals['_CHANGEREQUEST']._serialized_end=583
+  _globals['_CHANGEREQUEST']._serialized_end=601
 # @@protoc_insertion_point(module_scope)

@@ -78,6 +78,7 @@ class ChangeRequest(_message.Message):
     DECIDER_FIELD_NUMBER: _builtins.int
     DECIDE_TIME_FIELD_NUMBER: _builtins.int
     DECISION_NOTE_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is `projects/{project}/deployments/{deployment}/changeRequests/{uid}`."""
     uid: _builtins.str
@@ -118,6 +119,12 @@ class ChangeRequest(_message.Message):
     def decide_time(self) -> _timestamp_pb2.Timestamp:
         """decide_time is when. Absent as above."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """warnings are states of the revision that are legal but do not serve, such as that no variant is active, in words. Empty
+        in lists.
+        """
+
     def __init__(
         self,
         *,
@@ -136,10 +143,11 @@ class ChangeRequest(_message.Message):
         decider: _builtins.str = ...,
         decide_time: _timestamp_pb2.Timestamp | None = ...,
         decision_note: _builtins.str = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "decide_time", b"decide_time", "expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "author", b"author", "base", b"base", "create_time", b"create_time", "decide_time", b"decide_time", "decider", b"decider", "decision_note", b"decision_note", "description", b"description", "differences", b"differences", "expire_time", b"expire_time", "name", b"name", "retain_contract", b"retain_contract", "revision", b"revision", "state", b"state", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "author", b"author", "base", b"base", "create_time", b"create_time", "decide_time", b"decide_time", "decider", b"decider", "decision_note", b"decision_note", "description", b"description", "differences", b"differences", "expire_time", b"expire_time", "name", b"name", "retain_contract", b"retain_contract", "revision", b"revision", "state", b"state", "uid", b"uid", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

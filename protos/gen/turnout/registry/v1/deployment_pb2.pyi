@@ -165,7 +165,10 @@ class Deployment(_message.Message):
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """warnings are states that are legal but do not serve, in words. Output only."""
+        """warnings are states that are legal but do not serve, in words: those of what the aliases point to, each named but for
+        `live`. Of an answer to a write those of the alias that it moves, of a draft and a change that waits also those of the
+        revision, and what callers may notice of the change. Output only.
+        """
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -324,8 +327,8 @@ class Variant(_message.Message):
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """warnings are what may surprise: what callers may notice of a change, or that a model could not be checked. Of answers
-        to writes only. Output only.
+        """warnings are what may surprise: what callers may notice of a change, that nothing serves after it, or that a model could
+        not be checked. Of answers to writes only. Output only.
         """
 
     def __init__(

@@ -140,8 +140,9 @@ class ListDeploymentsRequest(_message.Message):
     """show_archived answers archived deployments too. Default false."""
     filter: _builtins.str
     """filter is words that must all occur, in any order, in the name, the texts, or what the variants that aliases point to
-    run: slug, display name, description, providers, models, prompts. A word may be a part of one, or nearly one. Empty
-    means all.
+    run: slug, display name, description, providers, models, prompts. A word may be a part of one; one of four letters or
+    more, without a digit, may also differ from one by a typo: six tenths of its groups of three letters must occur there.
+    More than 20 words are `FILTER_TOO_LONG`; more than 500 characters, as in any field, `INVALID_REQUEST`. Empty means all.
     """
     order_by: _builtins.str
     """order_by is one of `name`, `provider`, `model`, `create_time`, `update_time`, with ` desc` behind it for the other
@@ -509,7 +510,7 @@ class ListRevisionsResponse(_message.Message):
     """next_page_token continues after this page. Empty means that it was the last."""
     @_builtins.property
     def revisions(self) -> _containers.RepeatedCompositeFieldContainer[_revision_pb2.Revision]:
-        """revisions are those of this page, newest first."""
+        """revisions are those of this page, the highest number first."""
 
     def __init__(
         self,
@@ -617,7 +618,9 @@ class SetAliasRequest(_message.Message):
     name: _builtins.str
     """name is `projects/{project}/deployments/{slug or uid}`. Required."""
     alias: _builtins.str
-    """alias is its name: 1 to 63 of a-z, 0-9, `_`, `#`, `.` and `-`, beginning with a letter or digit. Required."""
+    """alias is its name: 1 to 63 of a-z, 0-9, `_`, `#`, `.` and `-`, beginning with a letter or digit; a new one not as `1.0`
+    or `rev_…`. Required.
+    """
     revision: _builtins.str
     """revision is the number, the uid or another alias of the revision to point to. Required."""
     etag: _builtins.str

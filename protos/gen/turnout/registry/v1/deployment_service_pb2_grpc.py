@@ -212,7 +212,8 @@ class DeploymentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListRevisions(self, request, context):
-        """ListRevisions answers a deployment's revisions, newest first.
+        """ListRevisions answers a deployment's revisions, the highest number first: a minor one of an earlier major one stands
+        beside that, however late it was made (`create_time` says when).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -252,8 +253,10 @@ class DeploymentServiceServicer:
 
     def SetAlias(self, request, context):
         """SetAlias points an alias to a revision, making the alias if need be. A draft is published so, and only where the alias
-        still points to the draft's parent: else ABORTED `BASE_MOVED`. Fails with NOT_FOUND `REVISION_NOT_FOUND`;
-        FAILED_PRECONDITION `CONTRACT_BROKEN`, `TOO_MANY_ALIASES` or `DEPLOYMENT_ARCHIVED`.
+        still points to the draft's parent: else ABORTED `BASE_MOVED`. A new alias takes any draft, which is published by that;
+        and any alias may be pointed to what is published, be it older or newer. Fails with NOT_FOUND `REVISION_NOT_FOUND`;
+        INVALID_ARGUMENT `ALIAS_NAME_RESERVED` where a new alias looks like a revision's number or uid; FAILED_PRECONDITION
+        `CONTRACT_BROKEN`, `TOO_MANY_ALIASES` or `DEPLOYMENT_ARCHIVED`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -81,7 +81,9 @@ class DeploymentServiceStub:
     CreateVariant.
     """
     ListRevisions: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.ListRevisionsRequest, _deployment_service_pb2.ListRevisionsResponse]
-    """ListRevisions answers a deployment's revisions, newest first."""
+    """ListRevisions answers a deployment's revisions, the highest number first: a minor one of an earlier major one stands
+    beside that, however late it was made (`create_time` says when).
+    """
     GetRevision: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.GetRevisionRequest, _revision_pb2.Revision]
     """GetRevision answers one revision. Fails with NOT_FOUND `REVISION_NOT_FOUND`."""
     CheckCompatibility: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.CheckCompatibilityRequest, _deployment_service_pb2.CheckCompatibilityResponse]
@@ -98,8 +100,10 @@ class DeploymentServiceStub:
     """CompareRevisions answers in what two revisions of a deployment differ."""
     SetAlias: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.SetAliasRequest, _deployment_pb2.Deployment]
     """SetAlias points an alias to a revision, making the alias if need be. A draft is published so, and only where the alias
-    still points to the draft's parent: else ABORTED `BASE_MOVED`. Fails with NOT_FOUND `REVISION_NOT_FOUND`;
-    FAILED_PRECONDITION `CONTRACT_BROKEN`, `TOO_MANY_ALIASES` or `DEPLOYMENT_ARCHIVED`.
+    still points to the draft's parent: else ABORTED `BASE_MOVED`. A new alias takes any draft, which is published by that;
+    and any alias may be pointed to what is published, be it older or newer. Fails with NOT_FOUND `REVISION_NOT_FOUND`;
+    INVALID_ARGUMENT `ALIAS_NAME_RESERVED` where a new alias looks like a revision's number or uid; FAILED_PRECONDITION
+    `CONTRACT_BROKEN`, `TOO_MANY_ALIASES` or `DEPLOYMENT_ARCHIVED`.
     """
     DeleteAlias: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.DeleteAliasRequest, _deployment_pb2.Deployment]
     """DeleteAlias removes an alias; calls that name it fail with NOT_FOUND. `live` cannot be removed: FAILED_PRECONDITION
@@ -162,7 +166,9 @@ class DeploymentServiceAsyncStub(DeploymentServiceStub):
     CreateVariant.
     """
     ListRevisions: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.ListRevisionsRequest, _deployment_service_pb2.ListRevisionsResponse]  # type: ignore[assignment]
-    """ListRevisions answers a deployment's revisions, newest first."""
+    """ListRevisions answers a deployment's revisions, the highest number first: a minor one of an earlier major one stands
+    beside that, however late it was made (`create_time` says when).
+    """
     GetRevision: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.GetRevisionRequest, _revision_pb2.Revision]  # type: ignore[assignment]
     """GetRevision answers one revision. Fails with NOT_FOUND `REVISION_NOT_FOUND`."""
     CheckCompatibility: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.CheckCompatibilityRequest, _deployment_service_pb2.CheckCompatibilityResponse]  # type: ignore[assignment]
@@ -179,8 +185,10 @@ class DeploymentServiceAsyncStub(DeploymentServiceStub):
     """CompareRevisions answers in what two revisions of a deployment differ."""
     SetAlias: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.SetAliasRequest, _deployment_pb2.Deployment]  # type: ignore[assignment]
     """SetAlias points an alias to a revision, making the alias if need be. A draft is published so, and only where the alias
-    still points to the draft's parent: else ABORTED `BASE_MOVED`. Fails with NOT_FOUND `REVISION_NOT_FOUND`;
-    FAILED_PRECONDITION `CONTRACT_BROKEN`, `TOO_MANY_ALIASES` or `DEPLOYMENT_ARCHIVED`.
+    still points to the draft's parent: else ABORTED `BASE_MOVED`. A new alias takes any draft, which is published by that;
+    and any alias may be pointed to what is published, be it older or newer. Fails with NOT_FOUND `REVISION_NOT_FOUND`;
+    INVALID_ARGUMENT `ALIAS_NAME_RESERVED` where a new alias looks like a revision's number or uid; FAILED_PRECONDITION
+    `CONTRACT_BROKEN`, `TOO_MANY_ALIASES` or `DEPLOYMENT_ARCHIVED`.
     """
     DeleteAlias: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.DeleteAliasRequest, _deployment_pb2.Deployment]  # type: ignore[assignment]
     """DeleteAlias removes an alias; calls that name it fail with NOT_FOUND. `live` cannot be removed: FAILED_PRECONDITION
@@ -300,7 +308,9 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _deployment_service_pb2.ListRevisionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_deployment_service_pb2.ListRevisionsResponse, _abc.Awaitable[_deployment_service_pb2.ListRevisionsResponse]]:
-        """ListRevisions answers a deployment's revisions, newest first."""
+        """ListRevisions answers a deployment's revisions, the highest number first: a minor one of an earlier major one stands
+        beside that, however late it was made (`create_time` says when).
+        """
 
     @_abc_1.abstractmethod
     def GetRevision(
@@ -347,8 +357,10 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_deployment_pb2.Deployment, _abc.Awaitable[_deployment_pb2.Deployment]]:
         """SetAlias points an alias to a revision, making the alias if need be. A draft is published so, and only where the alias
-        still points to the draft's parent: else ABORTED `BASE_MOVED`. Fails with NOT_FOUND `REVISION_NOT_FOUND`;
-        FAILED_PRECONDITION `CONTRACT_BROKEN`, `TOO_MANY_ALIASES` or `DEPLOYMENT_ARCHIVED`.
+        still points to the draft's parent: else ABORTED `BASE_MOVED`. A new alias takes any draft, which is published by that;
+        and any alias may be pointed to what is published, be it older or newer. Fails with NOT_FOUND `REVISION_NOT_FOUND`;
+        INVALID_ARGUMENT `ALIAS_NAME_RESERVED` where a new alias looks like a revision's number or uid; FAILED_PRECONDITION
+        `CONTRACT_BROKEN`, `TOO_MANY_ALIASES` or `DEPLOYMENT_ARCHIVED`.
         """
 
     @_abc_1.abstractmethod
