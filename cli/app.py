@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from cli import (
     changes,
@@ -17,6 +18,7 @@ from cli import (
     output,
     projects,
     prompts,
+    proposals,
     providers,
     recommend,
     run,
@@ -47,7 +49,12 @@ def options(
         str, typer.Option(help="host:port of Turnout. Default: TURNOUT_ADDRESS, else `turnout up` here.")
     ] = "",
     api_key: Annotated[str, typer.Option(help="Default: TURNOUT_API_KEY, else the key that `turnout up` made.")] = "",
-    project: Annotated[str, typer.Option(help="Default: TURNOUT_PROJECT, else the project of `turnout up`.")] = "",
+    project: Annotated[
+        str,
+        typer.Option(
+            help="Default: TURNOUT_PROJECT, else the project of `turnout up`.", autocompletion=proposals.projects
+        ),
+    ] = "",
     json: Annotated[bool, typer.Option("--json", help="Answers and failures in JSON, for programs.")] = False,
 ) -> None:
     """Global options stand before the command: `turnout --json stats`."""
@@ -73,9 +80,18 @@ app.add_typer(keys.app, name="keys", rich_help_panel=_ACCESS)
 app.add_typer(credentials.app, name="credentials", rich_help_panel=_ACCESS)
 
 
+class _Command(TyperCommand):
+    """Failures know what the command that runs takes."""
+
+    def invoke(self, ctx: Any) -> Any:
+        output.tell_failures_of(str(each.name) for each in self.params)
+        return super().invoke(ctx)
+
+
 def _unfold(of: typer.Typer) -> None:
     """Docstrings are folded for whoever reads the code; help is folded by the terminal. Examples keep their lines."""
     for command in of.registered_commands:
+        command.cls = _Command
         paragraphs = inspect.cleandoc(command.help or getattr(command.callback, "__doc__", None) or "").split("\n\n")
         command.help = "\n\n".join(
             each if each.startswith("Example") else " ".join(each.split()) for each in paragraphs

@@ -108,6 +108,7 @@ def show(context: typer.Context, change: Request) -> None:
         output.screen.print(Text(difference.sentence, style=_STYLES.get(difference.kind, "")), soft_wrap=True)
     if not found.differences:
         output.say(f"alias {found.alias} does not exist yet" if not found.base else "the revisions are equal")
+    output.warnings(found.warnings)
     if found.state == pb.CHANGE_REQUEST_STATE_PENDING and not moved:
         output.say("")
         output.say(f"to approve it, with another key than its author's: {program()} changes approve {found.uid}")

@@ -17,7 +17,7 @@ from google.rpc import error_details_pb2, status_pb2
 from catalog import keys
 from cli import output
 from kit import status
-from kit.errors import AppError, Precondition, Unauthenticated
+from kit.errors import AppError, Invalid, Precondition, Unauthenticated
 from stack import private_file
 
 CLIENT_FILES: Final = Path(".turnout") / "clients"
@@ -55,6 +55,7 @@ class Client:
         """A channel that carries the key.
 
         :raises Precondition: `NO_ADDRESS`
+        :raises Invalid: `ADDRESS_MALFORMED`
         :raises Unauthenticated: `KEY_MALFORMED`, before anybody is called: not every text can be sent as a key
         """
         address = self.address(service)
@@ -62,6 +63,11 @@ class Client:
             raise Precondition(
                 "no address: start Turnout here with `turnout up`, or give --address, or set TURNOUT_ADDRESS",
                 reason="NO_ADDRESS",
+            )
+        if address.startswith(("http://", "https://")):
+            raise Invalid(
+                f"an address is host:port, such as 127.0.0.1:7070, not {address!r}: it is spoken to in gRPC, not HTTP",
+                reason="ADDRESS_MALFORMED",
             )
         if self.api_key:
             self._check_key()

@@ -28,11 +28,17 @@ def check(
         str, typer.Argument(help="Its name or uid.", autocompletion=proposals.deployments, show_default=False)
     ] = "",
     revision: Annotated[
-        str, typer.Argument(help="The revision that would follow, or an alias.", show_default=False)
+        str,
+        typer.Argument(
+            help="The revision that would follow, or an alias.", autocompletion=proposals.revisions, show_default=False
+        ),
     ] = "",
     alias: Annotated[
-        str, typer.Option(help="The alias whose callers are asked for.", autocompletion=proposals.aliases)
-    ] = "live",
+        str,
+        typer.Option(
+            help="The alias whose callers are asked for.", autocompletion=proposals.aliases, show_default="live"
+        ),
+    ] = "",
     before: Annotated[Path | None, typer.Option(help="A JSON file: what callers rely on.")] = None,
     after: Annotated[Path | None, typer.Option(help="A JSON file: what would follow.")] = None,
 ) -> None:

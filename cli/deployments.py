@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Final
 
 import typer
 
-from cli import compatibility, history, names, output, pages, serving, snippets, trying, variants, writes
+from cli import compatibility, history, names, output, pages, proposals, serving, snippets, trying, variants, writes
 from cli.apply import export
 from cli.client import Client, failures_for_people
 from cli.program import program
@@ -16,7 +17,9 @@ from cli.variants import Deployment
 from kit.errors import NotFound
 from turnout.registry.v1 import deployment_pb2 as pb
 from turnout.registry.v1 import deployment_service_pb2 as service_pb
+from turnout.registry.v1 import version_pb2, version_service_pb2
 from turnout.registry.v1.deployment_service_pb2_grpc import DeploymentServiceStub
+from turnout.registry.v1.version_service_pb2_grpc import VersionServiceStub
 
 _SLOTS: Final = "Trained models"
 
@@ -35,7 +38,10 @@ def list_deployments(
     ] = "",
     order_by: Annotated[
         str,
-        typer.Option(help="name, provider, model, create_time or update_time; with ' desc' behind it the other way."),
+        typer.Option(
+            help="name, provider, model, create_time or update_time; with ' desc' behind it the other way.",
+            autocompletion=proposals.orders,
+        ),
     ] = "",
     archived: Annotated[bool, typer.Option("--archived", help="Archived ones too.")] = False,
     limit: pages.Limit = 100,
@@ -93,6 +99,10 @@ def show(context: typer.Context, deployment: Deployment) -> None:
         named = names.deployment(client, deployment)
         stub = DeploymentServiceStub(client.channel("registry"))
         found = stub.GetDeployment(service_pb.GetDeploymentRequest(name=named.full))
+        if named.alias and named.alias not in (there := [each.alias for each in found.aliases]):
+            raise NotFound(
+                f"there is no alias {named.alias}; there are {output.listed(there) or 'none'}", reason="ALIAS_NOT_FOUND"
+            )
         if named.alias and named.alias != names.LIVE:
             request = service_pb.GetRevisionRequest(name=f"{named.full}/revisions/{named.alias}")
             revision = stub.GetRevision(request)
@@ -102,12 +112,14 @@ def show(context: typer.Context, deployment: Deployment) -> None:
         if named.variant:
             chosen = [each for each in found.variants if named.variant in (each.slug, each.uid, str(each.number))]
             if not chosen:
-                there = output.listed([each.slug for each in found.variants]) or "none"
-                raise NotFound(f"there is no variant {named.variant}; there are {there}", reason="VARIANT_NOT_FOUND")
+                slugs = output.listed([each.slug for each in found.variants]) or "none"
+                raise NotFound(f"there is no variant {named.variant}; there are {slugs}", reason="VARIANT_NOT_FOUND")
             del found.variants[:]
             found.variants.extend(chosen)
+        versions = _versions(client, named.parent, found.variants)
     if client.as_json:
-        output.as_json(found)
+        runs = {uid: {"provider": each.provider, "model": each.model} for uid, each in versions.items()}
+        output.as_json(found, **({"versions": runs} if runs else {}))
         return
     output.facts(
         [
@@ -123,14 +135,15 @@ def show(context: typer.Context, deployment: Deployment) -> None:
     )
     output.say("")
     output.table(
-        ["variant", "display name", "weight", "active", "serves", "retries", "falls back to"],
+        ["variant", "display name", "weight", "active", "serves", "version", "retries", "falls back to"],
         [
             (
                 v.slug,
                 v.display_name,
                 f"{v.weight:g}",
                 "yes" if v.active else "no",
-                _served(v),
+                _served(v, versions),
+                _made_from(v),
                 v.completion.max_retries if v.HasField("completion") else "–",
                 trying.told(v.completion),
             )
@@ -242,9 +255,23 @@ def _slot(text: str) -> pb.Variant:
     return variant
 
 
-def _served(variant: pb.Variant) -> str:
+def _versions(client: Client, parent: str, variants: Iterable[pb.Variant]) -> dict[str, version_pb2.Version]:
+    """What variants run, by version."""
+    stub = VersionServiceStub(client.channel("registry"))
+    uids = dict.fromkeys(each.completion.version for each in variants if each.completion.version)
+    return {
+        uid: stub.GetVersion(version_service_pb2.GetVersionRequest(name=f"{parent}/versions/{uid}")) for uid in uids
+    }
+
+
+def _served(variant: pb.Variant, versions: Mapping[str, version_pb2.Version]) -> str:
+    version = versions.get(variant.completion.version)
+    return f"{version.provider}/{version.model}" if version else variant.recommendation.model
+
+
+def _made_from(variant: pb.Variant) -> str:
     of = f" from {variant.completion.prompt}" if variant.completion.prompt else ""
-    return (variant.completion.version or variant.recommendation.model) + of
+    return f"{variant.completion.version}{of}" or "–"
 
 
 def _split(deployment: pb.Deployment) -> list[str]:

@@ -51,8 +51,12 @@ def history(context: typer.Context, deployment: Deployment, limit: pages.Limit =
 def diff(
     context: typer.Context,
     deployment: Deployment,
-    before: Annotated[str, typer.Argument(help="A revision's number, or an alias.")],
-    after: Annotated[str, typer.Argument(help="Another.")] = names.LIVE,
+    before: Annotated[
+        str, typer.Argument(help="A revision's number, or an alias.", autocompletion=proposals.revisions)
+    ],
+    after: Annotated[
+        str, typer.Argument(help="Another.", autocompletion=proposals.revisions, show_default="live")
+    ] = "",
 ) -> None:
     """Show in what two revisions differ.
 
@@ -76,8 +80,10 @@ def diff(
 def rollback(
     context: typer.Context,
     deployment: Deployment,
-    revision: Annotated[str, typer.Argument(help="The number of the revision to repeat.")],
-    alias: writes.Alias = names.LIVE,
+    revision: Annotated[
+        str, typer.Argument(help="The number of the revision to repeat.", autocompletion=proposals.revisions)
+    ],
+    alias: writes.Alias = "",
     draft: writes.Draft = False,
     bump: writes.Bumped = None,
     description: writes.Description = "",
@@ -112,7 +118,12 @@ def alias(
     context: typer.Context,
     deployment: Deployment,
     name: Annotated[str, typer.Argument(help="The alias, such as staging.", autocompletion=proposals.aliases)],
-    revision: Annotated[str, typer.Argument(help="A revision's number, or another alias. Empty with --delete.")] = "",
+    revision: Annotated[
+        str,
+        typer.Argument(
+            help="A revision's number, or another alias. Empty with --delete.", autocompletion=proposals.revisions
+        ),
+    ] = "",
     delete: Annotated[bool, typer.Option("--delete", help="Remove the alias.")] = False,
     description: Annotated[str, typer.Option(help="What for, for whoever is to approve it.")] = "",
     retain_contract: writes.RetainContract = False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime
 from typing import Annotated, Final, TypeAlias
 
@@ -18,11 +19,22 @@ _SCOPES: Final = f"What it may do; repeat for several. {', '.join(sorted(PROJECT
 
 KeyId: TypeAlias = Annotated[str, typer.Argument(help="The 12 characters of its id.", autocompletion=proposals.keys)]
 
+_FORMATS: Final = ("%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z")
+
+
+def _moment(text: str) -> datetime:
+    for written in _FORMATS:
+        with contextlib.suppress(ValueError):
+            return datetime.strptime(text, written)  # in UTC unless it says so
+    raise typer.BadParameter(f"{text!r} is no date: write 2027-01-31, or 2027-01-31T18:00:00+01:00")
+
+
 Until: TypeAlias = Annotated[
     datetime | None,
     typer.Option(
         help="When it stops working, such as 2027-01-31 or 2027-01-31T18:00:00+01:00; in UTC unless it says so.",
-        formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"],
+        parser=_moment,
+        metavar="DATE",
     ),
 ]
 
@@ -75,7 +87,7 @@ def list_keys(context: typer.Context, limit: pages.Limit = 100) -> None:
 def create(
     context: typer.Context,
     display_name: Annotated[str, typer.Argument(help="Whose key it is, such as the program's name.")],
-    scope: Annotated[list[str], typer.Option(help=_SCOPES)] = ["deployments:run"],  # noqa: B006  # typer reads it, nobody changes it
+    scope: Annotated[list[str], typer.Option(help=_SCOPES, autocompletion=proposals.scopes)] = ["deployments:run"],  # noqa: B006  # typer reads it, nobody changes it
     until: Until = None,
     requests_per_minute: PerMinute = None,
 ) -> None:
@@ -103,7 +115,9 @@ def update(
     context: typer.Context,
     key_id: KeyId,
     display_name: Annotated[str, typer.Option(help="Whose key it is.")] = "",
-    scope: Annotated[list[str] | None, typer.Option(help=f"{_SCOPES} Replaces what it had.")] = None,
+    scope: Annotated[
+        list[str] | None, typer.Option(help=f"{_SCOPES} Replaces what it had.", autocompletion=proposals.scopes)
+    ] = None,
     until: Until = None,
     forever: Annotated[bool, typer.Option("--forever", help="It does not stop working by itself.")] = False,
     requests_per_minute: PerMinute = None,

@@ -11,11 +11,12 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 INTERRUPTED: Final = 128 + signal.SIGINT
 _USAGE: Final = 2
+_COMPLETE: Final = "_TURNOUT_COMPLETE"
 
 
 def main() -> int:
@@ -60,9 +61,50 @@ def main() -> int:
 def _status(app: object, arguments: Sequence[str]) -> int:
     assert callable(app)  # noqa: S101  # a Typer; its own type would have to be imported early
     try:
+        if "--json" in arguments:
+            return _told_as_json(app, arguments)
+        if os.environ.get(_COMPLETE) == "complete_bash":
+            return _completed(app, arguments)
         app(args=arguments)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0
+
+
+def _told_as_json(app: Callable[..., object], arguments: Sequence[str]) -> int:
+    """Programs that ask for JSON are told in JSON, too, what is wrong with their options."""
+    import grpc
+    import typer
+
+    from cli import output
+    from kit.errors import Invalid
+
+    try:
+        status = app(args=arguments, standalone_mode=False)
+    except typer.Abort:
+        return 1
+    except Exception as error:
+        # Usage errors have a base that typer does not publish.
+        if not (hasattr(error, "format_message") and hasattr(error, "exit_code")):
+            raise
+        output.tell_failures_as_json(True)
+        output.failure(Invalid(error.format_message(), reason="USAGE"), grpc.StatusCode.INVALID_ARGUMENT)
+        return int(error.exit_code)
+    return status if isinstance(status, int) else 0
+
+
+def _completed(app: Callable[..., object], arguments: Sequence[str]) -> int:
+    """Proposals for bash, without what it has already."""
+    from cli import bash_words
+
+    prefix = bash_words.joined(os.environ)
+    proposed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(proposed):
+            app(args=arguments)
+    finally:
+        for line in proposed.getvalue().splitlines():
+            print(line.removeprefix(prefix))
     return 0
 
 

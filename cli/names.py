@@ -33,12 +33,12 @@ class Named:
     def alias_or(self, option: str, *, hint: str = "--alias") -> str:
         """The alias that is meant.
 
-        :param option: what `--alias` says; `live` if it was not given
+        :param option: what `--alias` says; empty if it was not given
         :raises typer.BadParameter: if both name one, and not the same
         """
-        if self.alias and option not in (LIVE, self.alias):
+        if self.alias and option not in ("", self.alias):
             raise typer.BadParameter(f"the name says {self.alias} already: give one of the two", param_hint=hint)
-        return self.alias or option
+        return self.alias or option or LIVE
 
     def variant_or(self, argument: str) -> str:
         """The variant that is meant.

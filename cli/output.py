@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
@@ -11,28 +12,86 @@ from typing import Any, Final
 import grpc
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, ConsoleRenderable, RenderHook
 from rich.table import Table
 from rich.text import Text
 
 from kit.errors import AppError
 
-screen: Final = Console()
-errors: Final = Console(stderr=True)
+_STEERING: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_STEERING_OR_BREAK: Final = re.compile(f"{_STEERING.pattern}|[\t\n\u2028\u2029]")
+
+
+def visible(text: str, *, in_line: bool = False) -> str:
+    """What others wrote, with what would steer a terminal, or turn the direction of its text, as escapes.
+
+    :param in_line: line breaks and tabs too
+    """
+    return (_STEERING_OR_BREAK if in_line else _STEERING).sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    short = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
+    code = ord(found[0])
+    return short.get(found[0]) or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
+
+
+class _Visible(RenderHook):
+    """All texts that a console shows are visible whole; its own styles stay."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        return [self._shown(each) if isinstance(each, Text) else each for each in renderables]
+
+    def _shown(self, text: Text) -> Text:
+        if not _STEERING.search(text.plain):
+            return text
+        shown = text.blank_copy()
+        for segment in text.render(self._console):
+            shown.append(visible(segment.text), segment.style)
+        return shown
+
+
+def _console(*, stderr: bool = False) -> Console:
+    console = Console(stderr=stderr)
+    console.push_render_hook(_Visible(console))
+    return console
+
+
+screen: Final = _console()
+errors: Final = _console(stderr=True)
 _UNFOLDED_WIDTH: Final = 10_000
-_HINTS: Final = {
-    "CONTRACT_BROKEN": "--draft makes the revision without publishing it; another alias, by `turnout deployments "
-    "alias`, can serve callers who are ready for it",
+_UNFOLDED_CELL: Final = 32
+"""In characters: narrower cells stay in one line."""
+_COMMANDS: Final = {
+    "retain_contract": "--retain-contract",
+    "skip_model_check": "--skip-model-check",
+    "ApproveChangeRequest": "`turnout changes approve`",
+    "RejectChangeRequest": "`turnout changes reject`",
+    "CancelChangeRequest": "`turnout changes cancel`",
 }
-"""What may help, by reason."""
+"""What the services call things, and what people type for them."""
+_COMMAND: Final = re.compile(rf"\b({'|'.join(_COMMANDS)})\b")
 CELL_WIDTH: Final = 80
 """In characters: what a cell shows of a list."""
 _failures_as_json: ContextVar[bool] = ContextVar("failures_as_json", default=False)
+_options: ContextVar[frozenset[str]] = ContextVar("options", default=frozenset())
 
 
 def tell_failures_as_json(yes: bool) -> None:
     """How failures of this invocation are told."""
     _failures_as_json.set(yes)
+
+
+def tell_failures_of(options: Iterable[str]) -> None:
+    """What the command takes that runs, so that failures propose nothing else.
+
+    :param options: their names, as `dry_run`
+    """
+    _options.set(frozenset(options))
 
 
 def as_json(message: Message | Iterable[Message], **beside: object) -> None:
@@ -41,34 +100,69 @@ def as_json(message: Message | Iterable[Message], **beside: object) -> None:
     :param beside: what an object has besides
     """
     shown = _plain(message) | beside if isinstance(message, Message) else [_plain(each) for each in message]
-    print(json.dumps(shown, indent=2, ensure_ascii=False))
+    print(json_text(shown, indent=2))
+
+
+def json_text(document: object, *, indent: int | None = None) -> str:
+    """JSON that a terminal, too, shows as it is: what would steer it is escaped inside the texts."""
+    text = json.dumps(document, indent=indent, ensure_ascii=False)
+    return re.sub(r"[\x7f-\x9f\u202a-\u202e\u2066-\u2069]", lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def answer(text: str, *, end: str = "\n") -> None:
+    """What is asked for as such: byte by byte into a file or a pipe, and visible whole on a terminal."""
+    print(visible(text) if sys.stdout.isatty() else text, end=end)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[str] = ()) -> None:
-    """A table; columns named in `numbers` are aligned to the right. Cells are text, never markup, and never folded:
-    what does not fit is for the terminal to wrap, and pipes get one line a row."""
+    """A table; columns named in `numbers` are aligned to the right. Cells are text, never markup. On a terminal long
+    ones are folded where that makes the table fit; else nothing is: pipes get one line a row."""
+    cells = [[visible(str(cell), in_line=True) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
     shown = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        shown.add_column(column, justify="right" if column in numbers else "left", no_wrap=True)
-    for row in rows:
-        shown.add_row(*(Text(str(cell)) for cell in row))
+    for column, width in zip(columns, _folded(widths, _room()), strict=True):
+        shown.add_column(
+            column,
+            justify="right" if column in numbers else "left",
+            no_wrap=width is None,
+            max_width=width,
+            overflow="fold",
+        )
+    for row in cells:
+        shown.add_row(*map(Text, row))
     Console(width=_UNFOLDED_WIDTH).print(shown)
+
+
+def _room() -> int:
+    """In characters, on a line."""
+    return screen.width if screen.is_terminal else _UNFOLDED_WIDTH
+
+
+def _folded(widths: Sequence[int], room: int) -> list[int | None]:
+    """How wide columns may be that have to fold: the widest ones first, none below what names and uids take."""
+    limits = list(widths)
+    while sum(limits) + 2 * (len(limits) - 1) > room:
+        widest = max(range(len(limits)), key=limits.__getitem__)
+        if limits[widest] <= _UNFOLDED_CELL:
+            return [None] * len(limits)
+        limits[widest] -= 1
+    return [limit if limit < width else None for limit, width in zip(limits, widths, strict=True)]
 
 
 def say(sentence: str) -> None:
     """One sentence on standard output, as it is: no markup, no folding."""
-    screen.print(Text(sentence), soft_wrap=True)
+    screen.print(Text(visible(sentence)), soft_wrap=True)
 
 
 def aside(sentence: str) -> None:
     """What is said beside the answer, on standard error, so that the answer alone goes into a pipe."""
-    errors.print(Text(sentence, style="dim"), soft_wrap=True)
+    errors.print(Text(visible(sentence), style="dim"), soft_wrap=True)
 
 
 def warnings(sentences: Iterable[str]) -> None:
     """What may surprise, on standard error: answers stay as they are for pipes."""
     for sentence in sentences:
-        errors.print(Text(f"warning: {sentence}", style="yellow"), soft_wrap=True)
+        errors.print(Text(visible(f"warning: {sentence}"), style="yellow"), soft_wrap=True)
 
 
 def listed(parts: Sequence[str], *, width: int = CELL_WIDTH) -> str:
@@ -89,7 +183,7 @@ def facts(pairs: Iterable[tuple[str, object]]) -> None:
     shown = list(pairs)
     width = max(len(name) for name, _ in shown)
     for name, value in shown:
-        line = Text(f"{name:<{width}}  ", style="bold").append(str(value), style="not bold")
+        line = Text(f"{name:<{width}}  ", style="bold").append(visible(str(value), in_line=True), style="not bold")
         screen.print(line, soft_wrap=True)
 
 
@@ -120,16 +214,38 @@ def failure(error: AppError, code: grpc.StatusCode, attempts: Sequence[str] = ()
             "violations": [{"field": field, "message": text} for field, text in violations],
             "attempts": list(attempts),
         }
-        print(json.dumps({"error": told}, ensure_ascii=False), file=sys.stderr)
+        print(json_text({"error": told}), file=sys.stderr)
         return
+    told_already = _already_told(message, violations)
+    message = _as_typed(message)
     errors.print(Text(message, style="red"), soft_wrap=True)
-    for field, text in violations[_already_told(message, violations) :]:
-        errors.print(Text(f"  {field}: {text}"), soft_wrap=True)
-    if error.reason in _HINTS:
-        errors.print(Text(f"  {_HINTS[error.reason]}"), soft_wrap=True)
+    for field, text in violations[told_already:]:
+        errors.print(
+            Text(f"  {visible(field)}: {_as_typed(text)}" if field else f"  {_as_typed(text)}"), soft_wrap=True
+        )
+    if error.reason == "CONTRACT_BROKEN":
+        errors.print(Text(f"  {_around_contract()}"), soft_wrap=True)
     for attempt in attempts:
-        errors.print(Text(f"  {attempt}"), soft_wrap=True)
+        errors.print(Text(visible(f"  {attempt}")), soft_wrap=True)
     errors.print(Text(f"  ({code.name} {error.reason})", style="dim"), soft_wrap=True)
+
+
+def _as_typed(sentence: str) -> str:
+    return _COMMAND.sub(lambda found: _COMMANDS[found[0]], visible(sentence))
+
+
+def _around_contract() -> str:
+    """What may help where callers would break, in options that the command has."""
+    other = "another alias, by `turnout deployments alias`, can serve callers who are ready for it"
+    options = _options.get()
+    if "draft" in options:
+        return f"--draft makes the revision without publishing it; {other}"
+    if "prune" in options:
+        return (
+            "variants are written one by one, each checked against callers: what fits them only together is made with "
+            "`turnout deployments update … --draft`, or as a new deployment"
+        )
+    return other
 
 
 def micros(cost_usd_micros: int) -> str:

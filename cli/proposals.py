@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias
 import grpc
 import typer
 
+from catalog.keys import PROJECT_SCOPES
 from cli import names
 from cli.client import Client, from_surroundings
 from kit.errors import AppError
@@ -24,6 +25,7 @@ from turnout.registry.v1 import (
     change_request_service_pb2,
     deployment_pb2,
     model_service_pb2,
+    project_service_pb2,
     prompt_service_pb2,
     provider_service_pb2,
 )
@@ -32,6 +34,7 @@ from turnout.registry.v1.api_key_service_pb2_grpc import ApiKeyServiceStub
 from turnout.registry.v1.change_request_service_pb2_grpc import ChangeRequestServiceStub
 from turnout.registry.v1.deployment_service_pb2_grpc import DeploymentServiceStub
 from turnout.registry.v1.model_service_pb2_grpc import ModelServiceStub
+from turnout.registry.v1.project_service_pb2_grpc import ProjectServiceStub
 from turnout.registry.v1.prompt_service_pb2_grpc import PromptServiceStub
 from turnout.registry.v1.provider_service_pb2_grpc import ProviderServiceStub
 
@@ -70,6 +73,41 @@ def aliases(context: typer.Context, incomplete: str) -> list[Proposal]:
     """Aliases of the deployment that the command names."""
     found = _deployment(context)
     return _beginning(incomplete, ((each.alias, each.revision) for each in found.aliases) if found else ())
+
+
+def revisions(context: typer.Context, incomplete: str) -> list[Proposal]:
+    """Aliases and revisions of the deployment that the command names; the newest revisions first."""
+    named = _named(context)
+
+    def page(client: Client, token: str, seconds: float) -> tuple[list[Proposal], str]:
+        request = pb.ListRevisionsRequest(parent=names.deployment(client, named).full, page_token=token)
+        answer = DeploymentServiceStub(client.channel("registry")).ListRevisions(request, timeout=seconds)
+        aliases = [(alias, each.number) for each in answer.revisions for alias in each.aliases]
+        numbers = [(each.number, _plain(each.description)) for each in answer.revisions]
+        return [*aliases, *numbers], answer.next_page_token
+
+    return _listed(context, incomplete, page) if named else []
+
+
+def projects(context: typer.Context, incomplete: str) -> list[Proposal]:
+    """Projects that the key may see."""
+
+    def page(client: Client, token: str, seconds: float) -> tuple[list[Proposal], str]:
+        request = project_service_pb2.ListProjectsRequest(page_size=_PAGE, page_token=token)
+        answer = ProjectServiceStub(client.channel("registry")).ListProjects(request, timeout=seconds)
+        return [_called(each.name, each.display_name) for each in answer.projects], answer.next_page_token
+
+    return _listed(context, incomplete, page)
+
+
+def scopes(incomplete: str) -> list[str]:
+    """What keys may do."""
+    return [each for each in sorted(PROJECT_SCOPES) if each.startswith(incomplete)]
+
+
+def orders(incomplete: str) -> list[str]:
+    """What lists of deployments can be ordered by."""
+    return [each for each in ("name", "provider", "model", "create_time", "update_time") if each.startswith(incomplete)]
 
 
 def variants(context: typer.Context, incomplete: str) -> list[Proposal]:
@@ -175,14 +213,17 @@ def _deployments(context: typer.Context, aliases: dict[str, list[Proposal]]) -> 
 
 def _deployment(context: typer.Context) -> deployment_pb2.Deployment | None:
     """The one that the command names."""
-    # Behind an option whose value is what is asked for, what stood before it is not assigned yet.
-    named = str(context.params.get("deployment") or next(iter(context.args), ""))
-    if named:
+    if named := _named(context):
         with _quietly():
             client = _client(context)
             request = pb.GetDeploymentRequest(name=names.deployment(client, named).full)
             return DeploymentServiceStub(client.channel("registry")).GetDeployment(request, timeout=TIMEOUT_SECONDS)
     return None
+
+
+def _named(context: typer.Context) -> str:
+    # Behind an option whose value is what is asked for, what stood before it is not assigned yet.
+    return str(context.params.get("deployment") or next(iter(context.args), ""))
 
 
 def _listed(context: typer.Context, incomplete: str, page: Page, *, is_ordered: bool = False) -> list[Proposal]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Final, TextIO
 
 import typer
 
@@ -18,6 +18,8 @@ from turnout.registry.v1 import provider_service_pb2
 from turnout.registry.v1.provider_service_pb2_grpc import ProviderServiceStub
 
 Provider = Annotated[str, typer.Argument(help="Its name or uid.", autocompletion=proposals.providers)]
+
+_MAX_CREDENTIAL: Final = 10_000
 
 app = typer.Typer(
     help="Places that run LLMs, such as OpenAI or a server of your own, and their credentials.", no_args_is_help=True
@@ -71,7 +73,8 @@ def create(
     credential: Annotated[
         str,
         typer.Option(
-            envvar="TURNOUT_PROVIDER_CREDENTIAL", help="Its API key; better given by the variable than typed."
+            envvar="TURNOUT_PROVIDER_CREDENTIAL",
+            help="Its API key; better given by the variable than typed, or as - by standard input.",
         ),
     ] = "",
 ) -> None:
@@ -81,6 +84,8 @@ def create(
     turnout providers create local --base-url http://127.0.0.1:8000/v1
     """
     client: Client = context.obj
+    if credential == "-":
+        credential = _read_credential("--credential")
     with failures_for_people():
         provider = ProviderServiceStub(client.channel("registry")).CreateProvider(
             provider_service_pb2.CreateProviderRequest(
@@ -130,6 +135,9 @@ def show(context: typer.Context, provider: Provider) -> None:
 def update(
     context: typer.Context,
     provider: Provider,
+    source: Annotated[
+        str, typer.Argument(metavar="[-]", help="With --set-credential: read from standard input.", show_default=False)
+    ] = "",
     base_url: Annotated[
         str | None, typer.Option(help="Where its API starts; empty for the kind's own address.", show_default=False)
     ] = None,
@@ -138,7 +146,8 @@ def update(
         bool,
         typer.Option(
             "--set-credential",
-            help="Another API key: that in TURNOUT_PROVIDER_CREDENTIAL; without one it is asked for, unseen.",
+            help="Another API key: that in TURNOUT_PROVIDER_CREDENTIAL; without one it is asked for, unseen. "
+            "With - behind it, it is read from standard input.",
         ),
     ] = False,
     no_credential: Annotated[bool, typer.Option("--no-credential", help="Forget the API key.")] = False,
@@ -160,12 +169,14 @@ def update(
     Prices and context windows are for models that the price table does not know, or knows otherwise. Its kind stays.
 
     Examples: turnout providers update local --base-url http://10.0.0.7:8000/v1;
-    turnout providers update openai --set-credential;
+    turnout providers update openai --set-credential - < key.txt;
     turnout providers update local --price llama3=0/0 --context-window llama3=8192;
     turnout providers update openai --price ft:gpt-4o=3.75/1.875/15 --max-concurrent 200
     """
     client: Client = context.obj
     tells_facts = bool(price or context_window or forget)
+    if source and not (source == "-" and set_credential):
+        raise typer.BadParameter(f"{source!r} is too much: only - may stand here, with --set-credential")
     if set_credential and no_credential:
         raise typer.BadParameter("give --set-credential or --no-credential, not both", param_hint="--no-credential")
     texts = {"base_url": base_url, "display_name": display_name, "credential": "" if no_credential else None}
@@ -175,7 +186,7 @@ def update(
             "--context-window, --forget or --max-concurrent"
         )
     if set_credential:
-        texts["credential"] = _credential()
+        texts["credential"] = _read_credential("--set-credential") if source else _credential()
     with failures_for_people():
         stub = _stub(client)
         known = stub.GetProvider(provider_service_pb2.GetProviderRequest(name=_name(client, provider)))
@@ -281,6 +292,22 @@ def unarchive(context: typer.Context, provider: Provider) -> None:
                 provider_service_pb2.UnarchiveProviderRequest(name=_name(client, provider))
             ),
         )
+
+
+def _read_credential(option: str) -> str:
+    """Of standard input, without the line break at its end.
+
+    :raises typer.BadParameter: if there is none
+    """
+    given = _standard_input().readline(_MAX_CREDENTIAL + 1).strip()
+    if not given or len(given) > _MAX_CREDENTIAL:
+        problem = f"must have at most {_MAX_CREDENTIAL:,} characters" if given else "is empty"
+        raise typer.BadParameter(f"what standard input gives {problem}", param_hint=option)
+    return given
+
+
+def _standard_input() -> TextIO:
+    return sys.stdin
 
 
 def _credential() -> str:

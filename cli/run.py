@@ -50,7 +50,7 @@ def run(
     if client.as_json:
         output.as_json(answer)
         return
-    print(answer.message.content)
+    output.answer(answer.message.content)
     cost = output.micros(answer.cost_usd_micros) if answer.HasField("cost_usd_micros") else "unknown cost"
     output.aside(
         f"— variant {answer.decision.variant_slug} of revision {answer.decision.revision_number}, "

@@ -36,7 +36,9 @@ def snippets(
     language: Annotated[
         Language | None, typer.Option(help="One program alone, ready for a file. Default: all.")
     ] = None,
-    alias: Annotated[str, typer.Option(help="The alias to call.", autocompletion=proposals.aliases)] = "live",
+    alias: Annotated[
+        str, typer.Option(help="The alias to call.", autocompletion=proposals.aliases, show_default="live")
+    ] = "",
     http_url: Annotated[
         str,
         typer.Option(
@@ -72,8 +74,8 @@ def snippets(
     for position, each in enumerate(found):
         if language is None:
             comment = "//" if each.language == "javascript" else "#"
-            print(f"{'' if position == 0 else chr(10)}{comment} ---- {each.title} ({each.snippet})")
-        print(each.code, end="" if each.code.endswith("\n") else "\n")
+            output.answer(f"{'' if position == 0 else chr(10)}{comment} ---- {each.title} ({each.snippet})")
+        output.answer(each.code, end="" if each.code.endswith("\n") else "\n")
 
 
 def _called(client: Client, stub: DeploymentServiceStub, deployment: str) -> str:

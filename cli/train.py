@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 import tempfile
@@ -223,7 +222,7 @@ def _as_json(
         "folder": None if out is None else str(out),
         "model": None if model is None else MessageToDict(model, preserving_proto_field_name=True),
     }
-    print(json.dumps(document, indent=2, ensure_ascii=False))
+    print(output.json_text(document, indent=2))
 
 
 def _report(

@@ -65,7 +65,7 @@ def update(
     fallback: trying.Fallbacks = None,
     no_fallbacks: trying.NoFallbacks = False,
     output_policy: trying.Policy = None,
-    alias: writes.Alias = names.LIVE,
+    alias: writes.Alias = "",
     draft: writes.Draft = False,
     bump: writes.Bumped = None,
     description: writes.Description = "",
@@ -171,7 +171,7 @@ def create_variant(
     retries: trying.Retries = None,
     fallback: trying.Fallbacks = None,
     output_policy: trying.Policy = None,
-    alias: writes.Alias = names.LIVE,
+    alias: writes.Alias = "",
     draft: writes.Draft = False,
     bump: writes.Bumped = None,
     description: writes.Description = "",
@@ -234,7 +234,7 @@ def delete_variant(
     variant: Annotated[
         str, typer.Argument(help="Its slug, uid or number.", autocompletion=proposals.variants, show_default=False)
     ] = "",
-    alias: writes.Alias = names.LIVE,
+    alias: writes.Alias = "",
     draft: writes.Draft = False,
     bump: writes.Bumped = None,
     description: writes.Description = "",

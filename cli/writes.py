@@ -28,7 +28,10 @@ class Bump(StrEnum):
 _BUMPS: Final = {Bump.MINOR: revision_pb2.BUMP_MINOR, Bump.MAJOR: revision_pb2.BUMP_MAJOR}
 
 Alias: TypeAlias = Annotated[
-    str, typer.Option(help="The alias that moves.", autocompletion=proposals.aliases, rich_help_panel=_PANEL)
+    str,
+    typer.Option(
+        help="The alias that moves.", autocompletion=proposals.aliases, show_default="live", rich_help_panel=_PANEL
+    ),
 ]
 Draft: TypeAlias = Annotated[
     bool,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Collection, Sequence
 from typing import Annotated, Any
@@ -12,10 +11,10 @@ from rich.text import Text
 
 from cli import output
 from cli.apply import documents
-from cli.apply.deployments import DeploymentPlanner
+from cli.apply.deployments import DeploymentPlanner, used
 from cli.apply.differences import as_json, shown
 from cli.apply.documents import Document, Kind
-from cli.apply.plan import Action, Options, Outcome, Plan, Server, Step, said_of
+from cli.apply.plan import Action, Failures, Options, Outcome, Plan, Server, Step, said_of
 from cli.apply.sources import PlannedPrompt, plan_prompt, plan_provider
 from cli.changes import waiting
 from cli.client import Client, failures_for_people
@@ -77,7 +76,7 @@ def apply(
             _show(plans)
         differs = [each for each in plans if each.action is not Action.KEEP]
         todo = [each for each in plans if each.steps]
-        warnings = [warning for each in todo for warning in _checked(each)]
+        warnings = _checked(todo)
         if not client.as_json:
             output.warnings(dict.fromkeys(warnings))
         done: list[tuple[Plan, Outcome]] = []
@@ -102,8 +101,10 @@ def plan(server: Server, asked: Sequence[Document], options: Options) -> list[Pl
     plans: list[Plan] = []
     prompts: dict[str, PlannedPrompt] = {}
     new_providers: set[str] = set()
+    failures, failed = Failures(), set[tuple[Kind, str]]()
     for document in asked:
-        with said_of(document.where):
+        count = len(failures.found)
+        with failures.collected(), said_of(document.where):
             if document.kind is Kind.PROVIDER:
                 plans.append(plan_provider(server, document, options))
                 if plans[-1].action is Action.CREATE:
@@ -113,16 +114,26 @@ def plan(server: Server, asked: Sequence[Document], options: Options) -> list[Pl
                 plans.append(prompts[document.name].plan)
             else:
                 planner = DeploymentPlanner(server, options, prompts, frozenset(new_providers))
-                plans.append(planner.plan(document))
+                if failed.isdisjoint(used(document)):
+                    # Else what is wrong with it may only be what is told of those already.
+                    plans.append(planner.plan(document))
+        if len(failures.found) > count:
+            failed.add((document.kind, document.name))
+    failures.raise_all()
     return plans
 
 
-def _checked(each: Plan) -> tuple[str, ...]:
-    """Whether its first step would be done; later ones may need those before them. What would be warned of."""
-    if each.depends:
-        return ()
-    with said_of(f"{each.document.where} {each.steps[0].says}".rstrip()):
-        return each.steps[0].act(each.etag, True).warnings
+def _checked(plans: Sequence[Plan]) -> list[str]:
+    """Whether the first step of each would be done; later ones may need those before them. What would be warned of."""
+    warnings: list[str] = []
+    failures = Failures()
+    for each in plans:
+        if each.depends:
+            continue
+        with failures.collected(), said_of(f"{each.document.where} {each.steps[0].says}".rstrip()):
+            warnings += each.steps[0].act(each.etag, True).warnings
+    failures.raise_all()
+    return warnings
 
 
 def _confirm(client: Client, count: int, *, yes: bool) -> None:
@@ -214,6 +225,4 @@ def _print_json(plans: Sequence[Plan], done: Sequence[tuple[Plan, Outcome]], war
                 "warnings": [warning for outcome in outcomes for warning in outcome.warnings],
             }
         )
-    print(
-        json.dumps({"resources": shown_plans, "warnings": list(dict.fromkeys(warnings))}, indent=2, ensure_ascii=False)
-    )
+    print(output.json_text({"resources": shown_plans, "warnings": list(dict.fromkeys(warnings))}, indent=2))

@@ -10,8 +10,21 @@ from typing import Any, Final
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from cli.apply.differences import ABSENT, Difference, differences
-from cli.apply.documents import Document
-from cli.apply.plan import Action, Options, Outcome, Plan, Server, Step, archived, found, missing, said_of, wrong
+from cli.apply.documents import Document, Kind
+from cli.apply.plan import (
+    Action,
+    Failures,
+    Options,
+    Outcome,
+    Plan,
+    Server,
+    Step,
+    archived,
+    found,
+    missing,
+    said_of,
+    wrong,
+)
 from cli.apply.sources import PlannedPrompt
 from cli.apply.variants import VariantPlan, VariantPlanner
 from turnout.registry.v1 import change_request_pb2, change_request_service_pb2, revision_pb2
@@ -54,15 +67,23 @@ class DeploymentPlanner:
             protected=fields.get("protected"),
         )
         shown: dict[str, Any] = {key: fields[key] for key in fields if key not in ("variants", "aliases")}
+        failures = Failures()
         for key, each in fields.get("variants", {}).items():
-            wanted.variants.append(variants.new(key, each))
-            shown.setdefault("variants", {})[key] = variants.as_declared(each)
+            with failures.collected():
+                wanted.variants.append(variants.new(key, each))
+                shown.setdefault("variants", {})[key] = variants.as_declared(each)
+        failures.raise_all()
 
         def create(_etag: str, is_dry: bool) -> Outcome:
+            given = pb.Deployment()
+            given.CopyFrom(wanted)
+            if is_dry:
+                del given.variants[:]
+                given.variants.extend(map(variants.checked, wanted.variants))
             request = service_pb.CreateDeploymentRequest(
                 parent=self.server.parent,
                 deployment_id=document.name,
-                deployment=wanted,
+                deployment=given,
                 validate_only=is_dry,
                 skip_model_check=self.options.skips_model_check,
             )
@@ -95,6 +116,12 @@ class DeploymentPlanner:
         self._aliases(plan, former)
         self._protection(plan, former)
         plan.depends = variants.depends
+        if variants.stops_serving:
+            plan.notes.append("then no active variant has a weight: calls will fail with NO_ACTIVE_VARIANT")
+        if plan.depends and plan.steps:
+            plan.notes.append(
+                "a provider of it is not there yet: whether callers would break is seen when it is applied"
+            )
         if plan.steps:
             plan.action = Action.CHANGE
             if former.protected:
@@ -196,3 +223,15 @@ def _kind(fields: Mapping[str, Any]) -> pb.DeploymentKind.ValueType | None:
         is_recommendation = "recommendation" in variant
         return pb.DEPLOYMENT_KIND_RECOMMENDATION if is_recommendation else pb.DEPLOYMENT_KIND_COMPLETION
     return None
+
+
+def used(document: Document) -> set[tuple[Kind, str]]:
+    """The providers and prompts that a deployment's variants name."""
+    found: set[tuple[Kind, str]] = set()
+    variants: Mapping[str, Any] = document.fields.get("variants", {})  # type: ignore[assignment]  # by its shape
+    for variant in variants.values():
+        places = (variant, *variant.get("fallbacks", ()))
+        found |= {(Kind.PROVIDER, each["provider"]) for each in places if "provider" in each}
+        if "prompt" in variant:
+            found.add((Kind.PROMPT, variant["prompt"].partition("@")[0]))
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Final
 from cli.apply import shapes, text
 from cli.apply.text import Node
 from cli.words import OutputPolicy, ProviderKind, Role, UnknownUsers
-from kit.errors import Invalid
+from kit.errors import Invalid, Violation
 from kit.json import Json
 
 MAX_FILES: Final = 1000
@@ -236,14 +236,27 @@ def read(paths: Sequence[str]) -> list[Document]:
     """
     problems = shapes.Problems()
     found: dict[tuple[Kind, str], Document] = {}
-    for source, data in _files(paths):
-        for node in text.documents(data, source=source):
+    unreadable: list[Invalid] = []
+
+    def refuse(error: Invalid) -> None:
+        unreadable.append(error)
+        problems.note(error.violations[0])
+
+    for source, data in _files(paths, refuse):
+        try:
+            nodes = text.documents(data, source=source)
+        except Invalid as error:
+            refuse(error)
+            continue
+        for node in nodes:
             document = _document(node, problems)
             if document is None:
                 continue
             former = found.setdefault((document.kind, document.name), document)
             if former is not document:
                 problems.add(node, "name", f"the {document.label} stands in {former.where} already")
+    if len(problems.found) == 1 and unreadable:
+        raise unreadable[0]
     if problems.found:
         count = "one problem" if len(problems.found) == 1 else f"{len(problems.found)} problems"
         raise Invalid(f"nothing was applied: {count}", reason="FILE_INVALID", violations=problems.found)
@@ -253,8 +266,14 @@ def read(paths: Sequence[str]) -> list[Document]:
     return sorted(found.values(), key=lambda document: kinds.index(document.kind))
 
 
-def _files(paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+def _files(paths: Sequence[str], refuse: Callable[[Invalid], None]) -> Iterator[tuple[str, bytes]]:
+    """Those that can be read, each with its first bytes: one more than is allowed, to know without reading it all.
+
+    :param refuse: told of those that cannot
+    """
     for given in paths:
+        if not given:
+            raise Invalid("-f names no file: it is empty", reason="FILE_NOT_FOUND")
         if given == "-":
             yield "<stdin>", sys.stdin.buffer.read(text.MAX_BYTES + 1)
             continue
@@ -265,7 +284,7 @@ def _files(paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
                 each
                 for each in path.rglob("*")
                 if each.suffix in _SUFFIXES
-                and each.is_file()
+                and not each.is_dir()
                 and not any(part.startswith(".") for part in each.relative_to(path).parts)
             )
             if not files:
@@ -273,12 +292,23 @@ def _files(paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
             if len(files) > MAX_FILES:
                 raise Invalid(f"{given}: holds {len(files)} files; at most {MAX_FILES} are read", reason="FILE_INVALID")
         for file in files:
+            if file is not path and file.exists() and not file.is_file():
+                # In a folder nobody named it: whoever reads a pipe may wait for ever.
+                refuse(_unread(file, "is no regular file, though it is named as one"))
+                continue
             try:
                 with file.open("rb") as opened:
-                    # One byte more than is allowed: to know, without reading all of whatever this is.
-                    yield str(file), opened.read(text.MAX_BYTES + 1)
+                    data = opened.read(text.MAX_BYTES + 1)
             except OSError as error:
-                raise Invalid(f"{file}: {error.strerror or 'cannot be read'}", reason="FILE_NOT_FOUND") from None
+                is_dangling = file.is_symlink() and not file.exists()
+                why = f"is a link to {file.readlink()}, which there is not" if is_dangling else error.strerror
+                refuse(_unread(file, why or "cannot be read"))
+                continue
+            yield str(file), data
+
+
+def _unread(file: Path, why: str) -> Invalid:
+    return Invalid(f"{file}: {why}", reason="FILE_NOT_FOUND", violations=[Violation(str(file), why)])
 
 
 def _document(node: Node, problems: shapes.Problems) -> Document | None:

@@ -9,7 +9,7 @@ import grpc
 import typer
 import yaml
 
-from cli import names, proposals
+from cli import names, output, proposals
 from cli.apply import contents, text
 from cli.apply.plan import Server
 from cli.client import Client, failures_for_people
@@ -61,7 +61,7 @@ def export(
         named = names.deployment(client, deployment)
         server = Server(client)
         server.parent = named.parent
-        print(document(server, named.whole(), with_aliases=aliases), end="")
+        output.answer(document(server, named.whole(), with_aliases=aliases), end="")
 
 
 def document(server: Server, deployment: str, *, with_aliases: bool = False) -> str:

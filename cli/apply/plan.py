@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf import json_format
@@ -15,7 +15,7 @@ from cli.apply.differences import Difference
 from cli.apply.documents import Document
 from cli.client import Client
 from kit import status
-from kit.errors import AppError, Invalid, NotFound
+from kit.errors import AppError, Invalid, NotFound, Precondition, Violation
 from turnout.registry.v1.change_request_service_pb2_grpc import ChangeRequestServiceStub
 from turnout.registry.v1.deployment_service_pb2_grpc import DeploymentServiceStub
 from turnout.registry.v1.model_service_pb2_grpc import ModelServiceStub
@@ -24,6 +24,10 @@ from turnout.registry.v1.provider_service_pb2_grpc import ProviderServiceStub
 from turnout.registry.v1.version_service_pb2_grpc import VersionServiceStub
 
 Found = TypeVar("Found")
+
+MAX_FAILURES: Final = 20
+"""Told at once."""
+SEVERAL: Final = "SEVERAL_PROBLEMS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,40 @@ class Plan:
     """The name of the request that waits already."""
     depends: bool = False
     """It uses something that is not written yet, so that nothing can be checked before."""
+
+
+@dataclass(slots=True)
+class Failures:
+    """What is wrong with several things, so that it can be put right at once."""
+
+    found: list[AppError] = field(default_factory=list)
+
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """Goes on behind a failure that is the file's; any other ends it."""
+        try:
+            yield
+        except (NotFound, Invalid, Precondition) as error:
+            if error.reason == "PROJECT_NOT_FOUND":
+                raise
+            if len(self.found) < MAX_FAILURES:
+                self.found.append(error)
+
+    def raise_all(self) -> None:
+        """:raises AppError: if there is any: the only one as it is, several as one"""
+        if len(self.found) == 1:
+            raise self.found[0]
+        if self.found:
+            told = [each for error in self.found for each in _told_of(error)][:MAX_FAILURES]
+            raise Invalid(f"nothing was applied: {len(told)} problems", reason=SEVERAL, violations=told)
+
+
+def _told_of(error: AppError) -> list[Violation]:
+    if error.reason == SEVERAL:
+        return list(error.violations)
+    # The message of a failure has its place before it.
+    more = [each for each in error.violations if each.message not in error.message]
+    return [Violation("", f"{error.message} ({error.reason})"), *more]
 
 
 class Server:

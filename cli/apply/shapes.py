@@ -25,8 +25,12 @@ class Problems:
 
     def add(self, node: Node, path: str, problem: str) -> None:
         """:param problem: what follows the path in a sentence"""
+        self.note(Violation(f"{node.where} {path}".rstrip(), problem))
+
+    def note(self, problem: Violation) -> None:
+        """One that has its place already."""
         if len(self.found) < _MAX_PROBLEMS:
-            self.found.append(Violation(f"{node.where} {path}".rstrip(), problem))
+            self.found.append(problem)
 
 
 Shape: TypeAlias = Callable[[Node, str, Problems], Json]

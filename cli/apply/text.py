@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 
 import yaml
 
-from kit.errors import Invalid
+from kit.errors import Invalid, Violation
 from kit.json import Json, parse
 
 MAX_BYTES: Final = 1 << 20
@@ -57,7 +57,7 @@ class Node:
 
 def refused(where: str, problem: str) -> Invalid:
     """A file that cannot be read."""
-    return Invalid(f"{where}: {problem}", reason="FILE_INVALID")
+    return Invalid(f"{where}: {problem}", reason="FILE_INVALID", violations=[Violation(where, problem)])
 
 
 def documents(data: bytes, *, source: str) -> list[Node]:
@@ -66,7 +66,7 @@ def documents(data: bytes, *, source: str) -> list[Node]:
     :raises Invalid: `FILE_INVALID`, with the line
     """
     if len(data) > MAX_BYTES:
-        raise refused(source, f"holds {len(data)} bytes; at most {MAX_BYTES} are read")
+        raise refused(source, f"is too large: at most {MAX_BYTES:,} bytes are read")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

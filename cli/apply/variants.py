@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from cli.apply import contents
 from cli.apply.differences import ABSENT, Difference, differences
 from cli.apply.documents import Document
-from cli.apply.plan import Options, Outcome, Server, Step, found, missing, said_of, wrong
+from cli.apply.plan import Failures, Options, Outcome, Server, Step, found, missing, said_of, wrong
 from cli.apply.sources import PlannedPrompt
 from turnout.registry.v1 import deployment_pb2 as pb
 from turnout.registry.v1 import deployment_service_pb2 as service_pb
 from turnout.registry.v1 import model_service_pb2, prompt_pb2, prompt_service_pb2, version_pb2, version_service_pb2
+
+_WHOLE: Final = 100
+"""The weight of a deployment's first variant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,11 @@ class VariantPlanner:
     new_providers: frozenset[str]
     document: Document
     depends: bool = False
-    """Something that was looked at is not written yet."""
+    """A provider that was looked at is not written yet."""
+    stops_serving: bool = False
+    """Calls are answered now, and will not be once all is done."""
+    _unwritten: dict[str, prompt_pb2.Prompt] = field(default_factory=dict)
+    """Prompts that variants use and that are not written yet, by label."""
 
     @property
     def _declared(self) -> dict[str, dict[str, Any]] | None:
@@ -55,6 +62,18 @@ class VariantPlanner:
                 self.depends = True
             return contents.variant(fields, name=key, prompt=label)
 
+    def checked(self, wanted: pb.Variant) -> pb.Variant:
+        """As the server can check it before anything is written: with what a prompt will say in the prompt's place."""
+        prompt = self._unwritten.get(wanted.completion.prompt)
+        if prompt is None:
+            return wanted
+        given = pb.Variant()
+        given.CopyFrom(wanted)
+        given.completion.prompt = ""
+        given.completion.new_version.messages.extend(prompt.messages)
+        given.completion.new_version.variables_schema_json = prompt.variables_schema_json
+        return given
+
     def as_declared(self, fields: dict[str, Any]) -> dict[str, Any]:
         """As people see one that is new: what the file says."""
         if "recommendation" in fields:
@@ -66,15 +85,62 @@ class VariantPlanner:
         if self._declared is None:
             return []
         pairs = self._pairs(has)
-        new, changed, gone = [], [], []
-        for key, fields in self._declared.items():
-            if key in pairs:
-                changed.append(self._change(key, fields, pairs[key]))
-            else:
-                new.append(self._create(key, fields))
         matched = {variant.uid for variant in pairs.values()}
-        gone = [self._gone(variant) for variant in has if variant.uid not in matched]
-        return [*new, *changed, *gone]
+        unmatched = [variant for variant in has if variant.uid not in matched]
+        declared = self._weighed(pairs, () if self.options.prunes else unmatched)
+        failures, new, changed = Failures(), [], []
+        for key, fields in declared.items():
+            with failures.collected():
+                if key in pairs:
+                    changed.append(self._change(key, fields, pairs[key]))
+                else:
+                    new.append(self._create(key, fields))
+        failures.raise_all()
+        self._check_serving(has, serves=self._serves(declared, pairs, () if self.options.prunes else unmatched))
+        return [*new, *changed, *map(self._gone, unmatched)]
+
+    def _weighed(self, pairs: Mapping[str, pb.Variant], staying: Sequence[pb.Variant]) -> dict[str, dict[str, Any]]:
+        """What the file declares; its first variant is given all calls where it is new, no weight is written, and
+        nothing else would serve: as the first of a deployment, it moves nobody."""
+        declared = self._declared or {}
+        first = next(iter(declared), None)
+        if (
+            first is None
+            or first in pairs
+            or any("weight" in fields for fields in declared.values())
+            or self._serves(declared, pairs, staying)
+        ):
+            return declared
+        return {**declared, first: {**declared[first], "weight": _WHOLE}}
+
+    def _serves(
+        self, declared: Mapping[str, dict[str, Any]], pairs: Mapping[str, pb.Variant], staying: Sequence[pb.Variant]
+    ) -> bool:
+        """Whether anything answers calls once all is done."""
+        if any(each.active and each.weight > 0 for each in staying):
+            return True
+        for key, fields in declared.items():
+            former = pairs.get(key)
+            usual = former.weight if former is not None else _WHOLE if "recommendation" in fields else 0
+            is_active = fields.get("active", former is None or former.active)
+            if is_active and fields.get("weight", usual) > 0:
+                return True
+        return False
+
+    def _check_serving(self, has: Sequence[pb.Variant], *, serves: bool) -> None:
+        """:raises Invalid: `NOTHING_SERVES`, if a file would take a deployment down without saying so"""
+        if serves or not any(each.active and each.weight > 0 for each in has):
+            return
+        self.stops_serving = True
+        for key, fields in (self._declared or {}).items():
+            if fields.get("active", True) and fields.get("weight") != 0:
+                raise wrong(
+                    self.document,
+                    f"variants.{key}",
+                    "would answer no calls, and no other variant would either: give it a `weight`, or write "
+                    "`weight: 0` or `active: false` where that is meant",
+                    reason="NOTHING_SERVES",
+                )
 
     def _pairs(self, has: Sequence[pb.Variant]) -> dict[str, pb.Variant]:
         """By slug; else by display name, since the server may have had to choose another slug for a new variant."""
@@ -102,7 +168,7 @@ class VariantPlanner:
         def create(etag: str, is_dry: bool) -> Outcome:
             request = service_pb.CreateVariantRequest(
                 parent=self._name,
-                variant=wanted,
+                variant=self.checked(wanted) if is_dry else wanted,
                 etag=etag,
                 validate_only=is_dry,
                 description=self.options.description,
@@ -143,7 +209,7 @@ class VariantPlanner:
 
         def update(etag: str, is_dry: bool) -> Outcome:
             given = pb.Variant()
-            given.CopyFrom(wanted)
+            given.CopyFrom(self.checked(wanted) if is_dry else wanted)
             given.etag = etag
             request = service_pb.UpdateVariantRequest(
                 variant=given,
@@ -255,7 +321,8 @@ class VariantPlanner:
         if planned is not None:
             latest = planned.prompt.number
             if not number or int(number) == latest:
-                self.depends = self.depends or bool(planned.plan.steps)
+                if planned.plan.steps:
+                    self._unwritten[f"{name}@{latest}"] = planned.prompt
                 return f"{name}@{latest}", planned.prompt
         request = prompt_service_pb2.GetPromptRequest(name=f"{self.server.parent}/prompts/{fields['prompt']}")
         prompt = found(lambda: self.server.prompts.GetPrompt(request))

@@ -56,6 +56,23 @@ def test_a_deployment_is_shown_with_what_its_callers_rely_on(shop: Shop, guide: 
     assert "answer     text" in shown
 
 
+def test_a_deployment_is_shown_with_the_models_that_its_variants_run(shop: Shop, guide: str) -> None:
+    [version] = json.loads(done(shop("--json", "deployments", "show", guide)))["versions"].items()
+
+    assert version[1] == {"provider": "local", "model": "m"}
+    shown = done(shop("deployments", "show", guide))
+    assert f"local/m  {version[0]}" in " ".join(shown.split()).replace("local/m ", "local/m  ")
+
+
+def test_an_alias_that_there_is_not_is_called_one(shop: Shop, guide: str) -> None:
+    refused = told(shop("deployments", "show", f"{guide}:nope"))
+
+    assert refused.startswith("there is no alias nope; there are live\n")
+    contradiction = shop("deployments", "update", f"{guide}:staging", "variant-1", "--weight", "3", "--alias", "live")
+    assert contradiction.exit_code == 2
+    assert "the name says staging already" in contradiction.stderr
+
+
 def test_a_check_tells_every_path_and_exits_with_1_where_callers_would_break(shop: Shop, guide: str) -> None:
     broken = shop("deployments", "check", guide, "2.0")
     lines = [line.split() for line in broken.stdout.splitlines()]

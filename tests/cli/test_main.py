@@ -229,3 +229,24 @@ def test_json_is_also_how_failures_are_told_to_programs(turnout: Callable[..., R
     told = json.loads(done.stderr)["error"]
     assert set(told) == {"code", "reason", "message", "metadata", "violations", "attempts"}
     assert (told["code"], told["reason"]) == ("UNAVAILABLE", "PEER_UNAVAILABLE")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--json", "stats", "--nope"], ["--json", "nope"], ["--json", "stats", "--hours", "--number"]]
+)
+def test_bad_usage_is_told_in_json_to_whoever_asks_for_json(arguments: list[str]) -> None:
+    ran = subprocess.run([*COMMAND, *arguments], capture_output=True, timeout=60, check=False)
+
+    assert (ran.returncode, ran.stdout) == (2, b"")
+    told = json.loads(ran.stderr)["error"]
+    assert told["reason"] == "USAGE"
+    assert arguments[-1].strip("-") in told["message"]
+
+
+def test_an_address_is_no_url_and_tomorrow_no_date(turnout: Callable[..., Result]) -> None:
+    refused = turnout("--address", "http://127.0.0.1:7070", "--project", "shop", "stats")
+    assert refused.exit_code == 1
+    assert "an address is host:port" in refused.stderr
+    refused = turnout(*NOWHERE, "keys", "create", "me", "--until", "tomorrow")
+    assert refused.exit_code == 2
+    assert "is no date" in refused.stderr

@@ -45,12 +45,14 @@ def test_what_names_no_deployment_is_refused_with_how_one_is_named(given: str) -
 def test_an_alias_and_a_variant_are_said_once_or_alike() -> None:
     named = names.deployment(CLIENT, "guide:staging/warm")
 
-    assert (named.alias_or("live"), named.alias_or("staging")) == ("staging", "staging")
+    assert (named.alias_or(""), named.alias_or("staging")) == ("staging", "staging")
     assert names.deployment(CLIENT, "guide").alias_or("canary") == "canary"
+    assert names.deployment(CLIENT, "guide").alias_or("") == "live"
     assert (named.variant_or(""), named.variant_or("warm")) == ("warm", "warm")
     assert names.deployment(CLIENT, "guide").variant_or("projects/shop/deployments/guide/variants/warm") == "warm"
     wrongs: tuple[Callable[[], str], ...] = (
         lambda: named.alias_or("canary"),
+        lambda: named.alias_or("live"),
         lambda: named.variant_or("cold"),
         lambda: named.variant_or("projects/shop/deployments/other/variants/warm"),
         named.whole,

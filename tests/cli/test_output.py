@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import json
+import sys
+
 import grpc
 import pytest
+from rich.text import Text
 
 from cli import output
 from kit.errors import Invalid, Precondition, Violation
+from turnout.registry.v1 import deployment_pb2
 
 
 def told(capsys: pytest.CaptureFixture[str], error: Invalid | Precondition) -> str:
@@ -44,8 +49,79 @@ def test_a_violation_that_says_more_than_the_sentence_stays(capsys: pytest.Captu
     assert "  a: must be 1" in sentence.splitlines()
 
 
-def test_a_broken_contract_is_told_with_the_ways_around_it(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("options", [["draft"], [], ["prune"]])
+def test_a_broken_contract_is_told_with_the_ways_around_it_that_the_command_has(
+    capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    output.tell_failures_of(options)
     sentence = told(capsys, Precondition("callers would break", reason="CONTRACT_BROKEN"))
 
-    assert "--draft" in sentence
-    assert "another alias" in sentence
+    assert ("--draft" in sentence) is bool(options)
+    assert ("another alias" in sentence) is (options != ["prune"])
+
+
+def test_what_only_services_say_is_told_as_what_people_type(capsys: pytest.CaptureFixture[str]) -> None:
+    violations = [Violation("model", "is not listed (skip_model_check takes it nevertheless)"), Violation("", "b")]
+    sentence = told(
+        capsys, Invalid("wrong: RejectChangeRequest turns it down", reason="INVALID_REQUEST", violations=violations)
+    )
+
+    assert sentence.splitlines()[:3] == [
+        "wrong: `turnout changes reject` turns it down",
+        "  model: is not listed (--skip-model-check takes it nevertheless)",
+        "  b",
+    ]
+
+
+HOSTILE = "a\x1b[31mb\rc\x9bd\u202ee\u2066f\ng\th"
+
+
+def test_what_others_wrote_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    output.say(HOSTILE)
+    assert capsys.readouterr().out == "a\\x1b[31mb\\rc\\x9bd\\u202ee\\u2066f\ng       h\n"
+    output.aside(HOSTILE)
+    output.warnings([HOSTILE])
+    told(capsys, Invalid(HOSTILE, reason="X", violations=[Violation("y", HOSTILE)]))
+    output.screen.print(Text("x ", style="bold").append(HOSTILE, style="red"))
+    in_line = "a\\x1b[31mb\\rc\\x9bd\\u202ee\\u2066f\\ng\\th"
+    output.facts([("note", HOSTILE)])
+    output.table(["note"], [[HOSTILE]])
+    shown = capsys.readouterr()
+    assert not set(shown.out + shown.err) & set("\x1b\r\x9b\u202e\u2066")
+    assert [line.rstrip() for line in shown.out.splitlines()[-3:]] == [f"note  {in_line}", "note", in_line]
+
+
+def test_json_says_the_same_in_its_own_escapes(capsys: pytest.CaptureFixture[str]) -> None:
+    output.as_json(deployment_pb2.Variant(notes=HOSTILE))
+
+    shown = capsys.readouterr().out
+    assert json.loads(shown) == {"notes": HOSTILE}
+    assert "\\u001b[31mb\\rc\\u009bd\\u202ee\\u2066f\\ng\\th" in shown
+
+
+def test_an_answer_goes_into_a_pipe_as_it_is_and_is_visible_on_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output.answer("\x1b[31m")
+    assert capsys.readouterr().out == "\x1b[31m\n"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    output.answer("\x1b[31m")
+    assert capsys.readouterr().out == "\\x1b[31m\n"
+
+
+def test_long_cells_are_folded_where_a_terminal_is_narrow_and_never_for_a_pipe(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = ["chg_0123456789abcdefghjkmnpqrs", "word " * 20]
+    output.table(["change", "what for"], [row])
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    monkeypatch.setattr(output, "_room", lambda: 70)
+    output.table(["change", "what for"], [row])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 70
+    assert lines[1].startswith(row[0])
+    assert " ".join(" ".join(lines).split()) == f"change what for {row[0]} {' '.join(['word'] * 20)}"
+    # Where folding does not make it fit, the terminal wraps it.
+    monkeypatch.setattr(output, "_room", lambda: 40)
+    output.table(["change", "what for"], [row])
+    assert len(capsys.readouterr().out.splitlines()) == 2

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
@@ -63,6 +66,12 @@ class Names(
         found.variants.add(slug="calm", display_name='Calm $(reboot) `x` \\\\ "q": it\'s\n 100 %')
         found.variants.add(slug="lively")
         return found
+
+    def ListRevisions(self, request: pb.ListRevisionsRequest, context: Any) -> pb.ListRevisionsResponse:
+        answer = pb.ListRevisionsResponse()
+        answer.revisions.add(number="2.0", description="try it", aliases=["live", "staging"])
+        answer.revisions.add(number="1.0")
+        return answer
 
     def ListProviders(self, request: Any, context: Any) -> provider_service_pb2.ListProvidersResponse:
         answer = provider_service_pb2.ListProvidersResponse()
@@ -189,6 +198,30 @@ def test_what_others_named_holds_nothing_that_a_shell_would_evaluate(names: Name
     context.params["deployment"] = "guide"
 
     assert proposals.variants(context, "c") == [("calm", "Calm reboot x  q its 100 %")]
+
+
+def test_revisions_are_proposed_with_the_aliases_that_point_to_them(names: Names, context: typer.Context) -> None:
+    assert proposals.revisions(context, "") == []
+    context.params["deployment"] = "guide"
+
+    assert proposals.revisions(context, "") == [("live", "2.0"), ("staging", "2.0"), ("2.0", "try it"), ("1.0", "")]
+    assert shown(proposals.revisions(context, "1")) == ["1.0"]
+
+
+def test_what_is_fixed_is_proposed_without_asking() -> None:
+    assert proposals.scopes("registry:") == ["registry:read", "registry:write"]
+    assert proposals.orders("up") == ["update_time"]
+
+
+def test_bash_gets_of_an_alias_what_stands_behind_the_colon(names: Names) -> None:
+    words = {"COMP_WORDS": "turnout\nrun\nbeta-2\n:\ns", "COMP_CWORD": "4", "_TURNOUT_COMPLETE": "complete_bash"}
+    program = "import sys; sys.argv[0] = 'turnout'; from cli.main import main; sys.exit(main())"
+
+    ran = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, **words}, capture_output=True, timeout=60, check=False
+    )
+
+    assert ran.stdout == b"staging\n", ran.stderr
 
 
 def test_nobody_to_ask_is_no_proposal_and_a_bug_is_no_silence(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,6 +11,7 @@ from threading import Thread
 import pytest
 from typer.testing import Result
 
+from cli import providers
 from stack.services import Installation
 
 pytestmark = pytest.mark.slow
@@ -161,3 +163,17 @@ def test_a_provider_is_shown_moved_and_given_another_credential(shop: Callable[.
     done(shop(*update, "--no-credential"))
     assert ["credential", "none"] in [line.split() for line in done(shop("providers", "show", "main")).splitlines()]
     assert shop(*update, "--no-credential", "--set-credential").exit_code == 2
+
+
+def test_a_credential_is_read_from_standard_input(
+    shop: Callable[..., Result], lists_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = ("providers", "create", "paid", "--base-url", f"{lists_url}", "--credential", "-")
+    assert shop(*create).exit_code == 2
+    monkeypatch.setattr(providers, "_standard_input", lambda: io.StringIO(f"{CREDENTIAL}\n"))
+    assert shop(*create).exit_code == 0
+    assert shop("providers", "check", "paid").exit_code == 0
+    assert shop("providers", "update", "paid", "-").exit_code == 2
+    monkeypatch.setattr(providers, "_standard_input", lambda: io.StringIO("other\n"))
+    assert shop("providers", "update", "paid", "--set-credential", "-").exit_code == 0
+    assert shop("providers", "check", "paid").exit_code == 1

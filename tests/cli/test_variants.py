@@ -214,7 +214,7 @@ def test_a_command_that_is_proposed_has_the_variables_that_the_call_needs(shop: 
     refused = told(shop("deployments", "create", "Not A Name", *words))
     assert "regex" not in refused
     assert refused.count("deployment_id") == 1
-    assert "with at least one letter" in refused
+    assert "letter" in refused
 
 
 def test_a_table_stays_narrow_however_many_variants_there_are(shop: Shop, guide: str, tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_an_applied_file_says_what_became_of_each_variant(shop: Shop, guide: str
     apply = ("apply", "-f", "a.yaml", "--yes", "--skip-model-check")
 
     assert "variant lively: created" in done(shop(*apply))
-    pruned = done(shop(*apply, "--prune"))
-    assert "variant variant-1: deleted" in pruned
+    assert "NOTHING_SERVES" in told(shop(*apply, "--prune"))
     (tmp_path / "a.yaml").write_text(f"{head}  lively: {{weight: 3, {variant}}}\n")
     assert "variant lively: changed" in done(shop(*apply))
+    assert "variant variant-1: deleted" in done(shop(*apply, "--prune"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,38 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
     text = "kind: Deployment\nname: X\nsalt: 3\nvariants:\n  a: {provider: p}\n  b:\n    - x\n"
 
     assert [each.split()[0] for each in problems(tmp_path, text)] == ["f.yaml:2", "f.yaml:3", "f.yaml:6", "f.yaml:5"]
+
+
+def test_files_that_cannot_be_read_are_told_together_with_what_is_wrong_in_others(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("kind: [\n")
+    (tmp_path / "b.yaml").write_text("kind: Deployment\n")
+    (tmp_path / "c.yaml").write_text("a: 1\na: 2\n")
+    (tmp_path / "d.yaml").symlink_to("gone.yaml")
+    os.mkfifo(tmp_path / "e.yaml")
+    (tmp_path / "f.yaml").write_bytes(b"#" * 3_000_000)
+
+    with pytest.raises(Invalid) as refused:
+        read([str(tmp_path), str(tmp_path / "nope.yaml")])
+
+    told = [f"{each.field} {each.message}".removeprefix(f"{tmp_path}/") for each in refused.value.violations]
+    assert refused.value.message == "nothing was applied: 7 problems"
+    assert told[1:] == [
+        "b.yaml:1 name is missing",
+        "c.yaml:2 'a' stands in line 1 already",
+        "d.yaml is a link to gone.yaml, which there is not",
+        "e.yaml is no regular file, though it is named as one",
+        "f.yaml is too large: at most 1,048,576 bytes are read",
+        "nope.yaml No such file or directory",
+    ]
+    assert told[0].startswith("a.yaml:")
+
+
+def test_an_empty_name_is_not_the_whole_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "f.yaml").write_text(GOOD)
+
+    with pytest.raises(Invalid, match="-f names no file"):
+        read([""])
 
 
 def test_files_that_are_not_there_or_hold_nothing_are_told(tmp_path: Path) -> None:

@@ -150,3 +150,85 @@ def test_an_empty_display_name_is_the_slug_again(shop: Shop, llm_url: str, tmp_p
     assert 'variants.calm-one.display_name: "Calm one" → "calm-one"' in shown
     assert 'variants.calm-one.notes: "slow" → ""' in shown
     assert set(actions(shop, "-f", file).values()) == {"keep"}
+
+
+ONE = """\
+kind: Deployment
+name: solo
+variants:
+  {slug}: {{provider: local, model: m, messages: [{{role: user, content: Hello}}]}}
+"""
+
+
+def test_the_only_variant_under_another_name_answers_all_calls(shop: Shop, llm_url: str, tmp_path: Path) -> None:
+    done(shop("providers", "create", "local", "--base-url", llm_url))
+    file = written(tmp_path, ONE.format(slug="old"))
+    done(shop("apply", "-f", file, "--yes"))
+    written(tmp_path, ONE.format(slug="new"))
+
+    # The one that stays answers, so that another moves nobody.
+    assert "variants.new.weight" not in done(shop("apply", "-f", file, "--dry-run"))
+    assert "variants.new.weight: 100" in done(shop("apply", "-f", file, "--dry-run", "--prune"))
+    done(shop("apply", "-f", file, "--yes", "--prune"))
+
+    [variant] = answer(shop, "deployments", "show", "solo")["variants"]
+    assert (variant["slug"], variant["weight"]) == ("new", 100)
+    assert "nothing to do" in done(shop("apply", "-f", file, "--yes", "--prune"))
+
+
+def test_a_deployment_is_taken_down_only_by_a_file_that_says_so(shop: Shop, llm_url: str, tmp_path: Path) -> None:
+    done(shop("providers", "create", "local", "--base-url", llm_url))
+    other = "  {slug}: {{provider: local, model: m, weight: {weight}, messages: [{{role: user, content: Hello}}]}}\n"
+    file = written(tmp_path, ONE.format(slug="old"))
+    done(shop("apply", "-f", file, "--yes"))
+    written(tmp_path, ONE.format(slug="new") + other.format(slug="more", weight=0))
+
+    for how in ("--dry-run", "--yes"):
+        refused = told(shop("apply", "-f", file, how, "--prune"))
+        assert "guide.yaml:4 variants.new would answer no calls" in refused
+        assert "NOTHING_SERVES" in refused
+    assert revisions(shop, "solo") == ["1.0"]
+    meant = ONE[: ONE.index("  {slug}")] + other.format(slug="old", weight=0)
+    written(tmp_path, meant)
+
+    shown = done(shop("apply", "-f", file, "--dry-run", "--prune"))
+
+    assert "calls will fail with NO_ACTIVE_VARIANT" in shown
+    done(shop("apply", "-f", file, "--yes"))
+    assert answer(shop, "deployments", "show", "solo")["variants"][0].get("weight", 0) == 0
+    assert "nothing to do" in done(shop("apply", "-f", file, "--yes"))
+
+
+def test_what_a_prompt_will_say_is_checked_before_it_is_written(shop: Shop, llm_url: str, tmp_path: Path) -> None:
+    text = changed(FILE.format(url=llm_url), "prompt: welcome@1", "prompt: welcome")
+    file = written(tmp_path, text)
+    assert "will be created" in done(shop("apply", "-f", file, "--dry-run"))
+    done(shop("apply", "-f", file, "--yes"))
+    written(tmp_path, changed(text, "Be brief.", "Be {{ manner }}."))
+
+    refused = told(shop("apply", "-f", file, "--dry-run"))
+
+    assert "variables.manner" in refused
+    assert "CONTRACT_BROKEN" in refused
+    assert "--draft" in refused
+    assert answer(shop, "prompts", "list")[0].get("number", 1) == 1
+    written(tmp_path, changed(text, "Be brief.", "Be kind."))
+    assert 'prompt: "welcome@1" → "welcome@2"' in done(shop("apply", "-f", file, "--dry-run"))
+
+
+def test_everything_that_is_missing_is_told_at_once(shop: Shop, llm_url: str, tmp_path: Path) -> None:
+    text = FILE.format(url=llm_url)
+    text = changed(text, "welcome@1", "welcome@9")
+    other = "---\nkind: Deployment\nname: more\nvariants:\n  a: {prompt: none, provider: local, model: m}\n"
+    gone = "---\nkind: Provider\nname: spare\nprovider_kind: openai\ncredential_env: UNSET\n"
+    uses = "---\nkind: Deployment\nname: last\nvariants:\n  a: {prompt: welcome, provider: spare, model: m}\n"
+    file = written(tmp_path, text + other + gone + uses)
+
+    refused = told(shop("apply", "-f", file, "--yes"))
+
+    lines = [line.strip() for line in refused.splitlines()]
+    assert lines[0] == "nothing was applied: 3 problems"
+    assert "credential_env names UNSET, which is not set here" in lines[1]
+    assert "variants.calm.prompt names welcome@9, which there is not" in lines[2]
+    assert "variants.a.prompt names none, which there is not" in lines[3]
+    assert answer(shop, "providers", "list") == []
