@@ -57,7 +57,9 @@ def watched(open_folder: Path, postgres: Postgres, prometheus_folder: Path) -> I
     with ExitStack() as stack:
         # Its own: installations on one NATS would take each other's events.
         nats = stack.enter_context(Nats(folder / "nats"))
-        installation = Installation(folder, mode="split", postgres=postgres, nats=nats, database="watched")
+        # Without breakers, what always fails is tried as often as it may be.
+        extra = {"TURNOUT_EXECUTOR_BREAKER_MIN_FAILURES": "0"}
+        installation = Installation(folder, mode="split", postgres=postgres, nats=nats, database="watched", extra=extra)
         targets = {}
         for process in installation.processes:
             targets[process.name] = process.environment["TURNOUT_METRICS_ADDRESS"] = f"127.0.0.1:{free_port()}"
