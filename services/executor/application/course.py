@@ -20,6 +20,8 @@ class Course:
     windows: Windows
     place: Place = field(init=False)
     retries_left: int = field(init=False)
+    waits_left: int = field(init=False)
+    """For a provider that is not asked for a while."""
     costs_are_known: bool = True
     """Whether the price of every answer so far is."""
     _retry: int = field(init=False, default=0)
@@ -76,7 +78,7 @@ class Course:
         pause = domain.backoff_seconds(self._retry, self.clock.uniform(), failure.retry_after_seconds)
         step = domain.step_after(
             failure,
-            retries_left=self.retries_left if has_tried else self.place.max_retries,
+            retries_left=self.retries_left if has_tried else self.waits_left,
             pause_seconds=pause,
             remaining_seconds=self.remaining_seconds,
             reserve_seconds=self._reserve_seconds(),
@@ -86,6 +88,8 @@ class Course:
             if has_tried:
                 self.retries_left -= 1
                 self._retry += 1
+            else:
+                self.waits_left -= 1
             await self.clock.sleep(pause)
         elif step is Step.FALL_BACK and (following := self._following(failure)) is not None:
             self._go_to(following)
@@ -122,6 +126,7 @@ class Course:
         return domain.reserve_seconds(total, has_fallback=self.has_fallback)
 
     def _go_to(self, place: Place) -> None:
-        self.place, self.retries_left, self._retry = place, place.max_retries, 0
+        self.place, self._retry = place, 0
+        self.retries_left = self.waits_left = place.max_retries
         run = self.run
         run.provider, run.model, run.fallback_index = place.request.provider.slug, place.request.model, place.index

@@ -287,3 +287,12 @@ async def test_a_fallbacks_own_bound_of_its_answer_counts_for_its_window() -> No
     house.unpack.answer_tokens = 20
     await house.run()
     assert places(house) == ["other/a-60"], "20 tokens of answer do not fit beside 50 of a prompt"
+
+
+async def test_a_call_waits_for_an_ejected_model_as_often_as_it_retries_at_most() -> None:
+    house = House(*[FLAKY] * 20, max_retries=2, breakers=BreakerPolicy(min_failures=1, ejection_seconds=10))
+    with pytest.raises(Unavailable) as failure:
+        await house.run(deadline=600)
+
+    waits = [each for each in failure.value.attempts if each.reason == "PROVIDER_CIRCUIT_OPEN"]
+    assert (len(house.provider.requests), len(waits)) == (3, 2)
