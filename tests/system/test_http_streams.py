@@ -30,6 +30,14 @@ class EndlessLlm:
     """How many pieces were written to each caller who closed the connection."""
     closed: asyncio.Event = field(default_factory=asyncio.Event)
 
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A connection that ends without a request, or with one that is none, is closed too.
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, ValueError):
+            try:
+                await self.answer(reader, writer)
+            finally:
+                writer.close()
+
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
@@ -69,7 +77,7 @@ class EndlessLlm:
 @pytest.fixture
 async def endless_llm() -> AsyncIterator[EndlessLlm]:
     llm = EndlessLlm()
-    server = await asyncio.start_server(llm.answer, "127.0.0.1", 0)
+    server = await asyncio.start_server(llm.serve, "127.0.0.1", 0)
     llm.base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
     async with server:
         yield llm
