@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 
 import grpc
 
-from kit.errors import AppError, Invalid
+from kit.errors import AppError, Invalid, Violation
+from kit.interceptors.text_faults import path_of_bad_text
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
@@ -67,7 +68,8 @@ def _reader(deserialize: Callable[[bytes], Any], max_bytes: int) -> Callable[[by
         try:
             return deserialize(data)
         except Exception:  # noqa: BLE001  # whatever a parser raises: these bytes are no request
-            return Unreadable(_unreadable(name))
+            path = "" if descriptor is None else path_of_bad_text(data, descriptor)
+            return Unreadable(_not_utf8(name, path) if path else _unreadable(name))
 
     return read
 
@@ -78,6 +80,16 @@ def _too_large(size_bytes: int, max_bytes: int) -> Invalid:
         reason="REQUEST_TOO_LARGE",
         size_bytes=str(size_bytes),
         max_bytes=str(max_bytes),
+    )
+
+
+def _not_utf8(name: str, path: str) -> Invalid:
+    problem = Violation(path, "must be text in UTF-8")
+    return Invalid(
+        f"these bytes are no {name}: {path} {problem.message}",
+        reason="REQUEST_UNREADABLE",
+        violations=(problem,),
+        message_type=name,
     )
 
 
