@@ -102,10 +102,15 @@ class Tracing:
         sampled = self._exports and self._ratio > 0 and random.random() < self._ratio  # noqa: S311  # no secret
         return TraceContext(*_fresh_ids(), sampled)
 
+    @property
+    def is_sampled(self) -> bool:
+        """Whether there is a current span, and it is recorded."""
+        return otel_trace.get_current_span().get_span_context().trace_flags.sampled
+
     @contextmanager
     def span(self, name: str, kind: SpanKind, attributes: Mapping[str, str | int | float | bool]) -> Iterator[Span]:
         """A span around a piece of work, child of the current one; free of cost if the call is not sampled."""
-        if not otel_trace.get_current_span().get_span_context().trace_flags.sampled:
+        if not self.is_sampled:
             yield otel_trace.INVALID_SPAN
             return
         with self._tracer.start_as_current_span(name, kind=kind, attributes=dict(attributes)) as span:
@@ -116,7 +121,7 @@ class Tracing:
         self, name: str, kind: SpanKind, attributes: Mapping[str, str | int | float | bool]
     ) -> Iterator[Span]:
         """As :meth:`span`, but the current span stays what it is: for generators, which another task may close."""
-        if not otel_trace.get_current_span().get_span_context().trace_flags.sampled:
+        if not self.is_sampled:
             yield otel_trace.INVALID_SPAN
             return
         with self._tracer.start_span(name, kind=kind, attributes=dict(attributes)) as span:

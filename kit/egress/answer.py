@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -23,7 +24,7 @@ class EgressStream(AsyncIterator[bytes]):
     def __init__(self, answer: Answer, origin: str, idle_seconds: float | None, max_bytes: int) -> None:
         """Made by `Egress`.
 
-        :param idle_seconds: as in `Timeouts`
+        :param idle_seconds: as in `Timeouts`; infinite if silence is bounded by the total alone
         :param max_bytes: of the body, after decompression
         """
         self.status: int = answer.status
@@ -92,9 +93,11 @@ class EgressStream(AsyncIterator[bytes]):
         if protocol is None or (closed := protocol.closed) is None:
             return
         if idle_seconds is not None:
-            protocol.read_timeout = idle_seconds
+            had_limit = protocol.read_timeout is not None
+            protocol.read_timeout = None if idle_seconds == math.inf else idle_seconds
             # The clock is stopped while reading is paused; only its limit changes then.
-            if connection.transport is not None and connection.transport.is_reading():
+            is_reading = connection.transport is not None and connection.transport.is_reading()
+            if is_reading and (had_limit or protocol.read_timeout is not None):
                 protocol.start_timeout()
         # aiohttp's parser forgets the body that it is in when it meets an error (a malformed chunk, say): the
         # connection is closed and the reader waits for the total time-out. So the reader is told from here.

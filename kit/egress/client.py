@@ -239,7 +239,11 @@ class Egress:
             # Nothing here asks for another protocol, and behind a switch there is no HTTP to read.
             answer.close()
             raise failures.malformed(target.origin)
-        return EgressStream(answer, target.origin, timeout.idle_seconds, max_response_bytes)
+        idle = timeout.idle_seconds
+        if idle is not None and idle >= timeout.total_seconds:
+            # The total is up first.
+            idle = math.inf
+        return EgressStream(answer, target.origin, idle, max_response_bytes)
 
     def _parsed(self, text: str) -> _Target:
         assert self._session is not None  # noqa: S101  # looked at before

@@ -82,7 +82,8 @@ class Route:
                         skip_payload=method in _WITHOUT_BODY,
                         # Without a length, a body ends where the connection does.
                         read_until_eof=True,
-                        read_timeout=timeout.sock_read,
+                        # Each is a timer, set anew for every read: none where the total would be up first.
+                        read_timeout=None if _is_up_first(timeout) else timeout.sock_read,
                         timeout_ceil_threshold=_CEILING_SECONDS,
                     )
                     await answer.begin(protocol, written)
@@ -107,6 +108,11 @@ class Route:
             lines.append(f"Content-Length: {len(body)}\r\n")
         lines.append("\r\n")
         return "".join(lines).encode() + body
+
+
+def _is_up_first(timeout: aiohttp.ClientTimeout) -> bool:
+    """Whether the total time is up before any silence can have lasted too long."""
+    return timeout.total is not None and (timeout.sock_read is None or timeout.sock_read >= timeout.total)
 
 
 class Answer:

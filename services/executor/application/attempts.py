@@ -95,7 +95,11 @@ class Attempts:
                 outcome = permit
             else:
                 try:
-                    async with aclosing(self._pieces(course, begun, limit)) as pieces:
+                    # Here and not in functions of their own: all of this runs for every piece.
+                    async with (
+                        self._slot(course.place.request.provider, limit),
+                        aclosing(self._pieces(course, begun, limit)) as pieces,
+                    ):
                         async for piece in pieces:
                             if isinstance(piece, (ProviderAnswer, ProviderFailure)):
                                 outcome = piece
@@ -103,6 +107,8 @@ class Attempts:
                             if run.time_to_first_token_us is None:
                                 run.time_to_first_token_us = domain.microseconds(self.clock.now() - run.started)
                             yield piece
+                except Exhausted as busy:
+                    outcome = _busy(busy)
                 except (asyncio.CancelledError, GeneratorExit):
                     self._record(course, permit, limit, _CANCELLED)
                     course.note(begun, _CANCELLED)
@@ -144,26 +150,20 @@ class Attempts:
         course.note(begun, outcome)
         return outcome
 
-    async def _pieces(
+    def _pieces(
         self, course: Course, begun: float, limit: float
     ) -> AsyncGenerator[Started | Delta | ProviderAnswer | ProviderFailure, None]:
+        """What a provider says, once it may be asked."""
         request, job = course.place.request, course.job
-        try:
-            async with self._slot(request.provider, limit):
-                waited, remaining = self.clock.now() - begun, course.remaining_seconds
-                first = job.first_token_timeout_seconds
-                idle = job.idle_timeout_seconds or course.place.attempt_timeout_seconds
-                stream = self.providers[request.provider.kind].stream(
-                    request,
-                    total_seconds=max(remaining, _SHORTEST_SECONDS),
-                    first_seconds=max((limit if first is None else min(first, limit)) - waited, _SHORTEST_SECONDS),
-                    idle_seconds=max(remaining if idle is None else min(idle, remaining), _SHORTEST_SECONDS),
-                )
-                async with aclosing(stream) as pieces:
-                    async for piece in pieces:
-                        yield piece
-        except Exhausted as busy:
-            yield _busy(busy)
+        waited, remaining = self.clock.now() - begun, course.remaining_seconds
+        first = job.first_token_timeout_seconds
+        idle = job.idle_timeout_seconds or course.place.attempt_timeout_seconds
+        return self.providers[request.provider.kind].stream(
+            request,
+            total_seconds=max(remaining, _SHORTEST_SECONDS),
+            first_seconds=max((limit if first is None else min(first, limit)) - waited, _SHORTEST_SECONDS),
+            idle_seconds=max(remaining if idle is None else min(idle, remaining), _SHORTEST_SECONDS),
+        )
 
     async def _pay(self, course: Course, answer: ProviderAnswer) -> None:
         """Add what an answer cost; what one cost is not known of the whole if it is not known of it."""

@@ -169,27 +169,38 @@ class Exchange(ABC):
             _describe(span, outcome)
             return outcome
 
-    async def stream(
+    def stream(
         self, request: ProviderRequest, *, total_seconds: float, first_seconds: float, idle_seconds: float
     ) -> AsyncGenerator[Piece, None]:
         """As the port says. A server that answers whole although it was asked for pieces is taken as it is."""
         try:
             outgoing = self.request_of(request, streamed=True)
         except Invalid as refusal:
-            yield _unsayable(refusal)
-            return
+            return _alone(_unsayable(refusal))
+        timeout = Timeouts(
+            total_seconds=total_seconds,
+            connect_seconds=min(first_seconds, _CONNECT_SECONDS),
+            first_byte_seconds=first_seconds,
+            # Only the larger: the shorter is watched here, where pieces are told from bytes that say nothing yet.
+            idle_seconds=max(first_seconds, idle_seconds),
+        )
         headers = self.headers(request, self.stream_type)
+        if self.tracing.is_sampled:
+            return self._traced(request, outgoing, headers, timeout, idle_seconds)
+        return self._pieces(request, outgoing, headers, timeout, idle_seconds)
+
+    async def _traced(
+        self,
+        request: ProviderRequest,
+        outgoing: Outgoing,
+        headers: dict[str, str],
+        timeout: Timeouts,
+        idle_seconds: float,
+    ) -> AsyncGenerator[Piece, None]:
         # Detached: a caller who leaves closes this from another task.
         with self.tracing.detached_span("chat " + request.model, SpanKind.CLIENT, self._attributes(request)) as span:
             if span.is_recording():
                 headers["traceparent"] = place_of(span).traceparent()
-            timeout = Timeouts(
-                total_seconds=total_seconds,
-                connect_seconds=min(first_seconds, _CONNECT_SECONDS),
-                first_byte_seconds=first_seconds,
-                # Only the larger: the shorter is watched here, where pieces are told from bytes that say nothing yet.
-                idle_seconds=max(first_seconds, idle_seconds),
-            )
             async with aclosing(self._pieces(request, outgoing, headers, timeout, idle_seconds)) as pieces:
                 async for piece in pieces:
                     # Before the last is given: whoever has it asks for no more.
@@ -308,6 +319,10 @@ class Exchange(ABC):
             "gen_ai.provider.name": self.provider_name(request),
             "gen_ai.request.model": request.model,
         }
+
+
+async def _alone(failure: ProviderFailure) -> AsyncGenerator[Piece, None]:
+    yield failure
 
 
 def unsayable(problem: str) -> Invalid:
