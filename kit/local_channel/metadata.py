@@ -39,6 +39,11 @@ _TRANSPORT_KEYS = frozenset(
 )
 
 
+_KNOWN_KEYS: set[str] = set()
+"""Well-formed names of text that reach applications. A process uses few; callers may make up any number."""
+_MAX_KNOWN_KEYS = 100
+
+
 class Metadatum(NamedTuple):
     """One pair. The value is bytes if and only if the key ends in `-bin`."""
 
@@ -69,6 +74,11 @@ def deliver(metadata: Given, *, also_bytes: int = 0) -> Pairs:
     pairs: list[Metadatum] = []
     size = also_bytes
     for key, value in metadata:
+        # What most pairs are: text under a name that was looked at before.
+        if key in _KNOWN_KEYS and type(value) is str and value.isascii() and value.isprintable():
+            size += len(key) + len(value) + 32
+            pairs.append(Metadatum(key, value))
+            continue
         if not isinstance(key, str):
             raise TypeError(f"Expected str, not {type(key)}")
         if _KEY.fullmatch(key) is None:
@@ -77,6 +87,8 @@ def deliver(metadata: Given, *, also_bytes: int = 0) -> Pairs:
         size += len(key) + len(delivered) + 32
         if key not in _TRANSPORT_KEYS:
             pairs.append(Metadatum(key, delivered))
+            if isinstance(delivered, str) and key != "-bin" and len(_KNOWN_KEYS) < _MAX_KNOWN_KEYS:
+                _KNOWN_KEYS.add(key)
     if size > MAX_BYTES:
         raise MetadataTooLarge(f"{size} vs. {MAX_BYTES}")
     return tuple(pairs)

@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 
-from aiohttp import web
 from opentelemetry.trace import Span, StatusCode
 
-from kit.errors import AppError, CannotStart, Deadline, Invalid, NotFound, Unavailable, Violation
+from kit.errors import AppError, CannotStart, Invalid, NotFound, Unavailable
 from kit.telemetry import TraceContext, Tracing, log_trace_id, parse_traceparent, place_of
 from services.gateway.convert import failure
 from services.gateway.convert.failure import Failure
-from services.gateway.protocol import JSON, SERVER, Protocol, make_request
+from services.gateway.http.answer import Answer, Reply, Stream
+from services.gateway.http.connection import Connections
+from services.gateway.http.request import Request
+from services.gateway.unreadable import JSON, refuse
 
 log = logging.getLogger(__name__)
-_protocol_log = logging.getLogger(f"{__name__}.protocol")
 
-_MAX_HEADERS: Final = 100
 _BACKLOG: Final = 1024
 _BUSY_RETRY_SECONDS: Final = 1.0
 _LAST_WORDS_SECONDS: Final = 0.2
@@ -47,16 +47,16 @@ class ListenerOptions:
 class Visit:
     """One request while it is answered."""
 
-    __slots__ = ("_listener", "begun", "path", "place", "request")
+    __slots__ = ("_options", "begun", "path", "place", "request")
 
-    def __init__(self, listener: Listener, request: web.BaseRequest, place: TraceContext, path: str) -> None:
-        self._listener = listener
+    def __init__(self, options: ListenerOptions, request: Request, place: TraceContext, path: str) -> None:
+        self._options = options
         self.request = request
         self.place = place
         """Where in its trace this is: the parent of all that is called for it."""
         self.path = path
         """As it was written: still with its percent signs."""
-        self.begun: web.StreamResponse | None = None
+        self.begun: Stream | None = None
         """An answer that is on its way in pieces."""
 
     async def body(self) -> bytes:
@@ -65,21 +65,23 @@ class Visit:
         :raises Invalid: `BODY_TOO_LARGE`, `BODY_MALFORMED`, `CONTENT_ENCODING_UNSUPPORTED`
         :raises Deadline: `BODY_TOO_SLOW`
         """
-        return await _read_body(self.request, self._listener.options)
+        options = self._options
+        return await self.request.body(options.max_body_bytes, options.read_timeout_seconds)
 
-    async def begin(self, response: web.StreamResponse) -> None:
-        """Send the head of an answer in pieces; from now on a failure cannot change its status."""
-        self._listener.dress(response)
-        self.begun = response
-        await response.prepare(self.request)
+    async def begin(self, stream: Stream, piece: bytes = b"") -> None:
+        """Send the head of an answer in pieces, and a first one; from now on a failure cannot change its status.
+
+        :raises ConnectionError: if the caller has left
+        """
+        self.begun = stream
+        await self.request.begin(stream, piece)
 
     def cut(self) -> None:
         """Close the connection behind what is written, so that nobody takes a broken answer for a whole one."""
-        if self.request.transport is not None:
-            self.request.transport.close()
+        self.request.cut()
 
 
-Handler = Callable[[Visit], Awaitable[web.StreamResponse]]
+Handler = Callable[[Visit], Awaitable[Reply]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +104,17 @@ class Listener:
         self._routes = {route.path: route for route in routes if not route.path.endswith("}")}
         self._prefixes = [(route.path[: route.path.index("{")], route) for route in routes if route.path.endswith("}")]
         self._tracing = tracing
-        # A caller who leaves ends the work that is done for it.
-        self._server = web.Server(self._answer, request_factory=make_request, handler_cancellation=True)
+        self._loop = asyncio.get_running_loop()
+        self._connections = Connections(
+            self._answer,
+            refuse,
+            keep_alive_seconds=options.keep_alive_seconds,
+            max_header_bytes=options.max_header_bytes,
+        )
         self._sockets: asyncio.Server | None = None
         self._active = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._is_idle: asyncio.Future[None] | None = None
+        """Whom the end of the last request wakes."""
         self._stopped_at: float | None = None
         self.port = 0
 
@@ -122,10 +129,9 @@ class Listener:
         :raises CannotStart: if the address cannot be had
         """
         host, _, port = self.options.address.rpartition(":")
-        loop = asyncio.get_running_loop()
         try:
-            self._sockets = await loop.create_server(
-                lambda: self._connection(loop),
+            self._sockets = await self._loop.create_server(
+                self._connections.make,
                 host.strip("[]"),
                 int(port),
                 backlog=_BACKLOG,
@@ -142,55 +148,35 @@ class Listener:
     def stop_accepting(self) -> None:
         """Take no new connections; what is asked on those that are open is answered, and is the last there."""
         if self._stopped_at is None:
-            self._stopped_at = asyncio.get_running_loop().time()
+            self._stopped_at = self._loop.time()
+            self._connections.is_stopping = True
         if self._sockets is not None:
             self._sockets.close()
 
     async def drain(self) -> None:
         """Wait for requests that run until `drain_seconds` after the stop began, then end those that are left."""
         self.stop_accepting()
-        loop = asyncio.get_running_loop()
-        remaining = (self._stopped_at or 0) + self.options.drain_seconds - loop.time()
-        self._server.pre_shutdown()
+        remaining = (self._stopped_at or 0) + self.options.drain_seconds - self._loop.time()
+        self._connections.close_idle()
+        # What came a moment ago has a task that has not begun.
+        await asyncio.sleep(0)
         if self._active:
+            self._is_idle = self._loop.create_future()
             try:
-                await asyncio.wait_for(self._idle.wait(), max(remaining, 0))
+                await asyncio.wait_for(self._is_idle, max(remaining, 0))
             except TimeoutError:
                 log.warning("requests are cut by the end of the drain", extra={"requests": self._active})
-        await self._server.shutdown(_LAST_WORDS_SECONDS)
+        await self._connections.close(_LAST_WORDS_SECONDS)
 
-    def dress(self, response: web.StreamResponse) -> None:
-        """Add what every answer carries."""
-        response.headers["Server"] = SERVER
-        if self._stopped_at is not None:
-            response.force_close()
-
-    def _connection(self, loop: asyncio.AbstractEventLoop) -> Protocol:
-        return Protocol(
-            self._server,
-            loop=loop,
-            access_log=None,  # type: ignore[arg-type]  # None is how aiohttp is told to write none
-            auto_decompress=False,
-            keepalive_timeout=self.options.keep_alive_seconds,
-            max_line_size=self.options.max_header_bytes,
-            max_field_size=self.options.max_header_bytes,
-            max_headers=_MAX_HEADERS,
-            logger=_protocol_log,
-        )
-
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        path = _path_of(request.raw_path)
+    async def _answer(self, request: Request) -> Reply:
+        path = _path_of(request.target)
         route = self._routes.get(path) or self._route_by_prefix(path)
         if route is not None and route.is_probe:
             handler = route.handlers.get(request.method)
             place = TraceContext("0" * 32, "0" * 16, sampled=False)
-            response = (
-                await handler(Visit(self, request, place, path))
-                if handler is not None
-                else _failed(failure.failure_of(_wrong_method(route)))
-            )
-            self.dress(response)
-            return response
+            if handler is None:
+                return _failed(failure.failure_of(_wrong_method(route)))
+            return await handler(Visit(self.options, request, place, path))
         header = request.headers.get("traceparent")
         parent = parse_traceparent(header) if header else None
         place = self._tracing.begin(parent)
@@ -198,13 +184,12 @@ class Listener:
         span = self._tracing.start_server_span(name, place, is_root=parent is None)
         if span is not None:
             place = place_of(span)
-        # aiohttp runs each request in a task of its own, so there is nothing to undo.
+        # Each request has a task of its own, so there is nothing to undo.
         log_trace_id.set(place.trace_id)
         self._active += 1
-        self._idle.clear()
         status = failure.CLIENT_LEFT
         error: BaseException | None = None
-        visit = Visit(self, request, place, path)
+        visit = Visit(self.options, request, place, path)
         try:
             response = await self._serve(route, visit)
             status = response.status
@@ -223,15 +208,13 @@ class Listener:
             status = failure.INTERNAL
         finally:
             self._active -= 1
-            if not self._active:
-                self._idle.set()
+            if not self._active and self._is_idle is not None and not self._is_idle.done():
+                self._is_idle.set_result(None)
             if span is not None:
                 _end_span(span, visit, route, status, error)
-        if visit.begun is None:
-            self.dress(response)
         return response
 
-    async def _serve(self, route: Route | None, visit: Visit) -> web.StreamResponse:
+    async def _serve(self, route: Route | None, visit: Visit) -> Reply:
         if self._active > self.options.max_concurrent_requests:
             raise Unavailable(
                 "this server answers as many requests as it can; try again in a moment",
@@ -247,15 +230,14 @@ class Listener:
             raise _wrong_method(route)
         return await handler(visit)
 
-    def _fail(self, visit: Visit, failed: Failure) -> web.StreamResponse:
+    def _fail(self, visit: Visit, failed: Failure) -> Reply:
         if visit.begun is not None:
             # Its status is gone; all that is left is not to end it well.
             visit.cut()
             return visit.begun
         response = _failed(failed)
-        if not visit.request.content.is_eof():
-            # What is left of the body would be read as the next request's beginning.
-            response.force_close()
+        # What is left of the body is not worth the wait.
+        response.closes = not visit.request.is_whole
         return response
 
     def _route_by_prefix(self, path: str) -> Route | None:
@@ -274,47 +256,13 @@ def _path_of(target: str) -> str:
     return path
 
 
-async def _read_body(request: web.BaseRequest, options: ListenerOptions) -> bytes:
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise Invalid("the body must not be compressed", reason="CONTENT_ENCODING_UNSUPPORTED")
-    length, content = request.content_length, request.content
-    if length is not None and length > options.max_body_bytes:
-        raise _too_large(options)
-    if content.is_eof() and (length is not None or not request.can_read_body):
-        # It came with the headers, as most do.
-        return content.read_nowait()
-    if request.headers.get("Expect", "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0
-    pieces, size = [], 0
-    try:
-        async with asyncio.timeout(options.read_timeout_seconds):
-            while piece := await content.readany():
-                size += len(piece)
-                if size > options.max_body_bytes:
-                    raise _too_large(options)
-                pieces.append(piece)
-    except TimeoutError:
-        raise Deadline(
-            f"the body did not arrive within {options.read_timeout_seconds:g} seconds", reason="BODY_TOO_SLOW"
-        ) from None
-    except web.RequestPayloadError:
-        raise Invalid("the body does not arrive as HTTP says", reason="BODY_MALFORMED") from None
-    return b"".join(pieces)
-
-
-def _too_large(options: ListenerOptions) -> Invalid:
-    message = f"must be at most {options.max_body_bytes} bytes"
-    return Invalid(f"the body {message}", reason="BODY_TOO_LARGE", violations=(Violation("body", message),))
-
-
 def _wrong_method(route: Route) -> Invalid:
     allowed = ", ".join(route.handlers)
     return Invalid(f"this address takes {allowed}", reason="METHOD_NOT_ALLOWED", allow=allowed)
 
 
-def _failed(failed: Failure) -> web.Response:
-    return web.Response(status=failed.status, body=failed.body, headers={"Content-Type": JSON, **failed.headers})
+def _failed(failed: Failure) -> Answer:
+    return Answer(failed.status, {"Content-Type": JSON, **failed.headers}, failed.body)
 
 
 def _end_span(span: Span, visit: Visit, route: Route | None, status: int, error: BaseException | None) -> None:

@@ -9,7 +9,6 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 import grpc
-from aiohttp import web
 from multidict import CIMultiDictProxy
 
 from catalog.keys import SEQUENCE_HEADER
@@ -20,8 +19,9 @@ from kit.interceptors import Auth
 from services.gateway import domain
 from services.gateway.application import Models
 from services.gateway.convert import answer, failure, fields, request, stream
+from services.gateway.http.answer import Answer, Reply, Stream
 from services.gateway.listener import Visit
-from services.gateway.protocol import JSON
+from services.gateway.unreadable import JSON
 from turnout.executor.v1 import execution_service_pb2 as pb
 from turnout.executor.v1 import execution_service_pb2_grpc as rpc
 
@@ -71,7 +71,7 @@ class ChatCompletions:
         self._outage = ""
         """The status with which the executor fails at present; empty while it answers."""
 
-    async def create(self, visit: Visit) -> web.StreamResponse:
+    async def create(self, visit: Visit) -> Reply:
         """Run a completion."""
         headers = visit.request.headers
         asked = request.read(
@@ -92,11 +92,11 @@ class ChatCompletions:
             raise self._error_of(failed, asked.run) from None
         self._answers()
         body = answer.completion(response, int(self._unix_seconds()))
-        return web.Response(body=body, headers={"Content-Type": JSON, **answer.headers(response)})
+        return Answer(200, {"Content-Type": JSON, **answer.headers(response)}, body)
 
     async def _stream(
         self, visit: Visit, asked: request.Asked, metadata: list[tuple[str, str]], timeout: float | None
-    ) -> web.StreamResponse:
+    ) -> Stream:
         # The caller's time-out is how long it waits for a beginning; a stream that flows may take longer.
         whole = max(timeout or 0.0, self._call_timeout_seconds)
         call = self._stub.RunStream(pb.RunStreamRequest(run=asked.run), metadata=metadata, timeout=whole)
@@ -108,11 +108,10 @@ class ChatCompletions:
                 wants_usage=asked.wants_usage,
                 is_mocked=bool(asked.run.mock_response),
             )
-            response = web.StreamResponse(headers={**_STREAM_HEADERS, **answer.headers(started)})
-            await visit.begin(response)
-            await response.write(events.start())
+            response = Stream({**_STREAM_HEADERS, **answer.headers(started)})
+            await visit.begin(response, events.start())
             try:
-                await response.write(await self._pass_on(call, response, events, asked.run))
+                response.end(await self._pass_on(call, response, events, asked.run))
             except AppError as error:
                 log.warning("a stream breaks", extra={"request_id": started.request_id, "reason": error.reason})
                 await response.write(stream.failure(failure.failure_of(error).body))
@@ -129,8 +128,11 @@ class ChatCompletions:
         :raises Deadline: `DEADLINE_EXCEEDED` if it takes longer than `timeout` seconds
         """
         try:
-            async with asyncio.timeout(timeout):
+            if timeout is None:
                 event = await call.read()
+            else:
+                async with asyncio.timeout(timeout):
+                    event = await call.read()
         except grpc.aio.AioRpcError as failed:
             raise self._error_of(failed, run) from None
         except TimeoutError:
@@ -141,9 +143,7 @@ class ChatCompletions:
         started: pb.RunStarted = event.started
         return started
 
-    async def _pass_on(
-        self, call: Any, response: web.StreamResponse, events: stream.Events, run: pb.RunRequest
-    ) -> bytes:
+    async def _pass_on(self, call: Any, response: Stream, events: stream.Events, run: pb.RunRequest) -> bytes:
         """Write what comes, as fast as the caller takes it; the last events are returned.
 
         :raises AppError: if the stream breaks
@@ -191,12 +191,12 @@ class ModelList:
         self._models = models
         self._auth = auth
 
-    async def list_models(self, visit: Visit) -> web.StreamResponse:
+    async def list_models(self, visit: Visit) -> Answer:
         """All that the caller's project has."""
         tenant = await _tenant(self._auth, visit)
         return _json(answer.models(self._models.list_models(tenant)))
 
-    async def get_model(self, visit: Visit) -> web.StreamResponse:
+    async def get_model(self, visit: Visit) -> Answer:
         """One."""
         tenant = await _tenant(self._auth, visit)
         return _json(answer.model(self._models.get_model(tenant, unquote(visit.path[len(MODELS_PATH) + 1 :]))))
@@ -211,17 +211,17 @@ class Health:
     def __init__(self, check_ready: Callable[[], None]) -> None:
         self._check_ready = check_ready
 
-    async def live(self, visit: Visit) -> web.StreamResponse:
+    async def live(self, visit: Visit) -> Answer:
         """Whether the process answers at all."""
         return _json(b'{"status":"ok"}')
 
-    async def ready(self, visit: Visit) -> web.StreamResponse:
+    async def ready(self, visit: Visit) -> Answer:
         """Whether requests should be sent here."""
         try:
             self._check_ready()
         except AppError as error:
             failed = failure.failure_of(error)
-            return web.Response(status=failed.status, body=failed.body, headers={"Content-Type": JSON})
+            return Answer(failed.status, {"Content-Type": JSON}, failed.body)
         return _json(b'{"status":"ok"}')
 
 
@@ -287,5 +287,5 @@ def _broken() -> Unavailable:
     return Unavailable("the answer ended before it was whole", reason="STREAM_BROKEN")
 
 
-def _json(body: bytes) -> web.Response:
-    return web.Response(body=body, headers={"Content-Type": JSON})
+def _json(body: bytes) -> Answer:
+    return Answer(200, {"Content-Type": JSON}, body)

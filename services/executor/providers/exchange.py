@@ -161,9 +161,9 @@ class Exchange(ABC):
         except Invalid as refusal:
             return _unsayable(refusal)
         headers = self.headers(request, "application/json")
+        if not self.tracing.is_sampled:
+            return await self._exchange(request, outgoing, headers, timeout_seconds)
         with self.tracing.span("chat " + request.model, SpanKind.CLIENT, self._attributes(request)) as span:
-            if not span.is_recording():
-                return await self._exchange(request, outgoing, headers, timeout_seconds)
             headers["traceparent"] = place_of(span).traceparent()
             outcome = await self._exchange(request, outgoing, headers, timeout_seconds)
             _describe(span, outcome)
@@ -199,12 +199,11 @@ class Exchange(ABC):
     ) -> AsyncGenerator[Piece, None]:
         # Detached: a caller who leaves closes this from another task.
         with self.tracing.detached_span("chat " + request.model, SpanKind.CLIENT, self._attributes(request)) as span:
-            if span.is_recording():
-                headers["traceparent"] = place_of(span).traceparent()
+            headers["traceparent"] = place_of(span).traceparent()
             async with aclosing(self._pieces(request, outgoing, headers, timeout, idle_seconds)) as pieces:
                 async for piece in pieces:
                     # Before the last is given: whoever has it asks for no more.
-                    if span.is_recording() and isinstance(piece, (ProviderAnswer, ProviderFailure)):
+                    if isinstance(piece, (ProviderAnswer, ProviderFailure)):
                         _describe(span, piece)
                     yield piece
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import orjson
 import pytest
-from aiohttp import web
 
 from kit.errors import CannotStart
 from kit.telemetry import Tracing
+from services.gateway.http.answer import Reply, Stream
 from services.gateway.listener import Handler, Listener, ListenerOptions, Route, Visit
 from tests.services.gateway.conftest import MESSAGES, MODEL, until
 from tests.services.gateway.executors import delta, ended, response, started
@@ -137,6 +137,18 @@ async def test_whoever_speaks_no_http_is_told_so_and_not_logged_as_an_error(
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
+async def test_a_body_that_breaks_on_its_way_is_told_at_once(local_room: Any) -> None:
+    raw = await connect(local_room)
+    chunked = HEAD + b"Transfer-Encoding: chunked\r\nExpect: 100-continue\r\nAuthorization: Bearer %s\r\n\r\n"
+    raw.writer.write(chunked % local_room.key.encode())
+    assert (await raw.answer())[0] == 100
+    raw.writer.write(b"zz\r\n")
+    status, reason, headers = await raw.refusal()
+    assert (status, reason, headers["connection"]) == (400, "BODY_MALFORMED", "close")
+    assert await raw.is_closed()
+    raw.writer.close()
+
+
 async def test_compressed_bodies_are_refused(local_room: Any) -> None:
     headers = {"Authorization": f"Bearer {local_room.key}", "Content-Encoding": "gzip"}
     status, error = await local_room.refusal(b"\x1f\x8b", headers=headers)
@@ -258,7 +270,7 @@ async def serving(handler: Handler) -> AsyncIterator[Raw]:
 
 
 async def test_a_bug_is_logged_with_its_trace_and_tells_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
-    async def handler(visit: Visit) -> web.StreamResponse:
+    async def handler(visit: Visit) -> Reply:
         raise RuntimeError("a secret")
 
     async with serving(handler) as raw:
@@ -271,8 +283,8 @@ async def test_a_bug_is_logged_with_its_trace_and_tells_nothing_else(caplog: pyt
 
 
 async def test_a_bug_in_the_middle_of_a_stream_never_looks_like_its_end() -> None:
-    async def handler(visit: Visit) -> web.StreamResponse:
-        response = web.StreamResponse()
+    async def handler(visit: Visit) -> Reply:
+        response = Stream({})
         await visit.begin(response)
         await response.write(b"half")
         raise RuntimeError("bug")

@@ -1,0 +1,109 @@
+"""What is asked."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import hdrs
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
+from multidict import CIMultiDictProxy
+
+from kit.errors import Deadline, Invalid, Violation
+from services.gateway.http.answer import Stream, send
+
+if TYPE_CHECKING:
+    from services.gateway.http.connection import Connection
+
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class BrokenBody(Exception):
+    """What comes is no body as HTTP frames them."""
+
+
+class Request:
+    """A request whose head has come."""
+
+    __slots__ = ("_connection", "_payload", "headers", "message", "method", "target")
+
+    def __init__(self, connection: Connection, message: RawRequestMessage, payload: StreamReader) -> None:
+        self._connection = connection
+        self.message = message
+        self.method = message.method
+        self.target = message.path
+        """As it was written."""
+        self.headers: CIMultiDictProxy[str] = message.headers
+        self._payload = payload
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its body, if it has one, has come to its end."""
+        return self._payload.is_eof()
+
+    async def body(self, max_bytes: int, timeout_seconds: float) -> bytes:
+        """All of it.
+
+        :raises Invalid: `BODY_TOO_LARGE`, `BODY_MALFORMED`, `CONTENT_ENCODING_UNSUPPORTED`
+        :raises Deadline: `BODY_TOO_SLOW`
+        """
+        encoding = self.headers.get(hdrs.CONTENT_ENCODING)
+        if encoding is not None and encoding.lower() != "identity":
+            raise Invalid("the body must not be compressed", reason="CONTENT_ENCODING_UNSUPPORTED")
+        if self._payload.is_eof():
+            # It came with the head, as most do.
+            body = self._payload.read_nowait()
+            if len(body) > max_bytes:
+                raise _too_large(max_bytes)
+            return body
+        length = self.headers.get(hdrs.CONTENT_LENGTH)
+        if length is not None and int(length) > max_bytes:
+            raise _too_large(max_bytes)
+        if self.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
+            send(self._connection, _CONTINUE)
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                return await self._read(max_bytes)
+        except TimeoutError:
+            raise Deadline(
+                f"the body did not arrive within {timeout_seconds:g} seconds", reason="BODY_TOO_SLOW"
+            ) from None
+        except BrokenBody:
+            raise Invalid("the body does not arrive as HTTP says", reason="BODY_MALFORMED") from None
+
+    async def begin(self, stream: Stream, piece: bytes = b"") -> None:
+        """Begin to answer it in pieces.
+
+        :raises ConnectionError: if the caller has left
+        """
+        closes = self._connection.closes_after(self)
+        await stream.begin(self._connection, self.message, piece, closes=closes)
+
+    def cut(self) -> None:
+        """Close the connection behind what is written."""
+        self._connection.close()
+
+    async def linger(self, timeout_seconds: float) -> bool:
+        """Read what nobody asked for, so that the caller gets to read its answer; whether that was all."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                while not self._payload.is_eof():
+                    await self._payload.readany()
+        except (TimeoutError, BrokenBody):
+            return False
+        return True
+
+    async def _read(self, max_bytes: int) -> bytes:
+        pieces, size = [], 0
+        while piece := await self._payload.readany():
+            size += len(piece)
+            if size > max_bytes:
+                raise _too_large(max_bytes)
+            pieces.append(piece)
+        return b"".join(pieces)
+
+
+def _too_large(max_bytes: int) -> Invalid:
+    message = f"must be at most {max_bytes} bytes"
+    return Invalid(f"the body {message}", reason="BODY_TOO_LARGE", violations=(Violation("body", message),))

@@ -1,0 +1,34 @@
+"""What is answered to what is no request, in our shape: whoever speaks no HTTP, or too much of it, learns no more."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+
+from kit.errors import Invalid
+from services.gateway.convert import failure
+from services.gateway.http.answer import Answer
+
+JSON: Final = "application/json"
+
+
+def refuse(error: HttpProcessingError) -> Answer:
+    """The last answer of its connection.
+
+    What others send is no error of ours, and its text is not repeated: neither to them nor in the log.
+    """
+    failed = failure.failure_of(_too_long() if _is_too_long(error) else _malformed())
+    return Answer(failed.status, {"Content-Type": JSON, **failed.headers}, failed.body)
+
+
+def _is_too_long(error: HttpProcessingError) -> bool:
+    return isinstance(error, LineTooLong) or error.message.startswith("Too many headers")
+
+
+def _too_long() -> Invalid:
+    return Invalid("the request line or the headers are longer, or more, than is taken", reason="HEADERS_TOO_LARGE")
+
+
+def _malformed() -> Invalid:
+    return Invalid("this is not a request of HTTP/1.1", reason="HTTP_MALFORMED")

@@ -1,0 +1,184 @@
+"""What comes, byte by byte."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from services.gateway.http import connection
+from services.gateway.http.answer import Answer, Reply
+from services.gateway.http.request import Request
+from tests.services.gateway.conftest import until
+from tests.services.gateway.http.serving import GET, chunked, echo, post, serving
+
+
+@pytest.mark.parametrize("said", [post(b"hello"), chunked(b"he", b"llo")])
+async def test_a_request_may_be_split_at_every_byte(said: bytes) -> None:
+    async with serving() as server:
+        raw = await server.connect()
+        [open_one] = server.connections.open
+        for split in range(1, len(said)):
+            # Not over the socket, which may join what was written apart.
+            open_one.data_received(said[:split])
+            open_one.data_received(said[split:])
+            assert (await raw.answer())[1] == b"hello"
+        raw.writer.close()
+
+
+async def test_a_request_may_come_byte_by_byte() -> None:
+    async with serving() as server:
+        raw = await server.connect()
+        [open_one] = server.connections.open
+        for said in (post(b"hello"), chunked(b"he", b"llo")):
+            for byte in said:
+                open_one.data_received(bytes((byte,)))
+                await asyncio.sleep(0)
+            assert (await raw.answer())[1] == b"hello"
+        raw.writer.close()
+
+
+async def test_two_requests_in_one_segment_are_answered_one_after_the_other() -> None:
+    begun: list[str] = []
+    gate = asyncio.Event()
+
+    async def handler(request: Request) -> Reply:
+        begun.append(request.target)
+        await gate.wait()
+        return await echo(request)
+
+    async with serving(handler) as server:
+        raw = await server.connect()
+        raw.say(post(b"one", b"/1") + post(b"two", b"/2"))
+        await until(lambda: begun)
+        assert begun == ["/1"]
+        gate.set()
+        assert [(await raw.answer())[1] for _ in range(2)] == [b"one", b"two"]
+        raw.writer.close()
+
+
+async def test_of_many_requests_that_wait_few_are_kept_and_none_is_lost() -> None:
+    gate = asyncio.Event()
+
+    async def handler(request: Request) -> Reply:
+        await gate.wait()
+        return await echo(request)
+
+    async with serving(handler) as server:
+        raw = await server.connect()
+        count = 500
+        for number in range(count):
+            raw.say(post(b"%d" % number))
+        [open_one] = server.connections.open
+        await until(lambda: open_one._buffer_paused)
+        assert len(open_one._waiting) < connection._MAX_WAITING
+        gate.set()
+        assert [(await raw.answer())[1] for _ in range(count)] == [b"%d" % number for number in range(count)]
+        raw.writer.close()
+
+
+async def test_requests_that_wait_are_answered_after_many_whose_bodies_came_late() -> None:
+    async with serving() as server:
+        raw = await server.connect()
+        [open_one] = server.connections.open
+        for _ in range(2 * connection._MAX_WAITING):
+            open_one.data_received(post(b"hello")[:-5])
+            # Begun, and waiting for its body.
+            await until(lambda: open_one._is_busy)
+            await asyncio.sleep(0)
+            open_one.data_received(b"hello")
+            assert (await raw.answer())[1] == b"hello"
+        open_one.data_received(GET * 3)
+        for _ in range(3):
+            assert (await raw.answer())[1] == b""
+        raw.writer.close()
+
+
+async def test_a_large_body_is_held_back_while_nobody_reads_it() -> None:
+    gate = asyncio.Event()
+
+    async def handler(request: Request) -> Reply:
+        await gate.wait()
+        return Answer(200, {}, b"%d" % len(await request.body(16 << 20, 10)))
+
+    async with serving(handler) as server:
+        raw = await server.connect()
+        raw.say(post(b"x" * (8 << 20)))
+        [open_one] = server.connections.open
+        await until(lambda: open_one._reading_paused)
+        assert open_one._newest.total_bytes < 2 << 20
+        gate.set()
+        assert (await raw.answer())[1] == b"%d" % (8 << 20)
+        raw.say(GET)
+        assert (await raw.answer())[1] == b"0"
+        raw.writer.close()
+
+
+async def test_a_body_that_nobody_reads_is_not_taken_for_a_request() -> None:
+    async def handler(request: Request) -> Reply:
+        return Answer(200, {}, request.target.encode())
+
+    async with serving(handler) as server:
+        raw = await server.connect()
+        raw.say(post(GET, b"/1")[:-3])
+        assert (await raw.answer())[1] == b"/1"
+        raw.say(b"\n\r\n" + post(b"", b"/2"))
+        assert (await raw.answer())[1] == b"/2"
+        raw.writer.close()
+
+
+async def test_a_body_that_breaks_on_its_way_is_told_at_once() -> None:
+    async with serving() as server:
+        raw = await server.connect()
+        raw.say(chunked(b"hello")[:-5])
+        [open_one] = server.connections.open
+        await until(lambda: open_one._newest.total_bytes)
+        raw.say(b"zz\r\n")
+        # No listener is around it here, which would make an answer of what is raised.
+        assert await raw.rest() == b""
+        raw.writer.close()
+
+
+async def test_garbage_behind_a_request_ends_the_connection_behind_its_answer(caplog: pytest.LogCaptureFixture) -> None:
+    gate = asyncio.Event()
+
+    async def handler(request: Request) -> Reply:
+        await gate.wait()
+        return Answer(200, {}, b"yes")
+
+    async with serving(handler) as server:
+        raw = await server.connect()
+        raw.say(GET)
+        [open_one] = server.connections.open
+        await until(lambda: open_one._is_busy)
+        raw.say(b"garbage\r\n\r\n" + GET)
+        await until(lambda: open_one._is_deaf)
+        gate.set()
+        said = await raw.rest()
+        assert said.count(b"HTTP/1.1 ") == 2
+        assert said.index(b"yes") < said.index(b"HTTP/1.1 400 Bad Request")
+        assert said.endswith(b"\r\nConnection: close\r\n\r\nno")
+        raw.writer.close()
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_whoever_sends_far_too_much_still_reads_why_it_is_refused() -> None:
+    async with serving() as server:
+        raw = await server.connect()
+        raw.say(GET[:-2] + b"X: " + b"x" * (4 << 20))
+        said = await raw.rest()
+        assert said.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+        assert said.endswith(b"no")
+        raw.writer.close()
+
+
+async def test_an_offer_of_another_protocol_is_answered_as_http() -> None:
+    offer = b"GET /%d HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    async with serving() as server:
+        raw = await server.connect()
+        raw.say(offer % 1 + offer % 2 + GET)
+        heads = [(await raw.answer())[0] for _ in range(3)]
+        assert all(head.startswith("HTTP/1.1 200 OK\r\n") for head in heads)
+        assert ["/1" in heads[0], "/2" in heads[1]] == [True, True]
+        raw.writer.close()
