@@ -45,7 +45,7 @@ class Bare:
         self._template = Environment(autoescape=False).from_string(SYSTEM)
         self._count = 0
 
-    async def answer(self, request: web.BaseRequest) -> web.Response:
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """One completion."""
         asked: dict[str, Any] = orjson.loads(await request.read())
         self._count += 1
@@ -54,11 +54,34 @@ class Bare:
         weight = max(WEIGHTS, key=lambda weight: _score(key, weight))
         system = {"role": "system", "content": self._template.render(asked["input"])}
         body = {"model": "bench-model", "temperature": weight / 100, "messages": [system, *asked["messages"]]}
+        if asked.get("stream"):
+            return await self._stream(request, key, orjson.dumps(body | {"stream": True}))
         async with self._session.post(self._url, data=orjson.dumps(body), headers=_HEADERS) as response:
             answered: dict[str, Any] = orjson.loads(await response.read())
         self._append({"id": key, "status": "OK", "asked": asked, "answered": answered})
         answered["id"] = key
         return web.Response(body=orjson.dumps(answered), headers={"Content-Type": "application/json"})
+
+    async def _stream(self, request: web.BaseRequest, key: str, body: bytes) -> web.StreamResponse:
+        """Each piece is parsed, given our own id and written, as it comes."""
+        answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        pieces, rest = [], b""
+        async with self._session.post(self._url, data=body, headers=_HEADERS) as response:
+            async for chunk in response.content.iter_any():
+                *events, rest = (rest + chunk).split(b"\n\n")
+                for event in events:
+                    if not answer.prepared:
+                        await answer.prepare(request)
+                    if event == b"data: [DONE]":
+                        await answer.write(event + b"\n\n")
+                        continue
+                    piece: dict[str, Any] = orjson.loads(event.removeprefix(b"data: "))
+                    piece["id"] = key
+                    pieces.append(piece)
+                    await answer.write(b"data: " + orjson.dumps(piece) + b"\n\n")
+        self._append({"id": key, "status": "OK", "answered": pieces})
+        await answer.write_eof()
+        return answer
 
     def _append(self, record: dict[str, Any]) -> None:
         data = orjson.dumps(record)

@@ -28,7 +28,7 @@ import grpc
 import uvloop
 
 from bench.catalog_followers import Followers
-from bench.figures import percentile
+from bench.figures import interpreter, percentile
 from bench.surroundings import Grouped, surroundings
 from completions.version import version_id
 from kit import database, ids
@@ -225,7 +225,7 @@ async def measure(installation: Installation, options: argparse.Namespace) -> Fi
 def report(figures: Figures, options: argparse.Namespace) -> bool:
     """Print for people; whether every goal is reached."""
     load = os.getloadavg()[0]
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {interpreter()}")
     print(f"{options.deployments:,} deployments × {VARIANTS} variants, made in {figures.furnish_seconds:.0f} s")
     snapshot, memory = max(figures.snapshot_seconds), max(figures.grown_bytes) / figures.variants
     p50, p99 = percentile(figures.delays_ms, 0.5), percentile(figures.delays_ms, 0.99)

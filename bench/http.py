@@ -29,7 +29,7 @@ from typing import Any, Final
 
 from bench import peers
 from bench.cores import Cores, busy_seconds, running_on
-from bench.figures import Row, cpu_seconds, ratio, row_of, table
+from bench.figures import Row, cpu_seconds, interpreter, ratio, row_of, table
 from bench.hotspots import Recording
 from bench.jobs import JobFailed
 from bench.peers import Absent, Subject
@@ -146,12 +146,13 @@ class Bench:
             self.results.calls += outcome.all_calls
             self.results.caller_cpu_ms = outcome.caller_cpu_seconds / row.calls * 1000
 
-    def measure_streams(self, ours: Subject, interval_seconds: float) -> None:
-        """Streams straight to the upstream, then through Turnout."""
+    def measure_streams(self, ours: Subject, bare: Subject, interval_seconds: float) -> None:
+        """Streams straight to the upstream, then through Turnout, then through the bare prototype."""
         body = peers.rendered_body(stream=True)
-        for subject in (replace(self.direct, job=replace(self.direct.job, body=body)), ours):
-            job = replace(subject.job, stream_pieces=PIECES, stream_seconds=PIECES * interval_seconds)
-            self._measure(replace(subject, job=job), STREAMS)
+        with bare.awake():
+            for subject in (replace(self.direct, job=replace(self.direct.job, body=body)), ours, bare):
+                job = replace(subject.job, stream_pieces=PIECES, stream_seconds=PIECES * interval_seconds)
+                self._measure(replace(subject, job=job), STREAMS)
 
     def _upstream_calls(self) -> int:
         with urllib.request.urlopen(f"http://{self._upstream}/stats", timeout=10) as answer:
@@ -188,7 +189,9 @@ def main() -> int:
         try:
             if options.stream:
                 ours = bench.ours(installation, furnished.key, furnished.sequence, stream=True)
-                bench.measure_streams(ours, interval)
+                bare = stack.enter_context(peers.bare(around.folder, upstream["address"], cores))
+                body = json.dumps(json.loads(bare.job.body) | {"stream": True})
+                bench.measure_streams(ours, replace(bare, job=replace(bare.job, body=body)), interval)
             else:
                 ours = bench.ours(installation, furnished.key, furnished.sequence)
                 others = [] if options.alone else enter_peers(stack, bench, around, upstream["address"], cores)
@@ -225,7 +228,7 @@ def report(results: Results, cores: Cores, settings: Sequence[str], interval_sec
 
     :param interval_seconds: between the pieces of streams; None: whole answers were measured
     """
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {interpreter()}")
     print(f"on: {ON}")
     if cores.are_divided:
         print(f"measured on core {_list(cores.serving)}; callers, upstream and all the rest on {_list(cores.others)}")

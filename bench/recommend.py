@@ -32,6 +32,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # n
 
 from bench.cores import Cores, running_on
 from bench.figures import Row as CallRow
+from bench.figures import interpreter
 from bench.recommend_service import ON, Service
 from bench.surroundings import Surroundings, surroundings
 from recommenders.artifact import check_artifact, open_artifact, write_artifact
@@ -216,7 +217,7 @@ async def measure_service(
 
 def report(memories: Sequence[Memory], rows: Sequence[Row], errors: int) -> None:
     """Tables for people."""
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {interpreter()}")
     print(f"on: {FACTORS} factors, {LIMIT} best of what is unseen, {SEEN} seen by each user; one core; exact\n")
     print(f"{'memory':12}" + "".join(f"{head:>12}" for head in ("items", "sum ms", "copy ms", "read GB/s")))
     for memory in memories:

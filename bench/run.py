@@ -27,7 +27,7 @@ import aiohttp
 import grpc
 import uvloop
 
-from bench.figures import Row, table
+from bench.figures import Row, interpreter, table
 from bench.hotspots import Recording
 from bench.load import Call, load
 from bench.surroundings import ON, QUESTION, SYSTEM, VARIABLES, count_events, furnish, surroundings
@@ -162,7 +162,7 @@ def main() -> int:
 def report(rows: Sequence[Row], calls: int, events: int, settings: Sequence[str]) -> None:
     """A table for people."""
     base = {row.concurrency: row for row in rows if row.name == "direct"}
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {interpreter()}")
     print(f"on: {ON}")
     print(f"differently from that: {', '.join(settings)}\n" if settings else "")
     lines = []
