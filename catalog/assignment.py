@@ -32,6 +32,24 @@ def uniform(salt: str, purpose: str, subject: str, key: str) -> float:
     return ((int.from_bytes(blake2b(text).digest()[:8]) >> 12) + 0.5) * _SCALE
 
 
+def is_covered(salt: str, deployment: str, key: str, coverage: float) -> bool:
+    """Whether a unit is inside coverage. One that is stays so when coverage grows.
+
+    :param deployment: its uid
+    :param coverage: 0 to 1
+    """
+    return coverage >= 1 or uniform(salt, "admit", deployment, key) < coverage
+
+
+def score(weight: float, draw: float) -> float:
+    """What a candidate brings to the race; the highest wins. Positive.
+
+    :param weight: above 0
+    :param draw: its `uniform` number for the key
+    """
+    return -weight / math.log(draw)
+
+
 def assign(salt: str, key: str, candidates: Iterable[tuple[str, float]]) -> str | None:
     """The bucket that `key` falls into.
 
@@ -42,8 +60,8 @@ def assign(salt: str, key: str, candidates: Iterable[tuple[str, float]]) -> str 
     for bucket, weight in candidates:
         if weight <= 0:
             continue
-        score = -weight / math.log(uniform(salt, "assign", bucket, key))
+        found = score(weight, uniform(salt, "assign", bucket, key))
         # Equal scores need equal hashes of 52 bits; the smaller uid then wins, so that order of writing never matters.
-        if score > best_score or (score == best_score and best is not None and bucket < best):
-            best, best_score = bucket, score
+        if best is None or found > best_score or (found == best_score and bucket < best):
+            best, best_score = bucket, found
     return best

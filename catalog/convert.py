@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
+from catalog.conditions import Field, FieldKind
 from catalog.plan import Decision, Evaluation, KeyKind
+from catalog.routing import WEIGHTS_ALONE, Routing, Rule, Share
 from catalog.view import (
     ApiKey,
     Change,
@@ -29,7 +31,7 @@ from catalog.view import (
     Version,
 )
 from turnout.registry.v1 import catalog_pb2 as pb
-from turnout.registry.v1 import deployment_pb2, provider_pb2
+from turnout.registry.v1 import deployment_pb2, provider_pb2, routing_pb2
 from turnout.router.v1 import decision_pb2
 
 PROVIDER_KINDS = {
@@ -55,7 +57,19 @@ OUTPUT_POLICIES = {
 _NO_FACTS: MappingProxyType[str, ModelFacts] = MappingProxyType({})
 _NO_CONTRACTS: MappingProxyType[str, Contract] = MappingProxyType({})
 DEPLOYMENT_KINDS_TO_PROTO = {kind: number for number, kind in DEPLOYMENT_KINDS.items()}
-_EVALUATIONS = {Evaluation.DEFAULT_MATCHED: decision_pb2.EVALUATION_DEFAULT_MATCHED}
+FIELD_KINDS = {
+    routing_pb2.FIELD_KIND_STRING: FieldKind.STRING,
+    routing_pb2.FIELD_KIND_NUMBER: FieldKind.NUMBER,
+    routing_pb2.FIELD_KIND_BOOLEAN: FieldKind.BOOLEAN,
+    routing_pb2.FIELD_KIND_DATE: FieldKind.DATE,
+    routing_pb2.FIELD_KIND_LIST: FieldKind.LIST,
+}
+_WHOLE = 100.0
+"""The weight of a variant that is all of a split."""
+_EVALUATIONS = {
+    Evaluation.MATCHED: decision_pb2.EVALUATION_MATCHED,
+    Evaluation.DEFAULT_MATCHED: decision_pb2.EVALUATION_DEFAULT_MATCHED,
+}
 _KEY_KINDS = {
     KeyKind.ROUTING_KEY: decision_pb2.KEY_KIND_ROUTING_KEY,
     KeyKind.IDENTITY: decision_pb2.KEY_KIND_IDENTITY,
@@ -77,6 +91,10 @@ def fill_decision(proto: decision_pb2.Decision, decision: Decision) -> None:
     proto.evaluation = _EVALUATIONS[decision.evaluation]
     proto.propensity = decision.propensity
     proto.key_kind = _KEY_KINDS[decision.key_kind]
+    if (rule := decision.rule) is not None:
+        proto.rule, proto.rule_name = rule.uid, rule.display_name
+    if decision.outside_coverage:
+        proto.outside_coverage = True
 
 
 def change_from_proto(entry: pb.CatalogEntry) -> Change:
@@ -162,7 +180,32 @@ def _revision(revision: pb.CatalogRevision) -> Revision:
     variants = tuple(
         _variant(variant, serving) for variant in revision.variants if (serving := _serving(variant)) is not None
     )
-    return Revision(revision.uid, revision.number, revision.salt, variants)
+    routing = routing_from_proto(revision.routing) if revision.HasField("routing") else WEIGHTS_ALONE
+    return Revision(revision.uid, revision.number, revision.salt, variants, routing)
+
+
+def routing_from_proto(routing: routing_pb2.Routing) -> Routing:
+    """A routing whose variants are uids."""
+    return Routing(
+        # A condition over a field of a kind that this code does not know yet is an error for every call.
+        fields=tuple(
+            Field(field.name, FIELD_KINDS[field.kind]) for field in routing.fields if field.kind in FIELD_KINDS
+        ),
+        rules=tuple(
+            Rule(
+                uid=rule.uid,
+                display_name=rule.display_name,
+                condition=rule.condition,
+                active=rule.active,
+                shares=tuple(Share(share.variant, share.weight) for share in rule.split.shares)
+                if rule.HasField("split")
+                else (Share(rule.variant, _WHOLE),),
+            )
+            for rule in routing.rules
+        ),
+        coverage=routing.coverage if routing.HasField("coverage") else 1.0,
+        baseline=routing.baseline,
+    )
 
 
 def _serving(variant: pb.CatalogVariant) -> Serving | None:

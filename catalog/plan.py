@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
+from opentelemetry.trace import SpanKind
+
 from catalog import assignment
+from catalog.conditions import Languages, read_context
+from catalog.routing import Rule
 from catalog.targets import Target
-from catalog.view import Variant
+from catalog.view import Revision, Variant
 from kit.errors import Precondition
+from kit.json import Json
+from kit.telemetry import Tracing
 from kit.values import value
+
+Context = Mapping[str, Json]
+"""What a call says of itself, for rules to ask about."""
 
 
 class Evaluation(StrEnum):
     """How a decision came about."""
 
+    MATCHED = "matched"
+    """A rule's condition was true."""
     DEFAULT_MATCHED = "default_matched"
+    """None was, so the variants' own weights decided."""
 
 
 class KeyKind(StrEnum):
@@ -36,6 +50,107 @@ class Decision:
     evaluation: Evaluation
     propensity: float
     key_kind: KeyKind
+    rule: Rule | None = None
+    """The one that matched."""
+    outside_coverage: bool = False
+    """Whether the baseline was assigned because the unit is outside coverage."""
+
+
+@value
+class Choice:
+    """What a revision says of a unit."""
+
+    rule: Rule | None
+    """The one that matched."""
+    candidates: Sequence[tuple[Variant, float]]
+    """Those that take part in the draw, with their weights: active, and above 0."""
+    outside_coverage: bool
+    variant: Variant | None
+    """None if nothing that could serve is active."""
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """How it came about."""
+        return Evaluation.DEFAULT_MATCHED if self.rule is None else Evaluation.MATCHED
+
+
+class Planner:
+    """Decides calls by revisions' rules, coverage and weights. For one event loop.
+
+    Keeps the conditions compiled that are in use.
+
+    :param tracing: for a span of each decision in a sampled call; None for none
+    """
+
+    def __init__(self, tracing: Tracing | None = None) -> None:
+        self._tracing = tracing
+        self._languages = Languages()
+
+    def traced(self, tracing: Tracing) -> Planner:
+        """The same one, with spans."""
+        traced = Planner(tracing)
+        traced._languages = self._languages
+        return traced
+
+    def decide(self, target: Target, key_kind: KeyKind, key: str, context_json: str = "") -> Decision:
+        """Assign a variant.
+
+        :param context_json: a JSON object, or nothing
+        :raises Invalid: `JSON_TOO_LARGE`, `JSON_TOO_DEEP`, `JSON_MALFORMED`, `JSON_NOT_OBJECT` of `context_json`,
+            whether rules ask about it or not; `ROUTING_KEY_NOT_TEXT`
+        :raises Precondition: `NO_ACTIVE_VARIANT`
+        """
+        if self._tracing is None or not self._tracing.is_sampled:
+            return self._decide(target, key_kind, key, context_json)
+        attributes = {"feature_flag.key": target.deployment.slug, "feature_flag.provider.name": "turnout"}
+        with self._tracing.detached_span(f"route {target.deployment.slug}", SpanKind.INTERNAL, attributes) as span:
+            decision = self._decide(target, key_kind, key, context_json)
+            span.set_attributes(_told(decision))
+            return decision
+
+    def _decide(self, target: Target, key_kind: KeyKind, key: str, context_json: str) -> Decision:
+        context = read_context(context_json) if context_json else _NOTHING
+        choice = self.choose(target.revision, target.deployment.uid, key, context)
+        if choice.variant is None:
+            raise _nothing_active(target, choice)
+        return Decision(
+            target=target,
+            variant=choice.variant,
+            evaluation=choice.evaluation,
+            propensity=propensity(target.revision, choice, choice.variant),
+            key_kind=key_kind,
+            rule=choice.rule,
+            outside_coverage=choice.outside_coverage,
+        )
+
+    def choose(self, revision: Revision, deployment: str, key: str, context: Context) -> Choice:
+        """What a revision says of the unit with this key.
+
+        :param deployment: uid of the revision's
+        :raises Invalid: `ROUTING_KEY_NOT_TEXT`
+        """
+        routing, rule = revision.routing, None
+        if routing.rules:
+            rule = self._match(revision, context)
+        if rule is None:
+            candidates = [(each, each.weight) for each in revision.variants if each.active and each.weight > 0]
+        else:
+            candidates = split_of(rule, revision)
+        if not assignment.is_covered(revision.salt, deployment, key, routing.coverage):
+            return Choice(rule, candidates, True, _active(revision, routing.baseline))
+        winner = assignment.assign(revision.salt, key, ((variant.uid, weight) for variant, weight in candidates))
+        for variant, _ in candidates:
+            if variant.uid == winner:
+                return Choice(rule, candidates, False, variant)
+        return Choice(rule, candidates, False, None)
+
+    def _match(self, revision: Revision, context: Context) -> Rule | None:
+        language = self._languages.of(revision.routing.fields)
+        bindings = language.bindings(context)
+        for rule in revision.routing.rules:
+            if rule.active and language.condition(rule.condition).is_true(bindings):
+                return rule
+        return None
 
 
 def choose_key(
@@ -53,21 +168,70 @@ def choose_key(
     return KeyKind.REQUEST, request_id
 
 
-def decide(target: Target, key_kind: KeyKind, key: str) -> Decision:
-    """Assign a variant.
+def split_of(rule: Rule, revision: Revision) -> list[tuple[Variant, float]]:
+    """The variants of a rule's split that take part, with their weights there."""
+    by_uid = {variant.uid: variant for variant in revision.variants if variant.active}
+    return [
+        (by_uid[share.variant], share.weight) for share in rule.shares if share.weight > 0 and share.variant in by_uid
+    ]
 
-    :raises Precondition: `NO_ACTIVE_VARIANT` if no active variant has a positive weight
+
+def propensity(revision: Revision, choice: Choice, variant: Variant) -> float:
+    """The probability with which a random key that meets the same candidates is assigned `variant`.
+
+    p(v) = a·w(v)/Σw + (1 − a)·[v is the baseline], a = coverage.
     """
-    revision = target.revision
-    eligible = [variant for variant in revision.variants if variant.active and variant.weight > 0]
-    winner = assignment.assign(revision.salt, key, ((variant.uid, variant.weight) for variant in eligible))
-    for variant in eligible:
-        if variant.uid == winner:
-            propensity = variant.weight / sum(each.weight for each in eligible)
-            return Decision(target, variant, Evaluation.DEFAULT_MATCHED, propensity, key_kind)
-    raise Precondition(
-        f"the deployment {target.deployment.slug!r} has no active variant with a weight above 0; "
-        "activate one or raise a weight",
-        reason="NO_ACTIVE_VARIANT",
-        resource=f"projects/{target.project.slug}/deployments/{target.deployment.slug}",
-    )
+    routing = revision.routing
+    # Rounded once, so that every version of Python comes to the same number: what is logged is compared with it.
+    total = math.fsum(weight for _, weight in choice.candidates)
+    own = math.fsum(weight for each, weight in choice.candidates if each.uid == variant.uid)
+    covered = own / total if total else 0.0
+    if routing.coverage >= 1:
+        return covered
+    return routing.coverage * covered + (1 - routing.coverage) * (variant.uid == routing.baseline)
+
+
+def _active(revision: Revision, uid: str) -> Variant | None:
+    return next((variant for variant in revision.variants if variant.uid == uid and variant.active), None)
+
+
+def _told(decision: Decision) -> dict[str, str | float | bool]:
+    """A decision in a span, by OpenTelemetry's conventions for feature flags. Without the key, which may be a person's.
+
+    https://opentelemetry.io/docs/specs/semconv/feature-flags/feature-flags-events/
+    """
+    told: dict[str, str | float | bool] = {
+        "feature_flag.result.variant": decision.variant.slug,
+        "feature_flag.result.reason": "default"
+        if decision.outside_coverage
+        else "split"
+        if decision.rule is None
+        else "targeting_match",
+        "feature_flag.set.id": decision.target.revision.uid,
+        "feature_flag.version": decision.target.revision.number,
+        "turnout.alias": decision.target.alias,
+        "turnout.evaluation": decision.evaluation.value,
+        "turnout.propensity": decision.propensity,
+    }
+    if decision.rule is not None:
+        told["turnout.rule"] = decision.rule.uid
+    return told
+
+
+def _nothing_active(target: Target, choice: Choice) -> Precondition:
+    slug = target.deployment.slug
+    resource = f"projects/{target.project.slug}/deployments/{slug}"
+    if choice.outside_coverage:
+        message = f"the baseline of the deployment {slug!r} is not active; activate it or name another"
+    elif choice.rule is not None:
+        message = (
+            f"the rule {choice.rule.display_name!r} of the deployment {slug!r} has no active variant with a weight "
+            "above 0; activate one, raise a weight there, or switch the rule off"
+        )
+        return Precondition(message, reason="NO_ACTIVE_VARIANT", resource=resource, rule=choice.rule.uid)
+    else:
+        message = f"the deployment {slug!r} has no active variant with a weight above 0; activate one or raise a weight"
+    return Precondition(message, reason="NO_ACTIVE_VARIANT", resource=resource)
+
+
+_NOTHING: Context = {}

@@ -12,6 +12,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TypeAlias, TypeVar
 
+from catalog.routing import WEIGHTS_ALONE, Routing
 from catalog.sharded import Sharded
 
 
@@ -160,6 +161,7 @@ class Revision:
     number: str
     salt: str
     variants: tuple[Variant, ...]
+    routing: Routing = WEIGHTS_ALONE
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from turnout.chat.v1 import message_pb2
 from turnout.events.v1 import request_pb2
 from turnout.executor.v1 import execution_pb2
 from turnout.registry.v1 import deployment_pb2
+from turnout.router.v1 import decision_pb2
 
 LATENCY_BOUNDS_SECONDS: Final = (
     *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
@@ -48,6 +49,10 @@ _KINDS: Final = {
     number: name.removeprefix("DEPLOYMENT_KIND_").lower() for name, number in deployment_pb2.DeploymentKind.items()
 }
 _KINDS[deployment_pb2.DEPLOYMENT_KIND_UNSPECIFIED] = "completion"  # written before there were others
+_EVALUATIONS: Final = {
+    decision_pb2.EVALUATION_MATCHED: "matched",
+    decision_pb2.EVALUATION_DEFAULT_MATCHED: "default_matched",
+}
 _REASON: Final = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 _OPERATION: Final = "chat"
 _PLACE: Final = ("project", "deployment", "variant", "kind")
@@ -60,6 +65,12 @@ class RequestMetrics:
     def __init__(self, measured: Metrics) -> None:
         self._requests = measured.counter(
             "turnout_requests", "Calls that ended, by how they ended.", (*_PLACE, "status"), limit=_NO_LIMIT
+        )
+        self._decisions = measured.counter(
+            "turnout_decisions",
+            "Calls by assigned variant, and by what assigned it: a rule (matched) or weights (default_matched).",
+            (*_PLACE, "evaluation"),
+            limit=_NO_LIMIT,
         )
         self._errors = measured.counter(
             "turnout_request_errors", "Calls that did not end well, by reason.", (*_PLACE, "reason"), limit=4000
@@ -119,7 +130,12 @@ class RequestMetrics:
         except DecodeError:
             self._unreadable.value += 1
             return
+        if event.source == execution_pb2.SOURCE_SIMULATOR:
+            # It served nobody.
+            return
         place = self._place_of(event)
+        if (evaluation := _EVALUATIONS.get(event.decision.evaluation)) is not None:
+            self._decisions.series(*place, evaluation).value += 1
         self._requests.series(*place, _STATUSES.get(event.status, OTHER)).value += 1
         if event.status != request_pb2.REQUEST_STATUS_OK:
             reason = event.reason or _STATUSES.get(event.status, OTHER).upper()

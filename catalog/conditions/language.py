@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from cel_expr_python import cel
 
 MAX_LANGUAGES = 4000
-"""Kept by a process; one holds about 1 KB for five fields, and 34 KB if no other has dates of the same names."""
-MAX_BINDERS = 1000
+"""Kept by a process; one holds about 1 KB for five fields."""
+MAX_BINDERS = 100
+"""One for every set of names of dates; one holds 100 to 200 KB."""
 MAX_CHECKERS = 8
 MAX_CONDITIONS = 10_000
 MAX_COMPILED_BYTES = 64 << 20
@@ -99,8 +100,7 @@ class _Compiled:
             self._checkers.put(fields, found)
         return found
 
-    def binder(self, fields: tuple[Field, ...]) -> cel.Env:
-        dates = tuple(sorted(f"context.{field.name}" for field in fields if field.kind is FieldKind.DATE))
+    def binder(self, dates: tuple[str, ...]) -> cel.Env:
         found = self._binders.get(dates)
         if found is None:
             found = binder(dates)
@@ -114,7 +114,7 @@ class Language:
     :param fields: without faults, as :func:`catalog.conditions.faults_of` finds them
     """
 
-    __slots__ = ("_binder", "_conditions", "_fields", "_kinds", "_nothing", "_number", "_slots")
+    __slots__ = ("_conditions", "_dates", "_fields", "_kinds", "_nothing", "_number", "_slots")
 
     def __init__(self, fields: Iterable[Field], conditions: _Compiled, number: int = 0) -> None:
         self._fields = tuple(fields)
@@ -125,7 +125,7 @@ class Language:
         self._nothing: dict[str, object] = {f"present.{field.name}": False for field in self._fields}
         self._conditions = conditions
         self._number = number
-        self._binder: cel.Env | None = None
+        self._dates = tuple(sorted(f"context.{field.name}" for field in self._fields if field.kind is FieldKind.DATE))
 
     def bindings(self, context: Mapping[str, object]) -> Bindings:
         """Coerce a context's members to the declared fields; others are ignored. Never raises."""
@@ -141,9 +141,7 @@ class Language:
             if found is not None:
                 bound[variable] = found
                 bound[presence] = True
-        if self._binder is None:
-            self._binder = self._conditions.binder(self._fields)
-        return Bindings(self._binder.Activation(bound), bound, context)
+        return Bindings(self._conditions.binder(self._dates).Activation(bound), bound, context)
 
     def condition(self, text: str) -> Condition:
         """The condition, compiled when it is first asked for and kept while in use.

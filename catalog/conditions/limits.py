@@ -95,6 +95,18 @@ def read(text: str, kinds: Mapping[str, FieldKind]) -> Reading:
     return Reading(tuple(dict.fromkeys(mentions.values())), bool(counts["matches"]), tuple(constants))
 
 
+def repetitions(text: str) -> int:
+    """How often a good condition goes through a list or runs a pattern: what takes time when it is asked."""
+    words = tokens(text)
+    return sum(
+        word.kind is Kind.NAME
+        and (word.text in MACROS or word.text == "matches")
+        and _is(words, place - 1, ".")
+        and _is(words, place + 1, "(")
+        for place, word in enumerate(words)
+    )
+
+
 def _habit(words: list[Token], place: int) -> str:
     """What to write in place of a word of another language, or of CEL that conditions lack; empty for good words."""
     word = words[place]

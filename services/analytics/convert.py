@@ -18,6 +18,7 @@ from services.analytics.ports import LogEntry
 from turnout.analytics.v1 import log_service_pb2 as log_pb
 from turnout.analytics.v1 import metrics_service_pb2 as metrics_pb
 from turnout.events.v1 import request_pb2 as events_pb
+from turnout.executor.v1 import execution_pb2
 
 _MAX_NUMBER: Final = 1 << 50
 """What a latency, a price or a count of tokens may be: more would make the sums of honest requests overflow."""
@@ -76,6 +77,7 @@ def request_of(event_id: str, packed: bytes) -> Request:
         cost_usd_micros=cost,
         has_unknown_cost=cost is None and bool(usage.input_tokens or usage.output_tokens),
         packed=packed,
+        is_simulated=event.source == execution_pb2.SOURCE_SIMULATOR,
     )
 
 

@@ -68,6 +68,7 @@ def recommend_call_from_proto(
         key_id=key_id,
         trace_id=trace_id,
         deadline=deadline,
+        context_json=request.context_json,
     )
 
 
@@ -100,6 +101,7 @@ def start_to_proto(recommendation: Recommendation, *, service_instance: str) -> 
         api_key=call.key_id,
         identity=call.identity,
         thread=call.thread,
+        routing_key=call.routing_key,
         metadata_json=call.metadata_json,
         caller_trace_id=call.caller_trace_id,
         trace_id=call.trace_id,
@@ -110,6 +112,8 @@ def start_to_proto(recommendation: Recommendation, *, service_instance: str) -> 
     event.start_time.seconds, event.start_time.nanos = divmod(recommendation.start_unix_ns, 1_000_000_000)
     if recommendation.decision is not None:
         fill_decision(event.decision, recommendation.decision)
+        if target.revision.routing.rules:
+            event.context_json = call.context_json
     return event
 
 

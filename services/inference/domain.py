@@ -61,6 +61,8 @@ class RecommendCall:
     """W3C, 32 hexadecimal digits."""
     deadline: float
     """On the clock of `ports.Clock.now`."""
+    context_json: str = ""
+    """What rules ask about."""
 
 
 @dataclass(slots=True)

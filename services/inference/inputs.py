@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from catalog.conditions import MAX_CONTEXT_BYTES
 from kit import storable
 from services.inference.domain import RecommendCall
 
@@ -16,11 +17,14 @@ def check(call: RecommendCall) -> None:
     :raises Invalid: `JSON_…` as `kit.json` says; `TEXT_NOT_STORABLE` as `kit.storable`, for what is kept with the log
     """
     storable.check_object(call.metadata_json, field="metadata_json", max_bytes=MAX_METADATA_BYTES)
+    # Before it is known whether rules ask about it: what is refused never depends on them.
+    storable.check_object(call.context_json, field="context_json", max_bytes=MAX_CONTEXT_BYTES)
     storable.check_texts(
         (
             ("user_id", call.user_id),
             ("identity.id", call.identity),
             ("thread", call.thread),
+            ("routing_key", call.routing_key),
             ("trace_id", call.caller_trace_id),
         )
     )

@@ -202,6 +202,8 @@ revisions = Table(
     # Whether an alias has ever pointed to it.
     Column("published", Boolean, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
+    # A serialised turnout.registry.v1.Routing whose variants are uids; NULL where the weights decide alone.
+    Column("routing", LargeBinary),
     UniqueConstraint("deployment", "major", "minor"),
 )
 

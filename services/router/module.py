@@ -6,16 +6,31 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from catalog import watch
-from kit import ids
+from catalog.plan import Planner
+from kit import config, ids
+from kit.clock import SystemClock
+from kit.events.outbox import outbox
 from kit.runtime import Runtime
-from services.router.application import Router
+from services.router.application.routing import Router
+from services.router.application.simulating import Simulator
+from services.router.clients import RegistryClient
+from services.router.config import RouterConfig
+from services.router.recorder import OutboxRecorder
 from services.router.servicer import RoutingServicer
 from turnout.router.v1 import routing_service_pb2_grpc as rpc
 
 
 @asynccontextmanager
 async def module(runtime: Runtime) -> AsyncIterator[None]:
-    """Router: owns nothing yet; answers RoutingService."""
-    router = Router(await runtime.shared(watch.catalog), ids.new_uid)
-    rpc.add_RoutingServiceServicer_to_server(RoutingServicer(router), runtime.server.registrar)
+    """Router: owns nothing yet; answers RoutingService; announces RequestServed of calls that were tried."""
+    settings = config.load(RouterConfig)
+    catalog = await runtime.shared(watch.catalog)
+    recorder = OutboxRecorder(await runtime.shared(outbox), runtime.options.instance)
+    registry = RegistryClient(await runtime.channel("registry"))
+    planner, clock = Planner(), SystemClock()
+    router = Router(catalog, planner.traced(runtime.tracing), planner, clock, ids.new_uid)
+    simulator = Simulator(
+        catalog, registry, planner, recorder, clock, ids.new_uid, max_running=settings.concurrent_simulations
+    )
+    rpc.add_RoutingServiceServicer_to_server(RoutingServicer(router, simulator), runtime.server.registrar)
     yield

@@ -11,7 +11,9 @@ import pytest
 from kit.metrics import OTHER, Metrics
 from services.metrics import MAX_PLACES, MAX_REASONS, Metering, RequestMetrics
 from turnout.events.v1 import request_pb2 as pb
+from turnout.executor.v1 import execution_pb2
 from turnout.registry.v1 import deployment_pb2
+from turnout.router.v1 import decision_pb2
 
 PLACE = ("shop", "travel-assistant", "plain", "completion")
 
@@ -63,6 +65,19 @@ def test_a_call_is_counted_with_its_place_its_kind_and_its_end(measured: Measure
     assert measured.counts("turnout_requests") == {(*PLACE, "ok"): 2, (*PLACE, "error"): 1}
     assert measured.counts("turnout_request_errors") == {(*PLACE, "PROVIDER_TIMEOUT"): 1}
     assert measured.spread("turnout_request_duration_seconds") == {PLACE: (3, 0.75)}
+
+
+def test_decisions_are_counted_by_variant_and_by_what_decided(measured: Measured) -> None:
+    by_rule = decision_pb2.Decision(evaluation=decision_pb2.EVALUATION_MATCHED)
+    by_weight = decision_pb2.Decision(evaluation=decision_pb2.EVALUATION_DEFAULT_MATCHED)
+    measured.observe(served(decision=by_rule), served(decision=by_weight), served(decision=by_weight), served())
+    assert measured.counts("turnout_decisions") == {(*PLACE, "matched"): 1, (*PLACE, "default_matched"): 2}
+
+
+def test_what_was_only_tried_moves_nothing(measured: Measured) -> None:
+    measured.observe(served(source=execution_pb2.SOURCE_SIMULATOR, status=pb.REQUEST_STATUS_ERROR, reason="X"))
+    assert all(not list(counter.all()) for counter in measured.metrics.counters if counter.name.startswith("turnout_r"))
+    assert not measured.spread("turnout_request_duration_seconds")
 
 
 def test_a_lost_call_is_an_error_that_took_no_time(measured: Measured) -> None:

@@ -52,6 +52,8 @@ class Request:
     """Whether tokens were used at a price that nobody knows."""
     packed: bytes = field(repr=False)
     """The event as it was announced."""
+    is_simulated: bool = False
+    """Whether it was only tried and served nobody: kept in the log, and counted nowhere."""
 
     @property
     def day(self) -> int:

@@ -82,9 +82,11 @@ Period = tuple[Series, Grain, int]
 
 
 def periods_of(requests: Iterable[Request]) -> Mapping[Period, Totals]:
-    """What these requests add to every period that they lie in."""
+    """What these requests add to every period that they lie in; nothing if they served nobody."""
     hours: dict[tuple[Series, int], Totals] = {}
     for request in requests:
+        if request.is_simulated:
+            continue
         key = (request.series, Grain.HOUR.floor(request.start_us))
         totals = hours.get(key)
         if totals is None:

@@ -15,11 +15,12 @@ from services.analytics.domain.rollup import Period, Totals
 _ADD_REQUESTS: Final = """
     INSERT INTO requests (
         day, event_id, series, project, request_id, outcome, start_us, latency_us, latency_bucket,
-        input_tokens, output_tokens, cost_usd_micros, has_unknown_cost, event
+        input_tokens, output_tokens, cost_usd_micros, has_unknown_cost, event, is_simulated
     )
     SELECT * FROM unnest(
         $1::integer[], $2::uuid[], $3::integer[], $4::text[], $5::text[], $6::smallint[], $7::bigint[], $8::bigint[],
-        $9::smallint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::boolean[], $14::bytea[]
+        $9::smallint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::boolean[], $14::bytea[],
+        $15::boolean[]
     )
     ON CONFLICT DO NOTHING
     RETURNING event_id
@@ -92,6 +93,7 @@ class PostgresIngest:
             [request.cost_usd_micros for _, _, request in rows],
             [request.has_unknown_cost for _, _, request in rows],
             [request.packed for _, _, request in rows],
+            [request.is_simulated for _, _, request in rows],
         )
         added = (await self._connection.exec_driver_sql(_ADD_REQUESTS, columns)).all()
         if len(added) == len(by_id):

@@ -43,7 +43,7 @@ _EDGE: Final = """
     SELECT series, outcome, latency_bucket, count(*), sum(input_tokens)::bigint, sum(output_tokens)::bigint,
         coalesce(sum(cost_usd_micros), 0)::bigint, count(*) FILTER (WHERE has_unknown_cost), max(start_us)
     FROM requests
-    WHERE series = ANY ($1::integer[]) AND start_us >= $2::bigint AND start_us < $3::bigint
+    WHERE series = ANY ($1::integer[]) AND start_us >= $2::bigint AND start_us < $3::bigint AND NOT is_simulated
     GROUP BY series, outcome, latency_bucket
 """
 # The running sum is of sizes only, which Postgres knows without reading large values.

@@ -33,6 +33,7 @@ _OPENING: Final = frozenset((Role.SYSTEM, Role.DEVELOPER))
 class Preparation:
     """Decides, renders and lays over."""
 
+    planner: plan.Planner
     contracts: Contracts
     prepared: PreparedVersions
     credentials: Credentials
@@ -89,7 +90,7 @@ class Preparation:
             thread=call.thread,
             user=call.user,
         )
-        run.decision = plan.decide(target, key_kind, key)
+        run.decision = self.planner.decide(target, key_kind, key, call.context_json)
         completion = domain.completion_of(run.decision)
         run.version = completion.version
         return completion

@@ -65,6 +65,7 @@ def run_call_from_proto(
         overrides=_unread(request.overrides) if request.HasField("overrides") else None,
         direct=partial(_direct, request) if request.HasField("direct") else None,
         mock_response=request.mock_response,
+        context_json=request.context_json,
     )
 
 

@@ -39,6 +39,7 @@ def start_to_proto(run: Run, *, service_instance: str) -> request_pb2.RequestSer
         api_key=call.key_id,
         identity=call.identity,
         thread=call.thread,
+        routing_key=call.routing_key,
         metadata_json=call.metadata_json,
         caller_trace_id=call.caller_trace_id,
         trace_id=call.trace_id,
@@ -50,6 +51,8 @@ def start_to_proto(run: Run, *, service_instance: str) -> request_pb2.RequestSer
     event.start_time.seconds, event.start_time.nanos = divmod(run.start_unix_ns, 1_000_000_000)
     if run.decision is not None:
         fill_decision(event.decision, run.decision)
+        if run.decision.target.revision.routing.rules:
+            event.context_json = call.context_json
     return event
 
 

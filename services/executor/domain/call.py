@@ -73,5 +73,7 @@ class RunCall:
     """W3C, 16 hexadecimal digits: what the call is done for."""
     is_sampled: bool = False
     """Whether its trace has spans already."""
+    context_json: str = ""
+    """What rules ask about."""
     mock_response: str = ""
     """What is answered instead of asking a provider; empty to ask one."""

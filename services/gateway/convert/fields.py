@@ -12,6 +12,7 @@ _NAMES: Final = {
     "variables_json": "input",
     "variables": "input",
     "metadata_json": "metadata",
+    "context_json": "context",
     "provider": "model",
     "max_output_tokens": "max_completion_tokens",
     "reasoning_budget_tokens": "reasoning.budget",

@@ -210,6 +210,13 @@ def _routing_key(asked: Asked, value: Json, path: str) -> None:
     asked.run.routing_key = refusal.text(path, value)
 
 
+def _context(asked: Asked, value: Json, path: str) -> None:
+    if not isinstance(value, dict):
+        raise refusal.wrong_type(path, "an object", value)
+    if value:
+        asked.run.context_json = json.dump(value)
+
+
 def _trace_id(asked: Asked, value: Json, path: str) -> None:
     asked.run.trace_id = refusal.text(path, value)
 
@@ -262,6 +269,7 @@ OWN: Final[dict[str, Callable[[Asked, Json, str], None]]] = {
     "input": _variables,
     "variables": _variables,
     "routing_key": _routing_key,
+    "context": _context,
     "identity": _identity,
     "thread": _thread,
     "trace_id": _trace_id,

@@ -25,6 +25,7 @@ class Recommending:
     """Recommends items."""
 
     catalog: Views
+    planner: plan.Planner
     models: Models
     recorder: Recorder
     clock: Clock
@@ -87,7 +88,7 @@ class Recommending:
             thread=call.thread,
             user=call.user_id,
         )
-        recommendation.decision = decision = plan.decide(target, key_kind, key)
+        recommendation.decision = decision = self.planner.decide(target, key_kind, key, call.context_json)
         record.open()
         remaining = call.deadline - self.clock.now()
         try:

@@ -24,6 +24,7 @@ from services.registry.domain import (
     Move,
     Promise,
     Revision,
+    Routing,
     Variant,
     missing,
 )
@@ -96,6 +97,7 @@ class Changes:
         *,
         variants: Sequence[Variant] | None = None,
         salt: str | None = None,
+        routing: Routing | None = None,
     ) -> Revised:
         """The deployment after a new revision, which differs from the change's base in what is given; none if that is
         nothing. Ends the transaction's work: it announces. Within :func:`write_judged`.
@@ -109,6 +111,7 @@ class Changes:
             base,
             variants=base.variants if variants is None else tuple(variants),
             salt=base.salt if salt is None else salt,
+            routing=base.routing if routing is None else routing,
         )
         if wanted == base:
             return Revised(deployment, base)

@@ -22,6 +22,7 @@ from services.registry.application.changes import Changes, check_unprotected, fi
 from services.registry.application.contracts import Judge, write_judged
 from services.registry.application.fallbacks import named_fallbacks, warnings_of
 from services.registry.application.provider_models import ModelChecks
+from services.registry.application.routing import FIELD, check_routing
 from services.registry.application.variants import (
     check_kind,
     check_weights,
@@ -72,12 +73,13 @@ class Deployments:
         :param skip_model_check: take models that their providers do not list
         :raises Exists: `DEPLOYMENT_EXISTS`
         :raises Invalid: `SLUG_INVALID`, `WEIGHT_INVALID`, `VARIANT_KIND_MISMATCH`, `CONTRACT_CONFLICT`, and as
-            :func:`variants.resolve`
+            :func:`variants.resolve`, :func:`domain.check_routing` and :func:`domain.routing_of`
         """
         domain.check_slug(draft.slug, field="deployment_id")
         check_weights((f"{_field(index)}.weight", variant.weight) for index, variant in enumerate(draft.variants))
         for index, variant in enumerate(draft.variants):
             check_kind(draft.kind, variant.serving, field=_field(index))
+        await check_routing(draft.routing)
         contents = [await new_content(variant.serving, field=_field(i)) for i, variant in enumerate(draft.variants)]
         wanted = [
             each
@@ -114,6 +116,8 @@ class Deployments:
                 await resolve(tx, project, variant.serving, content, field=_field(index), now=self.changes.now)
                 for index, (variant, content) in enumerate(zip(draft.variants, contents, strict=True))
             ]
+            variants = await self._variants(tx, draft, [serving for serving, _ in resolved])
+            new_uid, wanted_routing = self.changes.new_uid, draft.routing or domain.NO_ROUTING
             revision = Revision(
                 uid=self.changes.new_uid("rev"),
                 parent="",
@@ -125,7 +129,8 @@ class Deployments:
                 description="",
                 created_at=now,
                 is_draft=False,
-                variants=await self._variants(tx, draft, [serving for serving, _ in resolved]),
+                variants=variants,
+                routing=domain.routing_of(wanted_routing, variants, domain.WEIGHTS_ALONE, new_uid, field=FIELD),
             )
             name = f"{project.name}/deployments/{draft.slug}:{domain.LIVE}"
             move = Move(name, domain.promise_of(revision, [thing for _, thing in resolved]))
@@ -161,12 +166,15 @@ class Deployments:
     async def update_deployment(
         self, caller: Caller, project: str, deployment: str, wanted: DeploymentChange, change: Change
     ) -> Written[Deployment]:
-        """Other texts, protected or not, or another salt, which is a new revision.
+        """Other texts, protected or not, or another salt or routing, which is a new revision.
 
         :raises NotFound: `DEPLOYMENT_NOT_FOUND`, `ALIAS_NOT_FOUND`
+        :raises Invalid: as :func:`domain.check_routing` and :func:`domain.routing_of`
         :raises Denied: `APPROVAL_REQUIRED` to end the protection
         :raises Conflict: `ETAG_MISMATCH`
         """
+
+        await check_routing(wanted.routing)
 
         async def write(tx: Writing, judge: Judge) -> Written[Deployment]:
             found = await find_for_change(tx, caller, project, deployment, etag=change.etag)
@@ -179,7 +187,13 @@ class Deployments:
             if found.is_protected and not texts.is_protected:
                 check_unprotected(found, caller, "be unprotected")
             salt = None if wanted.salt is None else wanted.salt or found.uid
-            revised = await self.changes.revise(tx, judge, texts, change, caller, salt=salt)
+            routing = None
+            if wanted.routing is not None:
+                base = found.pointed_to(change.alias)
+                routing = domain.routing_of(
+                    wanted.routing, base.variants, base.routing, self.changes.new_uid, field=FIELD
+                )
+            revised = await self.changes.revise(tx, judge, texts, change, caller, salt=salt, routing=routing)
             if revised.deployment is texts and texts != found:
                 stored = await self.changes.store(tx, texts, announces=False)
                 revised = replace(revised, deployment=stored)

@@ -114,7 +114,14 @@ class History:
             earlier = await revision_of(tx, found, segment)
             described = replace(change, description=change.description or f"back to {earlier.number}")
             revised = await self.changes.revise(
-                tx, judge, found, described, caller, variants=earlier.variants, salt=earlier.salt
+                tx,
+                judge,
+                found,
+                described,
+                caller,
+                variants=earlier.variants,
+                salt=earlier.salt,
+                routing=earlier.routing,
             )
             return revised.written(revised.deployment, change)
 

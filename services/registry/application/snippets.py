@@ -29,7 +29,8 @@ class Snippets:
         :param name: segments of project, deployment and variant; the last is empty for whichever variant it is
         :param addresses: where to call; what is empty there is the operator's
         :raises NotFound: `DEPLOYMENT_NOT_FOUND`, `ALIAS_NOT_FOUND`, `VARIANT_NOT_FOUND`
-        :raises Precondition: `VARIANT_NOT_REACHABLE` if the variant serves nobody, or too few to find one
+        :raises Precondition: `VARIANT_NOT_REACHABLE` if without a context the variant serves nobody, or too few to
+            find one
         """
         async with self.store.reading() as tx:
             found = await find(tx, caller, name[0], name[1])
@@ -45,11 +46,15 @@ class Snippets:
         if name[2]:
             variant = find_variant(found, revision, name[2])
             # Some 100 ms for a variant that hardly serves.
-            reached = await asyncio.to_thread(domain.caller_of, revision, variant)
+            reached = await asyncio.to_thread(domain.caller_of, found.uid, revision, variant)
             if reached is None:
+                why = (
+                    "serves calls whose context fulfils a rule, and hardly anybody without: call it with a context"
+                    if domain.needs_context(revision, variant)
+                    else "serves nobody, or hardly anybody: activate it and raise its weight"
+                )
                 raise Precondition(
-                    f"{found.name}/variants/{variant.slug} serves nobody, or hardly anybody: activate it and raise its "
-                    "weight",
+                    f"{found.name}/variants/{variant.slug} {why}",
                     reason="VARIANT_NOT_REACHABLE",
                     resource=f"{found.name}/variants/{variant.slug}",
                 )

@@ -18,6 +18,7 @@ from services.registry.application.configurations import Complete, identified
 from services.registry.application.contracts import Judge, write_judged
 from services.registry.application.fallbacks import check_fallbacks, named_fallbacks, resolved, warnings_of
 from services.registry.application.provider_models import ModelChecks, Wanted
+from services.registry.application.routing import check_unused
 from services.registry.application.versions import put, seen
 from services.registry.domain import (
     Caller,
@@ -196,6 +197,7 @@ class Variants:
         """A revision with one variant less.
 
         :raises NotFound: as :meth:`update_variant`
+        :raises Precondition: `VARIANT_IN_USE`
         :raises Conflict: `ETAG_MISMATCH`
         """
 
@@ -203,6 +205,7 @@ class Variants:
             deployment = await find_for_change(tx, caller, name[0], name[1], etag=change.etag)
             base = deployment.pointed_to(change.alias)
             gone = find_variant(deployment, base, name[2])
+            check_unused(deployment, base, gone)
             variants = [each for each in base.variants if each.uid != gone.uid]
             revised = await self.changes.revise(tx, judge, deployment, change, caller, variants=variants)
             return revised.written(revised.deployment, change)

@@ -12,6 +12,7 @@ from services.registry.convert.resources import (
     PROVIDER_KINDS_TO_PROTO,
     UNKNOWN_USERS_TO_PROTO,
 )
+from services.registry.convert.routing import routing_to_catalog
 from services.registry.convert.text import duration
 from services.registry.convert.versions import catalog_version
 from services.registry.domain import (
@@ -132,6 +133,7 @@ def _revision(revision: Revision) -> pb.CatalogRevision:
         number=revision.number,
         salt=revision.salt,
         variants=[_variant(variant) for variant in revision.variants],
+        routing=routing_to_catalog(revision.routing),
     )
 
 

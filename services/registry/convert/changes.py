@@ -19,7 +19,11 @@ _BUMPS: Final = {
 
 
 def change_from_proto(
-    request: pb.CreateVariantRequest | pb.UpdateVariantRequest | pb.DeleteVariantRequest | pb.RollbackDeploymentRequest,
+    request: pb.CreateVariantRequest
+    | pb.UpdateVariantRequest
+    | pb.DeleteVariantRequest
+    | pb.UpdateDeploymentRequest
+    | pb.RollbackDeploymentRequest,
     *,
     etag: str = "",
 ) -> Change:
@@ -34,7 +38,8 @@ def change_from_proto(
         bump=_BUMPS[request.bump],
         description=request.description,
         is_dry=request.validate_only,
-        retains_contract=request.retain_contract,
+        # Salt and routing are in no contract.
+        retains_contract=getattr(request, "retain_contract", False),
     )
 
 

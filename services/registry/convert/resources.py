@@ -12,8 +12,10 @@ from services.registry.convert.changes import paths_named
 from services.registry.convert.contracts import contract_to_proto
 from services.registry.convert.execution import execution_from_proto, execution_to_proto
 from services.registry.convert.providers import model_facts_from_proto, model_facts_to_proto
+from services.registry.convert.routing import routing_draft, routing_to_proto
 from services.registry.convert.text import duration, time_to_proto
 from services.registry.domain import (
+    NO_ROUTING,
     Completion,
     CompletionDraft,
     Deployment,
@@ -67,6 +69,9 @@ _DIFFERENCE_KINDS: Final = {
     DifferenceKind.CHANGED: revision_pb2.DIFFERENCE_KIND_CHANGED,
 }
 _PROVIDER_CHANGEABLE: Final = ("display_name", "base_url", "credential", "model_facts", "max_concurrent_calls")
+_REVISED: Final = ("salt", "routing")
+"""What of a deployment's own fields its revisions have."""
+_DEPLOYMENT_CHANGEABLE: Final = ("display_name", "description", *_REVISED, "protected")
 _SERVINGS: Final = ("completion", "recommendation")
 _CHANGEABLE: Final = ("display_name", "notes", "active", "weight", *_SERVINGS)
 
@@ -159,6 +164,7 @@ def deployment_draft(slug: str, deployment: deployment_pb2.Deployment) -> Deploy
             variant_draft(variant, f"deployment.variants[{index}]") for index, variant in enumerate(deployment.variants)
         ),
         is_protected=deployment.protected,
+        routing=routing_draft(deployment.routing) if deployment.HasField("routing") else None,
     )
 
 
@@ -217,18 +223,25 @@ def variant_change(variant: deployment_pb2.Variant, paths: Sequence[str]) -> Var
     )
 
 
-def deployment_change(deployment: deployment_pb2.Deployment, paths: Sequence[str]) -> DeploymentChange:
+def deployment_change(
+    deployment: deployment_pb2.Deployment, paths: Sequence[str], *, is_draft: bool
+) -> DeploymentChange:
     """What UpdateDeployment is to change.
 
     :param paths: as :func:`variant_change`
-    :raises Invalid: `UPDATE_MASK_INVALID`
+    :raises Invalid: `UPDATE_MASK_INVALID`, also for what no revision has, if it is to be a draft
     """
-    named = paths_named(deployment, paths, ("display_name", "description", "salt", "protected"))
+    named = paths_named(deployment, paths, _DEPLOYMENT_CHANGEABLE)
+    if is_draft and (outside := [path for path in named if path not in _REVISED]):
+        message = f"names {outside[0]!r}, which no draft holds; a draft changes {' and '.join(_REVISED)} alone"
+        raise violated("UPDATE_MASK_INVALID", "update_mask", message)
+    given = routing_draft(deployment.routing) if deployment.HasField("routing") else NO_ROUTING
     return DeploymentChange(
         display_name=deployment.display_name if "display_name" in named else None,
         description=deployment.description if "description" in named else None,
         salt=deployment.salt if "salt" in named else None,
         is_protected=deployment.protected if "protected" in named else None,
+        routing=given if "routing" in named else None,
     )
 
 
@@ -246,6 +259,7 @@ def deployment_to_proto(deployment: Deployment, alias: str = "") -> deployment_p
         description=deployment.description,
         variants=[variant_to_proto(deployment, variant) for variant in live.variants],
         salt=live.salt,
+        routing=routing_to_proto(live),
         aliases=[
             deployment_pb2.Alias(
                 alias=alias.alias,
@@ -280,6 +294,7 @@ def revision_to_proto(deployment: Deployment, revision: Revision) -> revision_pb
         salt=revision.salt,
         variants=[variant_to_proto(deployment, variant) for variant in revision.variants],
         aliases=deployment.aliases_of(revision),
+        routing=routing_to_proto(revision),
     )
 
 

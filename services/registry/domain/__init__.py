@@ -49,8 +49,6 @@ from services.registry.domain.deployments import (
     Variant,
     bump_of,
     check_new_alias,
-    standing_warnings,
-    warnings,
 )
 from services.registry.domain.differences import Difference, DifferenceKind, differences
 from services.registry.domain.drafts import (
@@ -109,8 +107,24 @@ from services.registry.domain.providers import (
     check_credential_goes_along,
     check_model_facts,
 )
+from services.registry.domain.routing import (
+    NO_ROUTING,
+    WEIGHTS_ALONE,
+    WHOLE,
+    Routing,
+    RoutingDraft,
+    Rule,
+    RuleDraft,
+    Share,
+    check_routing,
+    in_words,
+    only_variant,
+    routing_of,
+    users_of,
+)
 from services.registry.domain.sightings import Sighting
-from services.registry.domain.snippets import Addresses, Snippet, caller_of, snippets
+from services.registry.domain.snippets import Addresses, Snippet, caller_of, needs_context, snippets
+from services.registry.domain.standing import standing_warnings, warnings
 
 Thing: TypeAlias = Project | Provider | Version | Deployment | Model | ApiKey
 """What the catalog tells of."""
@@ -121,10 +135,13 @@ __all__ = [
     "MAX_ALIASES",
     "MAX_KEY_LENGTH",
     "MAX_VARIANTS",
+    "NO_ROUTING",
     "OPENAI_URL",
     "PLATFORM",
     "PLATFORM_ADMIN",
     "USUAL",
+    "WEIGHTS_ALONE",
+    "WHOLE",
     "Addresses",
     "Alias",
     "ApiKey",
@@ -172,8 +189,13 @@ __all__ = [
     "RecommendationDraft",
     "Record",
     "Revision",
+    "Routing",
+    "RoutingDraft",
+    "Rule",
+    "RuleDraft",
     "Serving",
     "ServingDraft",
+    "Share",
     "Sighting",
     "Snippet",
     "SortKey",
@@ -195,6 +217,7 @@ __all__ = [
     "check_model_facts",
     "check_new_alias",
     "check_parameters_size",
+    "check_routing",
     "check_slug",
     "compare_for_alias",
     "contract_from_text",
@@ -203,16 +226,21 @@ __all__ = [
     "default_weight",
     "differences",
     "exists",
+    "in_words",
     "key_name",
     "missing",
     "nearest",
+    "needs_context",
     "offers",
+    "only_variant",
     "order_of",
     "promise_of",
     "repeated_targets",
+    "routing_of",
     "searchable_text",
     "snippets",
     "standing_warnings",
+    "users_of",
     "variant_slug",
     "violated",
     "warnings",

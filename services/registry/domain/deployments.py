@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, TypeAlias
 
+from catalog.routing import WEIGHTS_ALONE, Routing
 from completions.contract import Contract
 from kit.errors import NotFound
 from services.registry.domain.access import Project, Record, violated
@@ -93,6 +94,8 @@ class Revision:
     is_draft: bool
     """Whether no alias has ever pointed to it."""
     variants: tuple[Variant, ...]
+    routing: Routing = WEIGHTS_ALONE
+    """How calls find their variants, by the uids of these."""
 
     @property
     def number(self) -> str:
@@ -204,13 +207,24 @@ class Bump(StrEnum):
 
 
 def bump_of(before: Revision, after: Revision) -> Bump:
-    """Minor if callers meet the same variants as before, only more or less often, or tried harder or less hard."""
-    servings = [{variant.uid: _met(variant.serving) for variant in each.variants} for each in (before, after)]
-    return Bump.MINOR if servings[0] == servings[1] and before.salt == after.salt else Bump.MAJOR
+    """Minor if callers meet the same variants by the same rules as before, only more or less often, or tried harder or
+    less hard."""
+    met = [(each.salt, _routed(each.routing), _servings(each)) for each in (before, after)]
+    return Bump.MINOR if met[0] == met[1] else Bump.MAJOR
+
+
+def _servings(revision: Revision) -> dict[str, str | Recommendation]:
+    return {variant.uid: _met(variant.serving) for variant in revision.variants}
 
 
 def _met(serving: Serving) -> str | Recommendation:
     return serving.version if isinstance(serving, Completion) else serving
+
+
+def _routed(routing: Routing) -> object:
+    """But for weights, coverage, and names and activity of rules."""
+    rules = [(rule.uid, rule.condition, frozenset(share.variant for share in rule.shares)) for rule in routing.rules]
+    return frozenset(routing.fields), rules, routing.baseline
 
 
 def _by_name(alias: Alias) -> str:
@@ -219,28 +233,3 @@ def _by_name(alias: Alias) -> str:
 
 def _distinct(aliases: tuple[Alias, ...], known: Mapping[str, Revision]) -> tuple[Revision, ...]:
     return tuple(known[uid] for uid in dict.fromkeys(each.revision for each in aliases))
-
-
-def warnings(revision: Revision) -> tuple[str, ...]:
-    """States that are legal but do not serve."""
-    if not revision.variants:
-        return ("there is no variant: calls fail with NO_ACTIVE_VARIANT",)
-    active = [variant for variant in revision.variants if variant.active]
-    if not active:
-        return ("no variant is active: calls fail with NO_ACTIVE_VARIANT",)
-    if all(variant.weight <= 0 for variant in active):
-        return ("the weights of all active variants are 0: calls fail with NO_ACTIVE_VARIANT",)
-    return ()
-
-
-def standing_warnings(deployment: Deployment, alias: str = "") -> tuple[str, ...]:
-    """The same of what aliases point to, each named but for `live`.
-
-    :param alias: the only one to speak of; empty for all
-    """
-    return tuple(
-        sentence if each.alias == LIVE else f"{each.alias}: {sentence}"
-        for each in deployment.aliases
-        if alias in ("", each.alias)
-        for sentence in warnings(deployment.revision(each.revision))
-    )

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import timedelta
 from enum import Enum, StrEnum
+from itertools import chain
 from typing import Final, TypeGuard
 
+from catalog.routing import Rule
 from kit.json import Json, dump
 from services.registry.domain.deployments import Completion, Revision, Variant
 from services.registry.domain.execution import Execution
 from services.registry.domain.models import Model
 from services.registry.domain.providers import Version
+from services.registry.domain.routing import only_variant
 
 _MAX_SHOWN: Final = 80
 MAX_DIFFERENCES: Final = 200
 MAX_BYTES: Final = 1 << 20
 """Of all that are told: they come in one message."""
 _ABSENT: Final = object()
+
+
+class _Whole(dict[str, object]):
+    """What is told as one where it is new or gone: all that it consists of would bury that it is."""
 
 
 class DifferenceKind(StrEnum):
@@ -43,15 +51,17 @@ class Difference:
 def differences(
     before: Revision, before_uses: Sequence[Version | Model], after: Revision, after_uses: Sequence[Version | Model]
 ) -> tuple[Difference, ...]:
-    """What is different in `after`. Variants are matched by uid, and named by slug. Large ones take some 100 ms.
+    """What is different in `after`. Variants are matched by uid, and named by slug; rules by uid, and named by display
+    name. Large ones take some 100 ms.
 
     At most 200, and 1 MiB: of one that would be too long there is the sentence alone, and a last one without a path
     says how many more there are.
 
     :param before_uses: the versions and models that the variants of `before` use
     """
-    left, right = _document(before, before_uses), _document(after, after_uses)
-    return _told(_differing("", left, right))
+    names = _rule_names(before, after)
+    left, right = _document(before, before_uses, names), _document(after, after_uses, names)
+    return _told(chain(_differing("", left, right), _reordered(before, after, names)))
 
 
 def _told(found: Iterator[Difference]) -> tuple[Difference, ...]:
@@ -71,19 +81,58 @@ def _told(found: Iterator[Difference]) -> tuple[Difference, ...]:
     return tuple(told)
 
 
-def _document(revision: Revision, uses: Sequence[Version | Model]) -> dict[str, object]:
+def _document(revision: Revision, uses: Sequence[Version | Model], rule_names: Mapping[str, str]) -> dict[str, object]:
     known = {thing.uid: thing for thing in uses}
     variants = {f"variants[{variant.slug}]": _variant(variant, known) for variant in revision.variants}
-    return {"salt": revision.salt, **variants}
+    return {"salt": revision.salt, "routing": _routing(revision, rule_names), **variants}
 
 
-def _variant(variant: Variant, known: dict[str, Version | Model]) -> dict[str, object]:
-    shown: dict[str, object] = {
-        "display_name": variant.display_name,
-        "notes": variant.notes,
-        "active": variant.active,
-        "weight": _plain(variant.weight),
+def _routing(revision: Revision, rule_names: Mapping[str, str]) -> dict[str, object]:
+    routing = revision.routing
+    slugs = {variant.uid: variant.slug for variant in revision.variants}
+    return {
+        **{f"fields[{field.name}]": _Whole(kind=field.kind.value) for field in routing.fields},
+        **{f"rules[{rule_names[rule.uid]}]": _rule(rule, slugs) for rule in routing.rules},
+        "coverage": _plain(routing.coverage),
+        **_present("baseline", slugs.get(routing.baseline, "")),
     }
+
+
+def _rule(rule: Rule, slugs: Mapping[str, str]) -> _Whole:
+    shown = _Whole(display_name=rule.display_name, condition=rule.condition, active=rule.active)
+    if (variant := only_variant(rule)) is not None:
+        shown["variant"] = slugs[variant]
+    else:
+        shares = {f"shares[{slugs[share.variant]}]": _Whole(weight=_plain(share.weight)) for share in rule.shares}
+        shown["split"] = shares
+    return shown
+
+
+def _rule_names(before: Revision, after: Revision) -> dict[str, str]:
+    """By uid: its name in `after`, else in `before`; with the uid where several have it."""
+    names = {rule.uid: rule.display_name for revision in (before, after) for rule in revision.routing.rules}
+    count, uids = Counter(names.values()), tuple(names)
+    # No name may look like another's, or one difference would hide another.
+    return {
+        uid: name if count[name] == 1 and not name.endswith(uids) else f"{name} {uid}" for uid, name in names.items()
+    }
+
+
+def _reordered(before: Revision, after: Revision, names: Mapping[str, str]) -> Iterator[Difference]:
+    """Whether rules are asked in another order than that which there was, with new ones last."""
+    left, right = ([rule.uid for rule in each.routing.rules] for each in (before, after))
+    kept = [uid for uid in left if uid in set(right)]
+    if right != [*kept, *(uid for uid in right if uid not in set(left))]:
+        yield _changed("routing.rules", [names[uid] for uid in left], [names[uid] for uid in right])
+
+
+def _variant(variant: Variant, known: dict[str, Version | Model]) -> _Whole:
+    shown = _Whole(
+        display_name=variant.display_name,
+        notes=variant.notes,
+        active=variant.active,
+        weight=_plain(variant.weight),
+    )
     serving = variant.serving
     if isinstance(serving, Completion):
         version = known.get(serving.version)
@@ -137,8 +186,7 @@ def _execution(execution: Execution) -> dict[str, object]:
 
 
 def _differing(path: str, before: object, after: object) -> Iterator[Difference]:
-    # What a whole variant consists of would bury that it is new; of what is within one, each field is told.
-    if "." in path and _ABSENT in (before, after):
+    if _ABSENT in (before, after) and not isinstance(before, _Whole) and not isinstance(after, _Whole):
         # An empty object has no fields that would tell of it.
         before, after = (
             {} if side is _ABSENT and isinstance(other, dict) and other else side

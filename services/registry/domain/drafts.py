@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 from completions.version import Version as Content
 from services.registry.domain.deployments import LIVE, Bump, DeploymentKind, UnknownUsers
 from services.registry.domain.execution import USUAL, Execution
+from services.registry.domain.routing import RoutingDraft
 
 _NOT_IN_SLUG: Final = re.compile(r"[^a-z0-9]+")
 _MAX_DERIVED_SLUG: Final = 48
@@ -71,6 +72,7 @@ class DeploymentChange:
     description: str | None = None
     salt: str | None = None
     is_protected: bool | None = None
+    routing: RoutingDraft | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,8 @@ class DeploymentDraft:
     salt: str
     variants: tuple[VariantDraft, ...]
     is_protected: bool = False
+    routing: RoutingDraft | None = None
+    """None: the weights alone."""
 
 
 @dataclass(frozen=True, slots=True)

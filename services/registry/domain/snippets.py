@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from catalog.assignment import assign
+from catalog import view
+from catalog.assignment import assign, is_covered
+from catalog.plan import Planner
 from kit.json import Json
 from services.registry.domain.deployments import DeploymentKind, Revision, Variant
 
@@ -35,16 +37,49 @@ class Addresses:
     grpc_address: str
 
 
-def caller_of(revision: Revision, variant: Variant) -> str | None:
-    """A routing key that the variant serves: `user-1`, `user-2` … None if there is none, or none was found soon."""
-    if not variant.active or variant.weight <= 0:
+def caller_of(deployment: str, revision: Revision, variant: Variant) -> str | None:
+    """A routing key that the variant serves in calls without a context, as those of the snippets are: `user-1`,
+    `user-2` … None if there is none, or none was found soon.
+
+    :param deployment: uid of the revision's
+    """
+    # Rules do not look at the key, so the first decision tells between whom all others draw.
+    called = _as_called(revision)
+    candidates = [(each.uid, weight) for each, weight in Planner().choose(called, deployment, "", {}).candidates]
+    routing = revision.routing
+    is_candidate = variant.uid in [uid for uid, _ in candidates]
+    is_baseline = variant.active and variant.uid == routing.baseline and routing.coverage < 1
+    if not is_baseline and not is_candidate:
         return None
-    eligible = [(each.uid, each.weight) for each in revision.variants if each.active]
-    for number in range(1, _MAX_HASHES // len(eligible) + 1):
+    for number in range(1, _MAX_HASHES // (len(candidates) + 1) + 1):
         key = f"user-{number}"
-        if assign(revision.salt, key, eligible) == variant.uid:
+        if not is_covered(revision.salt, deployment, key, routing.coverage):
+            if is_baseline:
+                return key
+        elif is_candidate and assign(revision.salt, key, candidates) == variant.uid:
             return key
     return None
+
+
+def needs_context(revision: Revision, variant: Variant) -> bool:
+    """Whether it is by a rule that the variant serves, if at all."""
+    return variant.active and any(
+        rule.active and share.variant == variant.uid and share.weight > 0
+        for rule in revision.routing.rules
+        for share in rule.shares
+    )
+
+
+def _as_called(revision: Revision) -> view.Revision:
+    """As the services see it, but for what its variants serve, by which nothing is decided."""
+    variants = [
+        view.Variant(each.uid, each.number, each.slug, each.display_name, each.active, each.weight, _UNSEEN)
+        for each in revision.variants
+    ]
+    return view.Revision(revision.uid, revision.number, revision.salt, tuple(variants), revision.routing)
+
+
+_UNSEEN: Final = view.Recommendation("", view.UnknownUsers.POPULAR)
 
 
 def snippets(

@@ -81,8 +81,9 @@ class DeploymentServicer(deployment_service_pb2_grpc.DeploymentServiceServicer):
     ) -> deployment_pb2.Deployment:
         check_message(request)
         project, deployment = parse(request.deployment.name, _DEPLOYMENT, field="deployment.name")
-        wanted = resources.deployment_change(request.deployment, request.update_mask.paths)
-        change = Change(alias=request.alias or LIVE, etag=request.deployment.etag, is_dry=request.validate_only)
+        paths = request.update_mask.paths
+        wanted = resources.deployment_change(request.deployment, paths, is_draft=request.draft)
+        change = change_from_proto(request, etag=request.deployment.etag)
         written = await self._deployments.update_deployment(caller(), project, deployment, wanted, change)
         return _deployment(written, change.alias)
 

@@ -37,12 +37,15 @@ def fitting(sized: Iterable[tuple[K, int]], count: int, max_bytes: int) -> list[
 
 
 async def revision_bytes(session: AsyncSession, revisions: Collection[str]) -> Mapping[str, int]:
-    """What the variants of revisions take in an answer, by the revisions' uids. Those without any are missing."""
-    of = tables.revision_variants
+    """What the variants and the routing of revisions take in an answer, by the revisions' uids."""
+    of, own = tables.revision_variants, tables.revisions
     texts: Any = func.octet_length(of.c.display_name) + func.octet_length(of.c.notes)
     size = func.sum(texts + func.coalesce(func.octet_length(of.c.execution), 0) + _VARIANT_BYTES)
-    query = select(of.c.revision, size.label("bytes")).where(of.c.revision.in_(revisions)).group_by(of.c.revision)
-    return {row.revision: int(row.bytes) for row in await session.execute(query)}
+    variants = select(size).where(of.c.revision == own.c.uid).scalar_subquery()
+    # Slugs, of which it has one for each uid there, may be twice as long.
+    routing = 2 * func.coalesce(func.octet_length(own.c.routing), 0)
+    query = select(own.c.uid, (func.coalesce(variants, 0) + routing).label("bytes")).where(own.c.uid.in_(revisions))
+    return {row.uid: int(row.bytes) for row in await session.execute(query)}
 
 
 async def deployment_bytes(session: AsyncSession, deployments: Iterable[Any]) -> list[tuple[str, int]]:

@@ -19,6 +19,7 @@ from kit.database import Sessions
 from kit.errors import Exists
 from services.registry import tables
 from services.registry.convert.catalog import catalog_entries, catalog_keys
+from services.registry.convert.routing import pack_routing
 from services.registry.convert.versions import pack_content
 from services.registry.domain import (
     ChangeRequest,
@@ -284,6 +285,7 @@ class PostgresWriting(VersionWriting, KeyWriting, PromptWriting, PostgresReading
                 description=revision.description,
                 published=not revision.is_draft,
                 created_at=revision.created_at,
+                routing=pack_routing(revision.routing),
             )
         )
         if revision.variants:

@@ -10,6 +10,7 @@ from sqlalchemy import Row
 
 from services.registry.convert.execution import pack_execution, unpack_execution
 from services.registry.convert.providers import pack_model_facts, unpack_model_facts
+from services.registry.convert.routing import unpack_routing
 from services.registry.convert.versions import unpack_content
 from services.registry.domain import (
     Alias,
@@ -194,6 +195,7 @@ def revision(row: AnyRow, variants: Iterable[Variant]) -> Revision:
         created_at=row.created_at,
         is_draft=not row.published,
         variants=tuple(variants),
+        routing=unpack_routing(row.routing),
     )
 
 

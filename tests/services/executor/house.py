@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from catalog.plan import Planner
 from catalog.view import (
     ApiKey,
     Completion,
@@ -262,7 +263,7 @@ class House:
         policy = breakers or BreakerPolicy(min_failures=0)
         self.executor = Executor(
             catalog=Views(view),
-            preparation=Preparation(Contracts(), prepared, Opens()),
+            preparation=Preparation(Planner(), Contracts(), prepared, Opens()),
             attempts=Attempts(
                 providers=providers,
                 breakers=Breakers(policy, self.clock.uniform),

@@ -76,6 +76,7 @@ async def test_everything_a_call_may_say_reaches_the_executor(room: Any) -> None
         extra_body={
             "input": {"country": "France", "big": 9007199254740993},
             "routing_key": "k",
+            "context": {"country": "ES"},
             "identity": {"id": "ada"},
             "thread": "t",
             "trace_id": "mine",
@@ -88,6 +89,7 @@ async def test_everything_a_call_may_say_reaches_the_executor(room: Any) -> None
         messages=[message_pb2.Message(role=message_pb2.ROLE_USER, content="What is the capital of France?")],
         variables_json='{"country":"France","big":9007199254740993}',
         routing_key="k",
+        context_json='{"country":"ES"}',
         identity=execution_pb2.Identity(id="ada"),
         thread="t",
         trace_id="mine",

@@ -21,6 +21,7 @@ from turnout.registry.v1 import (
     deployment_service_pb2,
     project_service_pb2,
     prompt_service_pb2,
+    routing_pb2,
     version_service_pb2,
 )
 
@@ -89,6 +90,12 @@ def _make_room(target: Any, path: str) -> None:
         target.new_version.provider, target.new_version.model = "main", "small"
     elif kind == "Message" and ".parts[0]." in path:
         target.content = ""
+    elif kind == "Field":
+        target.kind = routing_pb2.FIELD_KIND_STRING
+    elif kind == "Rule":
+        target.condition, target.variant = target.condition or "true", target.variant or "variant-1"
+    elif kind == "Share":
+        target.variant = target.variant or "variant-1"
 
 
 def all_paths(base: Message) -> list[str]:

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import asyncpg
 import pytest
 
-from turnout.registry.v1 import change_request_pb2, deployment_pb2
+from turnout.registry.v1 import change_request_pb2, deployment_pb2, routing_pb2
 from turnout.registry.v1 import change_request_service_pb2 as requests_pb
 from turnout.registry.v1 import deployment_service_pb2 as pb
 
 STEPS = 60
 ALIASES = ("live", "beta")
+State: TypeAlias = tuple[float, float]
 
 
 @dataclass
 class Model:
-    """What there should be: revisions differ in one weight only, so each is the next minor one."""
+    """What there should be: revisions differ in one weight and in coverage only, so each is the next minor one."""
 
-    weights: dict[str, float] = field(default_factory=lambda: {"1.0": 0.0})
-    """By number; of the second variant."""
+    states: dict[str, State] = field(default_factory=lambda: {"1.0": (0.0, 1.0)})
+    """By number: the weight of the second variant, and the coverage."""
     parents: dict[str, str] = field(default_factory=dict)
     unpublished: set[str] = field(default_factory=set)
     aliases: dict[str, str] = field(default_factory=lambda: {"live": "1.0"})
@@ -30,9 +31,9 @@ class Model:
     """Change request to its alias, the base (empty: none) and the revision."""
     is_protected: bool = True
 
-    def revise(self, base: str, weight: float) -> str:
-        number = f"1.{len(self.weights)}"
-        self.weights[number], self.parents[number] = weight, base
+    def revise(self, base: str, state: State) -> str:
+        number = f"1.{len(self.states)}"
+        self.states[number], self.parents[number] = state, base
         self.unpublished.add(number)
         return number
 
@@ -70,26 +71,42 @@ class Walk:
 
     async def change(self) -> None:
         client, waits = self._who()
-        alias, weight = self.chance.choice(list(self.model.aliases)), float(self.chance.randrange(4))
+        alias = self.chance.choice(list(self.model.aliases))
         base = self.model.aliases[alias]
-        answer = await client.call("UpdateVariant", self._weighed(weight, alias=alias))
-        if weight == self.model.weights[base]:
+        answer, state = await self._ask(client, base, alias=alias)
+        if state == self.model.states[base]:
             assert not answer.change_request
         else:
-            self._done(answer, alias, self.model.revise(base, weight), waits=waits)
+            self._done(answer, alias, self.model.revise(base, state), waits=waits)
 
     async def draft(self) -> None:
         client, _ = self._who()
-        alias, weight = self.chance.choice(list(self.model.aliases)), float(self.chance.randrange(4))
+        alias = self.chance.choice(list(self.model.aliases))
         base = self.model.aliases[alias]
-        answer = await client.call("UpdateVariant", self._weighed(weight, alias=alias, draft=True))
+        answer, state = await self._ask(client, base, alias=alias, draft=True)
         assert not answer.change_request
-        if weight != self.model.weights[base]:
-            self.model.revise(base, weight)
+        if state != self.model.states[base]:
+            self.model.revise(base, state)
+
+    async def _ask(self, client: Any, base: str, **fields: Any) -> tuple[Any, State]:
+        """Ask for another weight or another coverage; the answer, and what it should come to."""
+        weight, coverage = self.model.states[base]
+        if self.chance.random() < 0.5:
+            weight = float(self.chance.randrange(4))
+            variant = deployment_pb2.Variant(name=self.made.variants[1].name, weight=weight)
+            request: Any = pb.UpdateVariantRequest(variant=variant, **fields)
+            return await client.call("UpdateVariant", request), (weight, coverage)
+        coverage = self.chance.randrange(4) / 4
+        routing = routing_pb2.Routing()
+        routing.CopyFrom(self.made.routing)
+        routing.coverage = coverage
+        deployment = deployment_pb2.Deployment(name=self.made.name, routing=routing)
+        request = pb.UpdateDeploymentRequest(deployment=deployment, **fields)
+        return await client.call("UpdateDeployment", request), (weight, coverage)
 
     async def set_alias(self) -> None:
         client, waits = self._who()
-        alias, number = self.chance.choice(ALIASES), self.chance.choice(list(self.model.weights))
+        alias, number = self.chance.choice(ALIASES), self.chance.choice(list(self.model.states))
         request = pb.SetAliasRequest(name=self.made.name, alias=alias, revision=number)
         pointed = self.model.aliases.get(alias)
         if number in self.model.unpublished and pointed is not None and pointed != self.model.parents[number]:
@@ -103,14 +120,14 @@ class Walk:
 
     async def roll_back(self) -> None:
         client, waits = self._who()
-        alias, number = self.chance.choice(list(self.model.aliases)), self.chance.choice(list(self.model.weights))
-        base, weight = self.model.aliases[alias], self.model.weights[number]
+        alias, number = self.chance.choice(list(self.model.aliases)), self.chance.choice(list(self.model.states))
+        base, state = self.model.aliases[alias], self.model.states[number]
         request = pb.RollbackDeploymentRequest(name=self.made.name, revision=number, alias=alias)
         answer = await client.call("RollbackDeployment", request)
-        if weight == self.model.weights[base]:
+        if state == self.model.states[base]:
             assert not answer.change_request
         else:
-            self._done(answer, alias, self.model.revise(base, weight), waits=waits)
+            self._done(answer, alias, self.model.revise(base, state), waits=waits)
 
     async def delete_alias(self) -> None:
         client, waits = self._who()
@@ -181,7 +198,7 @@ class Walk:
         """That everything is as the model says."""
         found = await self.boss.call("GetDeployment", pb.GetDeploymentRequest(name=self.made.name))
         assert {each.alias: each.revision for each in found.aliases} == self.model.aliases
-        assert found.variants[1].weight == self.model.weights[self.model.aliases["live"]]
+        assert _state(found) == self.model.states[self.model.aliases["live"]]
         assert found.protected is self.model.is_protected
         listed = await self.boss.call(
             "ListChangeRequests",
@@ -197,13 +214,14 @@ class Walk:
         """That every revision ever made is kept as it was."""
         page = await self.boss.call("ListRevisions", pb.ListRevisionsRequest(parent=self.made.name, page_size=200))
         assert not page.next_page_token
-        assert {each.number: each.variants[1].weight for each in page.revisions} == self.model.weights
+        assert {each.number: _state(each) for each in page.revisions} == self.model.states
         assert {each.number for each in page.revisions if each.draft} == self.model.unpublished
         assert {each.number: each.parent for each in page.revisions if each.parent} == self.model.parents
 
-    def _weighed(self, weight: float, **fields: Any) -> Any:
-        variant = deployment_pb2.Variant(name=self.made.variants[1].name, weight=weight)
-        return pb.UpdateVariantRequest(variant=variant, **fields)
+
+def _state(found: Any) -> State:
+    """Of a deployment or a revision."""
+    return found.variants[1].weight, found.routing.coverage
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -213,9 +231,11 @@ async def test_any_walk_through_drafts_aliases_rollbacks_and_approvals_is_what_a
     boss = await registry.client(shop.project, ("registry:read", "registry:write", "deployments:approve"))
     request = deployment_request(shop.project, "helper", ("A {{ name }}", "B {{ name }}"))
     request.deployment.protected = True
+    request.deployment.routing.rules.add(condition="true").split.shares.add(variant="variant-2", weight=30)
+    request.deployment.routing.baseline = "variant-1"
     walk = Walk(await shop.call("CreateDeployment", request), shop, boss, registry.url, random.Random(seed))
     for _ in range(STEPS):
         await walk.step()
         await walk.check()
     await walk.check_revisions()
-    assert len(walk.model.weights) > 5, "too little happened to say anything"
+    assert len(walk.model.states) > 5, "too little happened to say anything"

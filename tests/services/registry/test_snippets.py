@@ -6,18 +6,34 @@ import shlex
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from catalog import plan, targets
+from catalog import plan, targets, view
+from catalog.conditions import Field, FieldKind
 from catalog.plan import KeyKind
 from kit.errors import Precondition
-from services.registry.domain import Addresses, DeploymentKind, snippets
+from services.registry.domain import (
+    Addresses,
+    Completion,
+    DeploymentKind,
+    Revision,
+    Routing,
+    Rule,
+    Share,
+    Variant,
+    caller_of,
+    snippets,
+)
 from turnout.registry.v1 import deployment_pb2
 from turnout.registry.v1 import deployment_service_pb2 as pb
 
+MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 ODD = {"quote": "'\"`$(x)\\ \u2028\n${y}", "Zoë": [True, None, 1.5, {"a b": "</script>"}]}
 ADDRESSES = Addresses("http://127.0.0.1:1", "127.0.0.1:2")
 
@@ -83,10 +99,57 @@ async def test_the_caller_in_them_is_served_by_the_variant(registry: Any, shop: 
     target = targets.resolve(view, made.name, tenant="")
     for variant in made.variants:
         found = await shop.call("GetCodeSnippets", pb.GetCodeSnippetsRequest(name=variant.name))
-        assert plan.decide(target, KeyKind.ROUTING_KEY, found.routing_key).variant.uid == variant.uid
+        assert plan.Planner().decide(target, KeyKind.ROUTING_KEY, found.routing_key).variant.uid == variant.uid
         assert all(found.routing_key in each.code for each in found.snippets)
         assert [each.snippet for each in found.snippets] == ["python-openai", "node-openai", "python-grpc", "curl"]
         assert '"name": "name"' in found.snippets[0].code
+
+
+@given(
+    weights=st.lists(st.sampled_from([0.0, 1.0, 5.0]), min_size=3, max_size=3),
+    active=st.lists(st.booleans(), min_size=3, max_size=3),
+    rules=st.lists(
+        st.tuples(
+            st.sampled_from(["true", "false", "!present.country", 'context.country == "ES"']),
+            st.booleans(),
+            st.lists(st.tuples(st.integers(0, 2), st.sampled_from([0.0, 1.0])), min_size=1, max_size=2),
+        ),
+        max_size=3,
+    ),
+    coverage=st.sampled_from([0.0, 0.3, 1.0]),
+)
+def test_the_caller_is_whom_the_planner_sends_to_the_variant_and_none_only_if_it_sends_nobody(
+    weights: list[float], active: list[bool], rules: list[Any], coverage: float
+) -> None:
+    variants = [
+        Variant(f"var_{n}", n, f"v{n}", "V", "", active[n], weights[n], Completion("ver_1", 0, None)) for n in range(3)
+    ]
+    made = tuple(
+        Rule(f"rul_{n}", "R", condition, is_active, tuple(Share(f"var_{v}", weight) for v, weight in shares))
+        for n, (condition, is_active, shares) in enumerate(rules)
+    )
+    routing = Routing((Field("country", FieldKind.STRING),), made, coverage, "var_1")
+    revision = Revision("rev_1", "", "", 1, 0, "salt", "", "", MOMENT, False, tuple(variants), routing)
+    seen = _unpacked(revision)
+    met = [plan.Planner().choose(seen, "dep_1", f"user-{n}", {}).variant for n in range(1, 101)]
+
+    for variant in variants:
+        key = caller_of("dep_1", revision, variant)
+        if key is None:
+            assert not any(each is not None and each.uid == variant.uid for each in met)
+        else:
+            chosen = plan.Planner().choose(seen, "dep_1", key, {}).variant
+            assert chosen is not None
+            assert chosen.uid == variant.uid
+
+
+def _unpacked(revision: Revision) -> view.Revision:
+    """As a service has it."""
+    variants = [
+        view.Variant(v.uid, v.number, v.slug, v.display_name, v.active, v.weight, view.Completion("ver_1", 0, None))
+        for v in revision.variants
+    ]
+    return view.Revision(revision.uid, revision.number, revision.salt, tuple(variants), revision.routing)
 
 
 async def test_a_deployment_is_called_by_nobody_in_particular_where_the_operator_says(

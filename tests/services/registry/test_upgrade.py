@@ -18,7 +18,7 @@ from kit.migrations import migrate
 from kit.paging import PageRequest
 from services.registry import module, tables
 from services.registry.convert.versions import pack_content
-from services.registry.domain import USUAL, Completion, DeploymentSearch
+from services.registry.domain import USUAL, WEIGHTS_ALONE, Completion, DeploymentSearch
 from services.registry.store import PostgresStore
 
 RECORD = "now(), now(), 1, 1"
@@ -89,6 +89,7 @@ async def test_rows_from_before_0005_ask_for_nothing_and_are_found(postgres: Any
     assert key.requests_per_minute == 0
     assert deployment is not None
     assert deployment.live.variants[0].serving == Completion("ver_1", 3, None, None, USUAL)
+    assert deployment.live.routing == WEIGHTS_ALONE
     assert found == [["guide"], ["guide"], []]
     assert tuple(sorted_by) == ("main", "small")
 

@@ -4,17 +4,9 @@ from typing import Any
 
 import grpc
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from catalog import plan, targets
-from catalog.plan import Decision
-from catalog.view import View
-from kit.errors import AppError
 from kit.status import reason_of
 from tests.services.scripted_registry import deployment_entry, key_entry, variant
-from turnout.registry.v1 import catalog_pb2
-from turnout.registry.v1.deployment_pb2 import DEPLOYMENT_KIND_RECOMMENDATION
 from turnout.router.v1 import decision_pb2
 from turnout.router.v1 import routing_service_pb2 as pb
 
@@ -80,6 +72,13 @@ async def test_a_change_of_the_registry_changes_the_answer(room: Any) -> None:
         ({"deployment": "d" * 401}, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST"),
         ({"routing_key": "k" * 513}, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST"),
         ({"user": "u" * 257}, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST"),
+        ({"user": "u\0"}, grpc.StatusCode.INVALID_ARGUMENT, "TEXT_NOT_STORABLE"),
+        ({"context_json": "{"}, grpc.StatusCode.INVALID_ARGUMENT, "JSON_MALFORMED"),
+        ({"context_json": "[]"}, grpc.StatusCode.INVALID_ARGUMENT, "JSON_NOT_OBJECT"),
+        ({"context_json": f'{{"a":"{"x" * (16 << 10)}"}}'}, grpc.StatusCode.INVALID_ARGUMENT, "JSON_TOO_LARGE"),
+        ({"context_json": '{"a":' + "[" * 16 + "]" * 16 + "}"}, grpc.StatusCode.INVALID_ARGUMENT, "JSON_TOO_DEEP"),
+        ({"context_json": '{"a":"\\u0000"}'}, grpc.StatusCode.INVALID_ARGUMENT, "TEXT_NOT_STORABLE"),
+        ({"context_json": '{"a":"\\ud800"}'}, grpc.StatusCode.INVALID_ARGUMENT, "JSON_MALFORMED"),
         ({"key": "tk_nonsense"}, grpc.StatusCode.UNAUTHENTICATED, "KEY_MALFORMED"),
     ],
 )
@@ -101,93 +100,37 @@ async def test_a_key_without_the_scope_is_denied_and_a_platform_key_names_the_pr
     assert response.decision.deployment == "dep_foreign"
 
 
-# Texts that gRPC can carry and the contract admits.
-TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-WEIGHTS = st.one_of(st.just(0.0), st.floats(1e-9, 100, allow_subnormal=False))
-
-
-@st.composite
-def revisions(draw: st.DrawFn) -> catalog_pb2.CatalogEntry:
-    """A deployment `agent` with a random revision behind a random alias, of either kind."""
-    model = draw(st.sampled_from(["", "mod_1"]))
-    count = draw(st.integers(0, 6))
-    variants = [
-        variant(
-            f"v{number}",
-            uid=f"var_{draw(st.integers(0, 10**6))}_{number}",
-            weight=draw(WEIGHTS),
-            active=draw(st.booleans()),
-            model=model,
-            display_name=draw(TEXTS),
-        )
-        for number in range(count)
-    ]
-    entry = deployment_entry(
-        "agent",
-        *variants,
-        salt=draw(TEXTS.filter(bool)),
-        revision=f"rev_{draw(st.integers(0, 99))}",
-        number=f"{draw(st.integers(1, 9))}.{draw(st.integers(0, 9))}",
-        aliases=tuple(draw(st.sets(st.sampled_from(["live", "beta", "production#1"])))),
+async def test_a_batch_is_decided_in_order_and_failures_stand_in_their_places(room: Any) -> None:
+    results = await room.batch_route(
+        pb.RouteRequest(deployment="assistant:beta", routing_key="ada"),
+        pb.RouteRequest(deployment="nothing"),
+        pb.RouteRequest(deployment="closed"),
+        pb.RouteRequest(deployment="films", user="1"),
+        pb.RouteRequest(deployment="assistant", context_json="[]"),
     )
-    if model:
-        entry.deployment.kind = DEPLOYMENT_KIND_RECOMMENDATION
-    return entry
+
+    assert results[0].response == await room.route("assistant:beta", routing_key="ada")
+    assert results[3].response == await room.route("films", user="1")
+    failures = [results[place].failure for place in (1, 2, 4)]
+    assert [each.reason for each in failures] == ["DEPLOYMENT_NOT_FOUND", "NO_ACTIVE_VARIANT", "JSON_NOT_OBJECT"]
+    assert all(each.message for each in failures)
+    assert len(results) == 5
 
 
-TARGETS = st.sampled_from(
-    [
-        "agent",
-        "agent:beta",
-        "agent/production#1",
-        "dep_agent",
-        "dep_agent:live",
-        "projects/shop/deployments/agent:beta",
-        "missing",
-    ]
-)
+@pytest.mark.parametrize("count", [0, 1001])
+async def test_a_batch_has_one_to_a_thousand_calls(room: Any, count: int) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        await room.batch_route(*[pb.RouteRequest(deployment="assistant")] * count)
+    assert reason_of(failure.value) == "INVALID_REQUEST"
 
 
-def decide(view: View, target: str, keys: dict[str, str]) -> Decision | AppError:
-    try:
-        resolved = targets.resolve(view, target, tenant="prj_shop")
-        return plan.decide(resolved, *plan.choose_key(request_id="unused", **keys))
-    except AppError as error:
-        return error
+async def test_a_call_of_a_batch_that_breaks_the_contract_is_named(room: Any) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        await room.batch_route(pb.RouteRequest(deployment="assistant"), pb.RouteRequest())
+    assert "requests[1].deployment" in (failure.value.details() or "")
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    revision=revisions(),
-    target=TARGETS,
-    keys=st.fixed_dictionaries({"routing_key": TEXTS, "identity": TEXTS, "thread": TEXTS, "user": TEXTS}).filter(
-        lambda keys: any(keys.values())
-    ),
-)
-async def test_route_agrees_with_the_decision_in_the_process_in_every_field(
-    room: Any, revision: catalog_pb2.CatalogEntry, target: str, keys: dict[str, str]
-) -> None:
-    await room.put(revision)
-    decided = decide(room.process.catalog.usable_view(), target, keys)
-    if isinstance(decided, AppError):
-        assert reason_of(await room.failure(target, **keys)) == decided.reason
-        return
-
-    response = await room.route(target, **keys)
-
-    decision = response.decision
-    assert decision.deployment == decided.target.deployment.uid
-    assert decision.alias == decided.target.alias
-    assert decision.revision == decided.target.revision.uid
-    assert decision.revision_number == decided.target.revision.number
-    assert decision.variant == decided.variant.uid
-    assert decision.variant_slug == decided.variant.slug
-    assert decision.propensity == decided.propensity
-    assert decision_pb2.Evaluation.Name(decision.evaluation) == f"EVALUATION_{decided.evaluation.name}"
-    assert decision_pb2.KeyKind.Name(decision.key_kind) == f"KEY_KIND_{decided.key_kind.name}"
-    # A field that is added to the contract must be compared here too.
-    assert len(decision.DESCRIPTOR.fields) == 9
-    assert response.variant == f"projects/shop/deployments/agent/variants/{decided.variant.slug}"
-    assert response.variant_display_name == decided.variant.display_name
-    serving = decided.variant.serving
-    assert getattr(serving, response.WhichOneof("serving") or "") == (response.version or response.model)
+async def test_nothing_is_recorded_of_what_is_only_routed(room: Any) -> None:
+    await room.route()
+    await room.batch_route(pb.RouteRequest(deployment="assistant"))
+    assert room.served() == []

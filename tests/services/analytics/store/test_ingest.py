@@ -35,6 +35,7 @@ def request(
     variant: str = "red",
     outcome: Outcome = Outcome.OK,
     latency_us: int = 1000,
+    is_simulated: bool = False,
 ) -> Request:
     return Request(
         event_id=event_id or ids.encode(ids.uuid7()),
@@ -48,6 +49,7 @@ def request(
         cost_usd_micros=7,
         has_unknown_cost=False,
         packed=b"event",
+        is_simulated=is_simulated,
     )
 
 
@@ -79,6 +81,17 @@ async def test_a_request_counts_once_however_often_it_comes(store: PostgresStore
     total = await measured(store, "prj_1", EVERYTHING)
     assert total.outcomes == [1, 1, 0, 0]
     assert (total.input_tokens, total.output_tokens, total.cost_usd_micros) == (6, 4, 14)
+
+
+async def test_what_was_only_tried_is_kept_and_counts_neither_in_rollups_nor_in_rows(
+    store: PostgresStore, sessions: Sessions
+) -> None:
+    await Ingestion(store).take([request(), request(is_simulated=True)], [])
+
+    assert (await measured(store, "prj_1", EVERYTHING)).requests == 1
+    # A window that begins inside an hour reads its rows.
+    assert (await measured(store, "prj_1", Span(BASE_US - 5, BASE_US + 5))).requests == 1
+    assert len(await rows(sessions, "SELECT 1 FROM requests WHERE project = 'prj_1'")) == 2
 
 
 async def test_a_batch_that_fails_leaves_nothing_behind(store: PostgresStore, sessions: Sessions) -> None:

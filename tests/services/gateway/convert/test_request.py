@@ -120,6 +120,7 @@ def test_ids_come_alone_or_in_an_object(value: Any) -> None:
         ({"input": "text"}, "input", "INVALID_TYPE"),
         ({"variables": [1]}, "variables", "INVALID_TYPE"),
         ({"routing_key": 1}, "routing_key", "INVALID_TYPE"),
+        ({"context": "ES"}, "context", "INVALID_TYPE"),
         ({"trace_id": {}}, "trace_id", "INVALID_TYPE"),
         ({"identity": 1}, "identity", "INVALID_TYPE"),
         ({"identity": {}}, "identity.id", "INVALID_TYPE"),
@@ -228,6 +229,7 @@ def test_turnouts_own_fields_may_stand_together() -> None:
     own: dict[str, Any] = {
         "input": {"a": 1},
         "routing_key": "k",
+        "context": {"country": "ES"},
         "identity": {"id": "ada"},
         "thread": "t",
         "trace_id": "x",

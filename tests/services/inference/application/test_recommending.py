@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 
-from catalog.plan import KeyKind
+from catalog.conditions import Field, FieldKind
+from catalog.plan import KeyKind, Planner
+from catalog.routing import Routing, Rule, Share
 from catalog.view import DeploymentKind, UnknownUsers
 from kit.errors import Deadline, Invalid, NotFound, Precondition, Unavailable
 from services.inference.application.batches import Computing
 from services.inference.application.models import Models
 from services.inference.application.recommending import Recommending
+from services.inference.convert import start_to_proto
 from services.inference.domain import Recommendation, RecommendCall, Source, Status
 from tests.services.inference.fakes import (
     SHOP,
@@ -59,7 +62,7 @@ class House:
         self.recommenders = [self.artifacts.put(model(number).digest, multiplications=1) for number in (1, 2)]
         self.computing = Computing(threads, 64, 1000, 10)
         self.models = Models(self.views, self.artifacts, self.clock, self.computing, threads)
-        self.application = Recommending(self.views, self.models, self.records, self.clock)
+        self.application = Recommending(self.views, Planner(), self.models, self.records, self.clock)
         self.show(90, 10)
 
     def show(self, *weights: float, **fields: Any) -> None:
@@ -94,6 +97,26 @@ async def house() -> AsyncIterator[House]:
         for recommender in house.recommenders:
             recommender.gate.set()
         await house.models.close()
+
+
+async def test_a_rule_sends_a_context_to_its_slot_and_the_event_can_repeat_it(house: House) -> None:
+    slots = [variant("v1", "mod_1"), variant("v2", "mod_2", weight=0)]
+    kids = Rule("rul_1", "Kids", "context.age < 13", True, (Share("var_v2", 100),))
+    films = deployment(*slots)
+    routing = Routing((Field("age", FieldKind.NUMBER),), (kids,))
+    house.views.show(
+        replace(films, aliases={"live": replace(films.aliases["live"], routing=routing)}), model(1), model(2)
+    )
+
+    child, grown = [await house.recommend(context_json=f'{{"age":{age}}}') for age in (7, 30)]
+
+    assert child.decision is not None
+    assert grown.decision is not None
+    assert (child.decision.variant.slug, child.decision.rule) == ("v2", kids)
+    assert (grown.decision.variant.slug, grown.decision.rule) == ("v1", None)
+    assert start_to_proto(child, service_instance="i").context_json == '{"age":7}'
+    with pytest.raises(Invalid, match="context_json"):
+        await house.recommend(context_json="7")
 
 
 async def test_the_start_is_kept_before_the_model_is_asked_and_the_end_once(house: House) -> None:

@@ -98,6 +98,8 @@ class RequestServed(_message.Message):
     RECOMMENDATION_FIELD_NUMBER: _builtins.int
     OUTPUT_VIOLATION_COUNT_FIELD_NUMBER: _builtins.int
     BASE_VERSION_FIELD_NUMBER: _builtins.int
+    ROUTING_KEY_FIELD_NUMBER: _builtins.int
+    CONTEXT_JSON_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """request_id is `req_…`, as the caller saw it."""
     project: _builtins.str
@@ -162,6 +164,12 @@ class RequestServed(_message.Message):
     """base_version is the uid of the deployment's own version, where the call laid something over it: then `version` is what
     came of that. Empty otherwise.
     """
+    routing_key: _builtins.str
+    """routing_key is what the caller wanted the choice of variant to stick to. Empty if not said."""
+    context_json: _builtins.str
+    """context_json is what the deployment's rules were asked about: with it and the keys, the decision can be repeated exactly.
+    Empty if none was given, and if the revision has no rules.
+    """
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """start_time is when the call arrived."""
@@ -219,10 +227,12 @@ class RequestServed(_message.Message):
         recommendation: Global___Recommended | None = ...,
         output_violation_count: _builtins.int | None = ...,
         base_version: _builtins.str = ...,
+        routing_key: _builtins.str = ...,
+        context_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_usd_micros", b"_cost_usd_micros", "_output_violation_count", b"_output_violation_count", "_time_to_first_token_us", b"_time_to_first_token_us", "cost_usd_micros", b"cost_usd_micros", "decision", b"decision", "output_violation_count", b"output_violation_count", "recommendation", b"recommendation", "start_time", b"start_time", "time_to_first_token_us", b"time_to_first_token_us", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_usd_micros", b"_cost_usd_micros", "_output_violation_count", b"_output_violation_count", "_time_to_first_token_us", b"_time_to_first_token_us", "api_key", b"api_key", "attempts", b"attempts", "base_version", b"base_version", "caller_trace_id", b"caller_trace_id", "cost_usd_micros", b"cost_usd_micros", "decision", b"decision", "deployment_slug", b"deployment_slug", "fallback_index", b"fallback_index", "finish_reason", b"finish_reason", "identity", b"identity", "kind", b"kind", "latency_us", b"latency_us", "metadata_json", b"metadata_json", "model", b"model", "output_violation_count", b"output_violation_count", "payload_shed", b"payload_shed", "project", b"project", "project_slug", b"project_slug", "provider", b"provider", "reason", b"reason", "recommendation", b"recommendation", "request_id", b"request_id", "served_variant", b"served_variant", "service_instance", b"service_instance", "source", b"source", "start_time", b"start_time", "status", b"status", "streamed", b"streamed", "thread", b"thread", "time_to_first_token_us", b"time_to_first_token_us", "trace_id", b"trace_id", "usage", b"usage", "user", b"user", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_usd_micros", b"_cost_usd_micros", "_output_violation_count", b"_output_violation_count", "_time_to_first_token_us", b"_time_to_first_token_us", "api_key", b"api_key", "attempts", b"attempts", "base_version", b"base_version", "caller_trace_id", b"caller_trace_id", "context_json", b"context_json", "cost_usd_micros", b"cost_usd_micros", "decision", b"decision", "deployment_slug", b"deployment_slug", "fallback_index", b"fallback_index", "finish_reason", b"finish_reason", "identity", b"identity", "kind", b"kind", "latency_us", b"latency_us", "metadata_json", b"metadata_json", "model", b"model", "output_violation_count", b"output_violation_count", "payload_shed", b"payload_shed", "project", b"project", "project_slug", b"project_slug", "provider", b"provider", "reason", b"reason", "recommendation", b"recommendation", "request_id", b"request_id", "routing_key", b"routing_key", "served_variant", b"served_variant", "service_instance", b"service_instance", "source", b"source", "start_time", b"start_time", "status", b"status", "streamed", b"streamed", "thread", b"thread", "time_to_first_token_us", b"time_to_first_token_us", "trace_id", b"trace_id", "usage", b"usage", "user", b"user", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_usd_micros: _TypeAlias = _typing.Literal["cost_usd_micros"]  # noqa: Y015
     _WhichOneofArgType__cost_usd_micros: _TypeAlias = _typing.Literal["_cost_usd_micros", b"_cost_usd_micros"]  # noqa: Y015

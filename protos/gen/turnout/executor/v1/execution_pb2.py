@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#turnout/executor/v1/execution.proto\x12\x13turnout.executor.v1\x1a\x1b\x62uf/validate/validate.proto\"\xa5\x01\n\x07\x41ttempt\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x13\n\x0bhttp_status\x18\x03 \x01(\x05\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x17\n\x0fstart_offset_us\x18\x06 \x01(\x03\x12\x12\n\nlatency_us\x18\x07 \x01(\x03\x12\x16\n\x0e\x66\x61llback_index\x18\x08 \x01(\x05\" \n\x08Identity\x12\x14\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02*@\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x0e\n\nSOURCE_API\x10\x01\x12\x0e\n\nSOURCE_SDK\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#turnout/executor/v1/execution.proto\x12\x13turnout.executor.v1\x1a\x1b\x62uf/validate/validate.proto\"\xa5\x01\n\x07\x41ttempt\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x13\n\x0bhttp_status\x18\x03 \x01(\x05\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x17\n\x0fstart_offset_us\x18\x06 \x01(\x03\x12\x12\n\nlatency_us\x18\x07 \x01(\x03\x12\x16\n\x0e\x66\x61llback_index\x18\x08 \x01(\x05\" \n\x08Identity\x12\x14\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02*V\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x0e\n\nSOURCE_API\x10\x01\x12\x0e\n\nSOURCE_SDK\x10\x02\x12\x14\n\x10SOURCE_SIMULATOR\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,7 +35,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_IDENTITY'].fields_by_name['id']._loaded_options = None
   _globals['_IDENTITY'].fields_by_name['id']._serialized_options = b'\272H\005r\003\030\200\002'
   _globals['_SOURCE']._serialized_start=291
-  _globals['_SOURCE']._serialized_end=355
+  _globals['_SOURCE']._serialized_end=377
   _globals['_ATTEMPT']._serialized_start=90
   _globals['_ATTEMPT']._serialized_end=255
   _globals['_IDENTITY']._serialized_start=257

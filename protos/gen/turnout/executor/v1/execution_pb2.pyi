@@ -29,6 +29,8 @@ class _SourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Source.ValueTy
     """SOURCE_API is a plain call."""
     SOURCE_SDK: _Source.ValueType  # 2
     """SOURCE_SDK is a call by a known client library."""
+    SOURCE_SIMULATOR: _Source.ValueType  # 3
+    """SOURCE_SIMULATOR is a decision that was tried with `Simulate`, and served nobody. Callers cannot set it."""
 
 class Source(_Source, metaclass=_SourceEnumTypeWrapper):
     """Source says where a call came from."""
@@ -39,6 +41,8 @@ SOURCE_API: Source.ValueType  # 1
 """SOURCE_API is a plain call."""
 SOURCE_SDK: Source.ValueType  # 2
 """SOURCE_SDK is a call by a known client library."""
+SOURCE_SIMULATOR: Source.ValueType  # 3
+"""SOURCE_SIMULATOR is a decision that was tried with `Simulate`, and served nobody. Callers cannot set it."""
 Global___Source: _TypeAlias = Source  # noqa: Y015
 
 @_typing.final

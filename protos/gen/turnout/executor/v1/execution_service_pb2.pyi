@@ -43,6 +43,7 @@ class RunRequest(_message.Message):
     PREFIX_MESSAGES_FIELD_NUMBER: _builtins.int
     MOCK_RESPONSE_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    CONTEXT_JSON_FIELD_NUMBER: _builtins.int
     deployment: _builtins.str
     """deployment is the target: `name`, `name:alias`, `name/alias`, the uid, or the resource name. Required unless `direct` is
     given, and not together with it.
@@ -72,6 +73,8 @@ class RunRequest(_message.Message):
     no provider is called again. Another request under it is refused with INVALID_ARGUMENT `IDEMPOTENCY_KEY_REUSED`; one
     that comes while the first runs with ABORTED `IDEMPOTENCY_KEY_IN_USE`. Empty means no protection. Not of streams.
     """
+    context_json: _builtins.str
+    """context_json is a JSON object that the deployment's rules ask about. At most 16 KiB and 16 levels deep. Empty means none."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
         """messages follow the deployment's own. They are data, never templates. At most 1000."""
@@ -114,10 +117,11 @@ class RunRequest(_message.Message):
         prefix_messages: _abc.Iterable[_message_pb2.Message] | None = ...,
         mock_response: _builtins.str = ...,
         idempotency_key: _builtins.str = ...,
+        context_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["direct", b"direct", "identity", b"identity", "overrides", b"overrides"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "direct", b"direct", "idempotency_key", b"idempotency_key", "identity", b"identity", "messages", b"messages", "metadata_json", b"metadata_json", "mock_response", b"mock_response", "overrides", b"overrides", "prefix_messages", b"prefix_messages", "routing_key", b"routing_key", "source", b"source", "thread", b"thread", "trace_id", b"trace_id", "user", b"user", "variables_json", b"variables_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_json", b"context_json", "deployment", b"deployment", "direct", b"direct", "idempotency_key", b"idempotency_key", "identity", b"identity", "messages", b"messages", "metadata_json", b"metadata_json", "mock_response", b"mock_response", "overrides", b"overrides", "prefix_messages", b"prefix_messages", "routing_key", b"routing_key", "source", b"source", "thread", b"thread", "trace_id", b"trace_id", "user", b"user", "variables_json", b"variables_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

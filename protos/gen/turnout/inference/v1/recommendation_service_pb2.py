@@ -30,7 +30,7 @@ from turnout.options.v1 import options_pb2 as turnout_dot_options_dot_v1_dot_opt
 from turnout.router.v1 import decision_pb2 as turnout_dot_router_dot_v1_dot_decision__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n1turnout/inference/v1/recommendation_service.proto\x12\x14turnout.inference.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#turnout/executor/v1/execution.proto\x1a turnout/options/v1/options.proto\x1a turnout/router/v1/decision.proto\"\xd4\x02\n\x10RecommendRequest\x12\x1e\n\ndeployment\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x90\x03\x12\x1b\n\x07user_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12\x19\n\x05limit\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x14\n\x0cinclude_seen\x18\x04 \x01(\x08\x12\x1d\n\x0brouting_key\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x12/\n\x08identity\x18\x06 \x01(\x0b\x32\x1d.turnout.executor.v1.Identity\x12\x18\n\x06thread\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x15\n\rmetadata_json\x18\x08 \x01(\t\x12\x1a\n\x08trace_id\x18\t \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x35\n\x06source\x18\n \x01(\x0e\x32\x1b.turnout.executor.v1.SourceB\x08\xbaH\x05\x82\x01\x02\x10\x01\"\xd9\x01\n\x11RecommendResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x34\n\x05items\x18\x02 \x03(\x0b\x32%.turnout.inference.v1.RecommendedItem\x12-\n\x08\x64\x65\x63ision\x18\x03 \x01(\x0b\x32\x1b.turnout.router.v1.Decision\x12\r\n\x05model\x18\x04 \x01(\t\x12\x14\n\x0cmodel_number\x18\x05 \x01(\x03\x12\x12\n\ncold_start\x18\x06 \x01(\x08\x12\x12\n\nlatency_us\x18\x07 \x01(\x03\"@\n\x0fRecommendedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\r\n\x05title\x18\x03 \x01(\t\"5\n\x17ListLoadedModelsRequest\x12\x1a\n\x06parent\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\"M\n\x18ListLoadedModelsResponse\x12\x31\n\x06models\x18\x01 \x03(\x0b\x32!.turnout.inference.v1.LoadedModel\"\xdd\x01\n\x0bLoadedModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cmodel_number\x18\x02 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x35\n\x05state\x18\x04 \x01(\x0e\x32&.turnout.inference.v1.LoadedModelState\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\x12\n\nsize_bytes\x18\x07 \x01(\x03\x12-\n\tload_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x93\x01\n\x10LoadedModelState\x12\"\n\x1eLOADED_MODEL_STATE_UNSPECIFIED\x10\x00\x12\x1e\n\x1aLOADED_MODEL_STATE_LOADING\x10\x01\x12\x1c\n\x18LOADED_MODEL_STATE_READY\x10\x02\x12\x1d\n\x19LOADED_MODEL_STATE_FAILED\x10\x03\x32\xde\x02\n\x15RecommendationService\x12\x8f\x01\n\tRecommend\x12&.turnout.inference.v1.RecommendRequest\x1a\'.turnout.inference.v1.RecommendResponse\"1\xca\xdb\x18\t\n\x07predict\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/deployments:recommend:\x01*\x12\xb2\x01\n\x10ListLoadedModels\x12-.turnout.inference.v1.ListLoadedModelsRequest\x1a..turnout.inference.v1.ListLoadedModelsResponse\"?\xca\xdb\x18\x0f\n\rregistry:read\x82\xd3\xe4\x93\x02&\x12$/v1/{parent=projects/*}/loadedModelsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n1turnout/inference/v1/recommendation_service.proto\x12\x14turnout.inference.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#turnout/executor/v1/execution.proto\x1a turnout/options/v1/options.proto\x1a turnout/router/v1/decision.proto\"\xea\x02\n\x10RecommendRequest\x12\x1e\n\ndeployment\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x90\x03\x12\x1b\n\x07user_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12\x19\n\x05limit\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x14\n\x0cinclude_seen\x18\x04 \x01(\x08\x12\x1d\n\x0brouting_key\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x12/\n\x08identity\x18\x06 \x01(\x0b\x32\x1d.turnout.executor.v1.Identity\x12\x18\n\x06thread\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x15\n\rmetadata_json\x18\x08 \x01(\t\x12\x1a\n\x08trace_id\x18\t \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x35\n\x06source\x18\n \x01(\x0e\x32\x1b.turnout.executor.v1.SourceB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x14\n\x0c\x63ontext_json\x18\x0b \x01(\t\"\xd9\x01\n\x11RecommendResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x34\n\x05items\x18\x02 \x03(\x0b\x32%.turnout.inference.v1.RecommendedItem\x12-\n\x08\x64\x65\x63ision\x18\x03 \x01(\x0b\x32\x1b.turnout.router.v1.Decision\x12\r\n\x05model\x18\x04 \x01(\t\x12\x14\n\x0cmodel_number\x18\x05 \x01(\x03\x12\x12\n\ncold_start\x18\x06 \x01(\x08\x12\x12\n\nlatency_us\x18\x07 \x01(\x03\"@\n\x0fRecommendedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\r\n\x05title\x18\x03 \x01(\t\"5\n\x17ListLoadedModelsRequest\x12\x1a\n\x06parent\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\"M\n\x18ListLoadedModelsResponse\x12\x31\n\x06models\x18\x01 \x03(\x0b\x32!.turnout.inference.v1.LoadedModel\"\xdd\x01\n\x0bLoadedModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cmodel_number\x18\x02 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x35\n\x05state\x18\x04 \x01(\x0e\x32&.turnout.inference.v1.LoadedModelState\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\x12\n\nsize_bytes\x18\x07 \x01(\x03\x12-\n\tload_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x93\x01\n\x10LoadedModelState\x12\"\n\x1eLOADED_MODEL_STATE_UNSPECIFIED\x10\x00\x12\x1e\n\x1aLOADED_MODEL_STATE_LOADING\x10\x01\x12\x1c\n\x18LOADED_MODEL_STATE_READY\x10\x02\x12\x1d\n\x19LOADED_MODEL_STATE_FAILED\x10\x03\x32\xde\x02\n\x15RecommendationService\x12\x8f\x01\n\tRecommend\x12&.turnout.inference.v1.RecommendRequest\x1a\'.turnout.inference.v1.RecommendResponse\"1\xca\xdb\x18\t\n\x07predict\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/deployments:recommend:\x01*\x12\xb2\x01\n\x10ListLoadedModels\x12-.turnout.inference.v1.ListLoadedModelsRequest\x1a..turnout.inference.v1.ListLoadedModelsResponse\"?\xca\xdb\x18\x0f\n\rregistry:read\x82\xd3\xe4\x93\x02&\x12$/v1/{parent=projects/*}/loadedModelsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -57,20 +57,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECOMMENDATIONSERVICE'].methods_by_name['Recommend']._serialized_options = b'\312\333\030\t\n\007predict\202\323\344\223\002\036\"\031/v1/deployments:recommend:\001*'
   _globals['_RECOMMENDATIONSERVICE'].methods_by_name['ListLoadedModels']._loaded_options = None
   _globals['_RECOMMENDATIONSERVICE'].methods_by_name['ListLoadedModels']._serialized_options = b'\312\333\030\017\n\rregistry:read\202\323\344\223\002&\022$/v1/{parent=projects/*}/loadedModels'
-  _globals['_LOADEDMODELSTATE']._serialized_start=1260
-  _globals['_LOADEDMODELSTATE']._serialized_end=1407
+  _globals['_LOADEDMODELSTATE']._serialized_start=1282
+  _globals['_LOADEDMODELSTATE']._serialized_end=1429
   _globals['_RECOMMENDREQUEST']._serialized_start=273
-  _globals['_RECOMMENDREQUEST']._serialized_end=613
-  _globals['_RECOMMENDRESPONSE']._serialized_start=616
-  _globals['_RECOMMENDRESPONSE']._serialized_end=833
-  _globals['_RECOMMENDEDITEM']._serialized_start=835
-  _globals['_RECOMMENDEDITEM']._serialized_end=899
-  _globals['_LISTLOADEDMODELSREQUEST']._serialized_start=901
-  _globals['_LISTLOADEDMODELSREQUEST']._serialized_end=954
-  _globals['_LISTLOADEDMODELSRESPONSE']._serialized_start=956
-  _globals['_LISTLOADEDMODELSRESPONSE']._serialized_end=1033
-  _globals['_LOADEDMODEL']._serialized_start=1036
-  _globals['_LOADEDMODEL']._serialized_end=1257
-  _globals['_RECOMMENDATIONSERVICE']._serialized_start=1410
-  _globals['_RECOMMENDATIONSERVICE']._serialized_end=1760
+  _globals['_RECOMMENDREQUEST']._serialized_end=635
+  _globals['_RECOMMENDRESPONSE']._serialized_start=638
+  _globals['_RECOMMENDRESPONSE']._serialized_end=855
+  _globals['_RECOMMENDEDITEM']._serialized_start=857
+  _globals['_RECOMMENDEDITEM']._serialized_end=921
+  _globals['_LISTLOADEDMODELSREQUEST']._serialized_start=923
+  _globals['_LISTLOADEDMODELSREQUEST']._serialized_end=976
+  _globals['_LISTLOADEDMODELSRESPONSE']._serialized_start=978
+  _globals['_LISTLOADEDMODELSRESPONSE']._serialized_end=1055
+  _globals['_LOADEDMODEL']._serialized_start=1058
+  _globals['_LOADEDMODEL']._serialized_end=1279
+  _globals['_RECOMMENDATIONSERVICE']._serialized_start=1432
+  _globals['_RECOMMENDATIONSERVICE']._serialized_end=1782
 # @@protoc_insertion_point(module_scope)

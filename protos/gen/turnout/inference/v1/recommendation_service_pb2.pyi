@@ -66,6 +66,7 @@ class RecommendRequest(_message.Message):
     METADATA_JSON_FIELD_NUMBER: _builtins.int
     TRACE_ID_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    CONTEXT_JSON_FIELD_NUMBER: _builtins.int
     deployment: _builtins.str
     """deployment is the target: `name`, `name:alias`, `name/alias`, the uid, or the resource name. Required."""
     user_id: _builtins.str
@@ -84,6 +85,8 @@ class RecommendRequest(_message.Message):
     """trace_id is the caller's own id for tracking; kept with the log beside the W3C trace id. Empty means none."""
     source: _execution_pb2.Source.ValueType
     """source says where the call came from. Unspecified lets Turnout tell."""
+    context_json: _builtins.str
+    """context_json is a JSON object that the deployment's rules ask about. At most 16 KiB and 16 levels deep. Empty means none."""
     @_builtins.property
     def identity(self) -> _execution_pb2.Identity:
         """identity is whom the caller acts for. Optional."""
@@ -101,10 +104,11 @@ class RecommendRequest(_message.Message):
         metadata_json: _builtins.str = ...,
         trace_id: _builtins.str = ...,
         source: _execution_pb2.Source.ValueType = ...,
+        context_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "identity", b"identity", "include_seen", b"include_seen", "limit", b"limit", "metadata_json", b"metadata_json", "routing_key", b"routing_key", "source", b"source", "thread", b"thread", "trace_id", b"trace_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_json", b"context_json", "deployment", b"deployment", "identity", b"identity", "include_seen", b"include_seen", "limit", b"limit", "metadata_json", b"metadata_json", "routing_key", b"routing_key", "source", b"source", "thread", b"thread", "trace_id", b"trace_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

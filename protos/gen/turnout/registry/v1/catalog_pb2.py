@@ -25,40 +25,41 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from turnout.registry.v1 import deployment_pb2 as turnout_dot_registry_dot_v1_dot_deployment__pb2
 from turnout.registry.v1 import provider_pb2 as turnout_dot_registry_dot_v1_dot_provider__pb2
+from turnout.registry.v1 import routing_pb2 as turnout_dot_registry_dot_v1_dot_routing__pb2
 from turnout.registry.v1 import version_pb2 as turnout_dot_registry_dot_v1_dot_version__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!turnout/registry/v1/catalog.proto\x12\x13turnout.registry.v1\x1a\x1egoogle/protobuf/duration.proto\x1a$turnout/registry/v1/deployment.proto\x1a\"turnout/registry/v1/provider.proto\x1a!turnout/registry/v1/version.proto\"\xb5\x03\n\x0c\x43\x61talogEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x36\n\x07project\x18\x02 \x01(\x0b\x32#.turnout.registry.v1.CatalogProjectH\x00\x12\x38\n\x08provider\x18\x03 \x01(\x0b\x32$.turnout.registry.v1.CatalogProviderH\x00\x12<\n\ncredential\x18\x04 \x01(\x0b\x32&.turnout.registry.v1.CatalogCredentialH\x00\x12\x36\n\x07version\x18\x05 \x01(\x0b\x32#.turnout.registry.v1.CatalogVersionH\x00\x12<\n\ndeployment\x18\x06 \x01(\x0b\x32&.turnout.registry.v1.CatalogDeploymentH\x00\x12\x35\n\x07\x61pi_key\x18\x07 \x01(\x0b\x32\".turnout.registry.v1.CatalogApiKeyH\x00\x12\x32\n\x05model\x18\x08 \x01(\x0b\x32!.turnout.registry.v1.CatalogModelH\x00\x42\x07\n\x05value\";\n\x0e\x43\x61talogProject\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12\x0c\n\x04slug\x18\x03 \x01(\t\"\xd4\x01\n\x0f\x43\x61talogProvider\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x0c\n\x04slug\x18\x03 \x01(\t\x12/\n\x04kind\x18\x04 \x01(\x0e\x32!.turnout.registry.v1.ProviderKind\x12\x10\n\x08\x62\x61se_url\x18\x05 \x01(\t\x12\x34\n\x0bmodel_facts\x18\x06 \x03(\x0b\x32\x1f.turnout.registry.v1.ModelFacts\x12\x1c\n\x14max_concurrent_calls\x18\x07 \x01(\x05\"7\n\x11\x43\x61talogCredential\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x10\n\x08\x65nvelope\x18\x02 \x01(\x0c\"P\n\x0e\x43\x61talogVersion\x12\x0f\n\x07project\x18\x01 \x01(\t\x12-\n\x07version\x18\x02 \x01(\x0b\x32\x1c.turnout.registry.v1.Version\"\xdf\x01\n\x11\x43\x61talogDeployment\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x0c\n\x04slug\x18\x03 \x01(\t\x12\x31\n\x04kind\x18\x04 \x01(\x0e\x32#.turnout.registry.v1.DeploymentKind\x12\x32\n\x07\x61liases\x18\x05 \x03(\x0b\x32!.turnout.registry.v1.CatalogAlias\x12\x37\n\trevisions\x18\x06 \x03(\x0b\x32$.turnout.registry.v1.CatalogRevision\"`\n\x0c\x43\x61talogAlias\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12/\n\x08\x63ontract\x18\x03 \x01(\x0b\x32\x1d.turnout.registry.v1.Contract\"s\n\x0f\x43\x61talogRevision\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\t\x12\x0c\n\x04salt\x18\x03 \x01(\t\x12\x35\n\x08variants\x18\x04 \x03(\x0b\x32#.turnout.registry.v1.CatalogVariant\"\x80\x02\n\x0e\x43\x61talogVariant\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12\x0c\n\x04slug\x18\x03 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x04 \x01(\t\x12\x0e\n\x06\x61\x63tive\x18\x05 \x01(\x08\x12\x0e\n\x06weight\x18\x06 \x01(\x01\x12<\n\ncompletion\x18\x07 \x01(\x0b\x32&.turnout.registry.v1.CatalogCompletionH\x00\x12\x44\n\x0erecommendation\x18\x08 \x01(\x0b\x32*.turnout.registry.v1.CatalogRecommendationH\x00\x42\t\n\x07serving\"\xda\x02\n\x11\x43\x61talogCompletion\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x13\n\x0bmax_retries\x18\x02 \x01(\x05\x12\x32\n\x0f\x61ttempt_timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\tfallbacks\x18\x04 \x03(\x0b\x32\x1d.turnout.registry.v1.Fallback\x12\x16\n\x0eretry_statuses\x18\x05 \x03(\x05\x12\x36\n\x13\x66irst_token_timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cidle_timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x38\n\routput_policy\x18\x08 \x01(\x0e\x32!.turnout.registry.v1.OutputPolicy\"`\n\x15\x43\x61talogRecommendation\x12\r\n\x05model\x18\x01 \x01(\t\x12\x38\n\runknown_users\x18\x02 \x01(\x0e\x32!.turnout.registry.v1.UnknownUsers\"L\n\x0c\x43\x61talogModel\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\"\x87\x01\n\rCatalogApiKey\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x13\n\x0bsecret_hash\x18\x03 \x01(\x0c\x12\x0e\n\x06scopes\x18\x04 \x03(\t\x12\x16\n\x0e\x65xpire_time_ms\x18\x05 \x01(\x03\x12\x1b\n\x13requests_per_minute\x18\x06 \x01(\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!turnout/registry/v1/catalog.proto\x12\x13turnout.registry.v1\x1a\x1egoogle/protobuf/duration.proto\x1a$turnout/registry/v1/deployment.proto\x1a\"turnout/registry/v1/provider.proto\x1a!turnout/registry/v1/routing.proto\x1a!turnout/registry/v1/version.proto\"\xb5\x03\n\x0c\x43\x61talogEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x36\n\x07project\x18\x02 \x01(\x0b\x32#.turnout.registry.v1.CatalogProjectH\x00\x12\x38\n\x08provider\x18\x03 \x01(\x0b\x32$.turnout.registry.v1.CatalogProviderH\x00\x12<\n\ncredential\x18\x04 \x01(\x0b\x32&.turnout.registry.v1.CatalogCredentialH\x00\x12\x36\n\x07version\x18\x05 \x01(\x0b\x32#.turnout.registry.v1.CatalogVersionH\x00\x12<\n\ndeployment\x18\x06 \x01(\x0b\x32&.turnout.registry.v1.CatalogDeploymentH\x00\x12\x35\n\x07\x61pi_key\x18\x07 \x01(\x0b\x32\".turnout.registry.v1.CatalogApiKeyH\x00\x12\x32\n\x05model\x18\x08 \x01(\x0b\x32!.turnout.registry.v1.CatalogModelH\x00\x42\x07\n\x05value\";\n\x0e\x43\x61talogProject\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12\x0c\n\x04slug\x18\x03 \x01(\t\"\xd4\x01\n\x0f\x43\x61talogProvider\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x0c\n\x04slug\x18\x03 \x01(\t\x12/\n\x04kind\x18\x04 \x01(\x0e\x32!.turnout.registry.v1.ProviderKind\x12\x10\n\x08\x62\x61se_url\x18\x05 \x01(\t\x12\x34\n\x0bmodel_facts\x18\x06 \x03(\x0b\x32\x1f.turnout.registry.v1.ModelFacts\x12\x1c\n\x14max_concurrent_calls\x18\x07 \x01(\x05\"7\n\x11\x43\x61talogCredential\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x10\n\x08\x65nvelope\x18\x02 \x01(\x0c\"P\n\x0e\x43\x61talogVersion\x12\x0f\n\x07project\x18\x01 \x01(\t\x12-\n\x07version\x18\x02 \x01(\x0b\x32\x1c.turnout.registry.v1.Version\"\xdf\x01\n\x11\x43\x61talogDeployment\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x0c\n\x04slug\x18\x03 \x01(\t\x12\x31\n\x04kind\x18\x04 \x01(\x0e\x32#.turnout.registry.v1.DeploymentKind\x12\x32\n\x07\x61liases\x18\x05 \x03(\x0b\x32!.turnout.registry.v1.CatalogAlias\x12\x37\n\trevisions\x18\x06 \x03(\x0b\x32$.turnout.registry.v1.CatalogRevision\"`\n\x0c\x43\x61talogAlias\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12/\n\x08\x63ontract\x18\x03 \x01(\x0b\x32\x1d.turnout.registry.v1.Contract\"\xa2\x01\n\x0f\x43\x61talogRevision\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\t\x12\x0c\n\x04salt\x18\x03 \x01(\t\x12\x35\n\x08variants\x18\x04 \x03(\x0b\x32#.turnout.registry.v1.CatalogVariant\x12-\n\x07routing\x18\x05 \x01(\x0b\x32\x1c.turnout.registry.v1.Routing\"\x80\x02\n\x0e\x43\x61talogVariant\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12\x0c\n\x04slug\x18\x03 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x04 \x01(\t\x12\x0e\n\x06\x61\x63tive\x18\x05 \x01(\x08\x12\x0e\n\x06weight\x18\x06 \x01(\x01\x12<\n\ncompletion\x18\x07 \x01(\x0b\x32&.turnout.registry.v1.CatalogCompletionH\x00\x12\x44\n\x0erecommendation\x18\x08 \x01(\x0b\x32*.turnout.registry.v1.CatalogRecommendationH\x00\x42\t\n\x07serving\"\xda\x02\n\x11\x43\x61talogCompletion\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x13\n\x0bmax_retries\x18\x02 \x01(\x05\x12\x32\n\x0f\x61ttempt_timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\tfallbacks\x18\x04 \x03(\x0b\x32\x1d.turnout.registry.v1.Fallback\x12\x16\n\x0eretry_statuses\x18\x05 \x03(\x05\x12\x36\n\x13\x66irst_token_timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cidle_timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x38\n\routput_policy\x18\x08 \x01(\x0e\x32!.turnout.registry.v1.OutputPolicy\"`\n\x15\x43\x61talogRecommendation\x12\r\n\x05model\x18\x01 \x01(\t\x12\x38\n\runknown_users\x18\x02 \x01(\x0e\x32!.turnout.registry.v1.UnknownUsers\"L\n\x0c\x43\x61talogModel\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\"\x87\x01\n\rCatalogApiKey\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x13\n\x0bsecret_hash\x18\x03 \x01(\x0c\x12\x0e\n\x06scopes\x18\x04 \x03(\t\x12\x16\n\x0e\x65xpire_time_ms\x18\x05 \x01(\x03\x12\x1b\n\x13requests_per_minute\x18\x06 \x01(\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'turnout.registry.v1.catalog_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CATALOGENTRY']._serialized_start=200
-  _globals['_CATALOGENTRY']._serialized_end=637
-  _globals['_CATALOGPROJECT']._serialized_start=639
-  _globals['_CATALOGPROJECT']._serialized_end=698
-  _globals['_CATALOGPROVIDER']._serialized_start=701
-  _globals['_CATALOGPROVIDER']._serialized_end=913
-  _globals['_CATALOGCREDENTIAL']._serialized_start=915
-  _globals['_CATALOGCREDENTIAL']._serialized_end=970
-  _globals['_CATALOGVERSION']._serialized_start=972
-  _globals['_CATALOGVERSION']._serialized_end=1052
-  _globals['_CATALOGDEPLOYMENT']._serialized_start=1055
-  _globals['_CATALOGDEPLOYMENT']._serialized_end=1278
-  _globals['_CATALOGALIAS']._serialized_start=1280
-  _globals['_CATALOGALIAS']._serialized_end=1376
-  _globals['_CATALOGREVISION']._serialized_start=1378
-  _globals['_CATALOGREVISION']._serialized_end=1493
-  _globals['_CATALOGVARIANT']._serialized_start=1496
-  _globals['_CATALOGVARIANT']._serialized_end=1752
-  _globals['_CATALOGCOMPLETION']._serialized_start=1755
-  _globals['_CATALOGCOMPLETION']._serialized_end=2101
-  _globals['_CATALOGRECOMMENDATION']._serialized_start=2103
-  _globals['_CATALOGRECOMMENDATION']._serialized_end=2199
-  _globals['_CATALOGMODEL']._serialized_start=2201
-  _globals['_CATALOGMODEL']._serialized_end=2277
-  _globals['_CATALOGAPIKEY']._serialized_start=2280
-  _globals['_CATALOGAPIKEY']._serialized_end=2415
+  _globals['_CATALOGENTRY']._serialized_start=235
+  _globals['_CATALOGENTRY']._serialized_end=672
+  _globals['_CATALOGPROJECT']._serialized_start=674
+  _globals['_CATALOGPROJECT']._serialized_end=733
+  _globals['_CATALOGPROVIDER']._serialized_start=736
+  _globals['_CATALOGPROVIDER']._serialized_end=948
+  _globals['_CATALOGCREDENTIAL']._serialized_start=950
+  _globals['_CATALOGCREDENTIAL']._serialized_end=1005
+  _globals['_CATALOGVERSION']._serialized_start=1007
+  _globals['_CATALOGVERSION']._serialized_end=1087
+  _globals['_CATALOGDEPLOYMENT']._serialized_start=1090
+  _globals['_CATALOGDEPLOYMENT']._serialized_end=1313
+  _globals['_CATALOGALIAS']._serialized_start=1315
+  _globals['_CATALOGALIAS']._serialized_end=1411
+  _globals['_CATALOGREVISION']._serialized_start=1414
+  _globals['_CATALOGREVISION']._serialized_end=1576
+  _globals['_CATALOGVARIANT']._serialized_start=1579
+  _globals['_CATALOGVARIANT']._serialized_end=1835
+  _globals['_CATALOGCOMPLETION']._serialized_start=1838
+  _globals['_CATALOGCOMPLETION']._serialized_end=2184
+  _globals['_CATALOGRECOMMENDATION']._serialized_start=2186
+  _globals['_CATALOGRECOMMENDATION']._serialized_end=2282
+  _globals['_CATALOGMODEL']._serialized_start=2284
+  _globals['_CATALOGMODEL']._serialized_end=2360
+  _globals['_CATALOGAPIKEY']._serialized_start=2363
+  _globals['_CATALOGAPIKEY']._serialized_end=2498
 # @@protoc_insertion_point(module_scope)

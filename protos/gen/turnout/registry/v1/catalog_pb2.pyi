@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from turnout.registry.v1 import deployment_pb2 as _deployment_pb2
 from turnout.registry.v1 import provider_pb2 as _provider_pb2
+from turnout.registry.v1 import routing_pb2 as _routing_pb2
 from turnout.registry.v1 import version_pb2 as _version_pb2
 import builtins as _builtins
 import sys
@@ -308,6 +309,7 @@ class CatalogRevision(_message.Message):
     NUMBER_FIELD_NUMBER: _builtins.int
     SALT_FIELD_NUMBER: _builtins.int
     VARIANTS_FIELD_NUMBER: _builtins.int
+    ROUTING_FIELD_NUMBER: _builtins.int
     uid: _builtins.str
     """uid is the typed id `rev_…`."""
     number: _builtins.str
@@ -318,6 +320,10 @@ class CatalogRevision(_message.Message):
     def variants(self) -> _containers.RepeatedCompositeFieldContainer[Global___CatalogVariant]:
         """variants are all of them, inactive ones included, in order."""
 
+    @_builtins.property
+    def routing(self) -> _routing_pb2.Routing:
+        """routing is how calls find their variants, which are uids here. Absent means that the variants' weights decide alone."""
+
     def __init__(
         self,
         *,
@@ -325,10 +331,11 @@ class CatalogRevision(_message.Message):
         number: _builtins.str = ...,
         salt: _builtins.str = ...,
         variants: _abc.Iterable[Global___CatalogVariant] | None = ...,
+        routing: _routing_pb2.Routing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["routing", b"routing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "salt", b"salt", "uid", b"uid", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "routing", b"routing", "salt", b"salt", "uid", b"uid", "variants", b"variants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from turnout.registry.v1 import routing_pb2 as _routing_pb2
 from turnout.registry.v1 import version_pb2 as _version_pb2
 import builtins as _builtins
 import sys
@@ -125,6 +126,7 @@ class Deployment(_message.Message):
     ARCHIVED_FIELD_NUMBER: _builtins.int
     PROTECTED_FIELD_NUMBER: _builtins.int
     CHANGE_REQUEST_FIELD_NUMBER: _builtins.int
+    ROUTING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is the resource name `projects/{project}/deployments/{slug}`. Output only."""
     uid: _builtins.str
@@ -178,6 +180,12 @@ class Deployment(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """update_time is when it last changed. Output only."""
 
+    @_builtins.property
+    def routing(self) -> _routing_pb2.Routing:
+        """routing is that of the revision that the alias `live` points to: rules, coverage and the fields that rules ask about.
+        Absent means that the variants' weights decide alone.
+        """
+
     def __init__(
         self,
         *,
@@ -198,10 +206,11 @@ class Deployment(_message.Message):
         archived: _builtins.bool = ...,
         protected: _builtins.bool | None = ...,
         change_request: _builtins.str = ...,
+        routing: _routing_pb2.Routing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_protected", b"_protected", "create_time", b"create_time", "protected", b"protected", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_protected", b"_protected", "create_time", b"create_time", "protected", b"protected", "routing", b"routing", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_protected", b"_protected", "aliases", b"aliases", "archived", b"archived", "change_request", b"change_request", "create_time", b"create_time", "creator", b"creator", "description", b"description", "display_name", b"display_name", "etag", b"etag", "kind", b"kind", "name", b"name", "protected", b"protected", "revision", b"revision", "salt", b"salt", "uid", b"uid", "update_time", b"update_time", "variants", b"variants", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_protected", b"_protected", "aliases", b"aliases", "archived", b"archived", "change_request", b"change_request", "create_time", b"create_time", "creator", b"creator", "description", b"description", "display_name", b"display_name", "etag", b"etag", "kind", b"kind", "name", b"name", "protected", b"protected", "revision", b"revision", "routing", b"routing", "salt", b"salt", "uid", b"uid", "update_time", b"update_time", "variants", b"variants", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__protected: _TypeAlias = _typing.Literal["protected"]  # noqa: Y015
     _WhichOneofArgType__protected: _TypeAlias = _typing.Literal["_protected", b"_protected"]  # noqa: Y015

@@ -386,18 +386,27 @@ class UpdateDeploymentRequest(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     ALIAS_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    DRAFT_FIELD_NUMBER: _builtins.int
+    BUMP_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
     alias: _builtins.str
-    """alias is the one that moves if the salt changes. Empty means `live`."""
+    """alias is the one that moves if the salt or the routing changes. Empty means `live`."""
     validate_only: _builtins.bool
     """validate_only checks everything, answers what would be, and writes nothing. Default false."""
+    draft: _builtins.bool
+    """draft makes a revision that no alias points to. Of changes of the salt and the routing alone. Default false."""
+    bump: _revision_pb2.Bump.ValueType
+    """bump says which part of the revision's number grows. Unspecified lets the change tell."""
+    description: _builtins.str
+    """description says what for, for the history. Empty by default."""
     @_builtins.property
     def deployment(self) -> _deployment_pb2.Deployment:
         """deployment holds the new values; its name says which it is. Its etag, if not empty, must be the deployment's. Required."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """update_mask names what to change, of `display_name`, `description`, `salt` and `protected`. Absent means every one of them
-        that has a value.
+        """update_mask names what to change, of `display_name`, `description`, `salt`, `routing` and `protected`. Absent means every one
+        of them that has a value. `routing` is replaced as a whole; named without a value, it is taken away.
         """
 
     def __init__(
@@ -407,10 +416,13 @@ class UpdateDeploymentRequest(_message.Message):
         update_mask: _field_mask_pb2.FieldMask | None = ...,
         alias: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        draft: _builtins.bool = ...,
+        bump: _revision_pb2.Bump.ValueType = ...,
+        description: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "deployment", b"deployment", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "bump", b"bump", "deployment", b"deployment", "description", b"description", "draft", b"draft", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -129,9 +129,11 @@ class DeploymentServiceServicer:
     """
 
     def CreateDeployment(self, request, context):
-        """CreateDeployment makes a name with its variants: revision 1.0, to which the alias `live` points.
+        """CreateDeployment makes a name with its variants: revision 1.0, to which the alias `live` points. Its routing names these
+        by the slugs that they get.
         Fails with ALREADY_EXISTS `DEPLOYMENT_EXISTS` if the slug is taken; INVALID_ARGUMENT `SLUG_INVALID`,
-        `CONTRACT_CONFLICT`, `CONTRACT_TOO_LARGE` or `REQUEST_ID_REUSED`, and as CreateVariant.
+        `CONTRACT_CONFLICT`, `CONTRACT_TOO_LARGE` or `REQUEST_ID_REUSED`, and as CreateVariant; for its routing as
+        UpdateDeployment.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -145,10 +147,14 @@ class DeploymentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateDeployment(self, request, context):
-        """UpdateDeployment changes a deployment's texts, or its salt, which is a new revision.
-        Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND`; ABORTED `ETAG_MISMATCH` if it changed since it was read;
+        """UpdateDeployment changes a deployment's texts, or its salt or its routing, which is a new revision: a minor one for
+        weights in splits, coverage, and names and activity of rules, unless `bump` says another.
+        Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND` or `ALIAS_NOT_FOUND`; ABORTED `ETAG_MISMATCH` if it changed since it was read;
         FAILED_PRECONDITION `DEPLOYMENT_ARCHIVED`; PERMISSION_DENIED `APPROVAL_REQUIRED` to end the protection without the scope
-        `deployments:approve`.
+        `deployments:approve`; INVALID_ARGUMENT `UPDATE_MASK_INVALID`, and for the routing `FIELD_INVALID`, `CONDITION_INVALID`
+        with line and column, `VARIANT_NOT_FOUND` or `SHARE_DUPLICATE` in what rules name, `WEIGHT_INVALID`, `COVERAGE_INVALID`,
+        `BASELINE_REQUIRED`, `RULE_NOT_FOUND` or `RULE_DUPLICATE` of uids, or `ROUTING_TOO_LARGE` above 64 KiB of conditions or
+        2,000 shares.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -194,7 +200,8 @@ class DeploymentServiceServicer:
 
     def DeleteVariant(self, request, context):
         """DeleteVariant takes one way to serve away: a new revision without it, to which the alias moves. Earlier revisions keep
-        it. Answers the deployment. Fails as UpdateVariant.
+        it. Answers the deployment. Fails as UpdateVariant, and with FAILED_PRECONDITION `VARIANT_IN_USE` while a rule or the
+        baseline of the revision that the alias points to names it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -238,7 +245,7 @@ class DeploymentServiceServicer:
     def GetCodeSnippets(self, request, context):
         """GetCodeSnippets answers programs that call a deployment, ready to run: filled with its variables, and for one variant
         with a caller whom that variant serves. Of many variables some are left out. Fails with FAILED_PRECONDITION
-        `VARIANT_NOT_REACHABLE` if the variant serves nobody, or hardly anybody.
+        `VARIANT_NOT_REACHABLE` if without a context the variant serves nobody, or hardly anybody.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

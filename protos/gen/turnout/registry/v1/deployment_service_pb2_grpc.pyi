@@ -36,17 +36,23 @@ class DeploymentServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> DeploymentServiceAsyncStub: ...
     CreateDeployment: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.CreateDeploymentRequest, _deployment_pb2.Deployment]
-    """CreateDeployment makes a name with its variants: revision 1.0, to which the alias `live` points.
+    """CreateDeployment makes a name with its variants: revision 1.0, to which the alias `live` points. Its routing names these
+    by the slugs that they get.
     Fails with ALREADY_EXISTS `DEPLOYMENT_EXISTS` if the slug is taken; INVALID_ARGUMENT `SLUG_INVALID`,
-    `CONTRACT_CONFLICT`, `CONTRACT_TOO_LARGE` or `REQUEST_ID_REUSED`, and as CreateVariant.
+    `CONTRACT_CONFLICT`, `CONTRACT_TOO_LARGE` or `REQUEST_ID_REUSED`, and as CreateVariant; for its routing as
+    UpdateDeployment.
     """
     GetDeployment: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.GetDeploymentRequest, _deployment_pb2.Deployment]
     """GetDeployment answers one deployment as its alias `live` sees it."""
     UpdateDeployment: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.UpdateDeploymentRequest, _deployment_pb2.Deployment]
-    """UpdateDeployment changes a deployment's texts, or its salt, which is a new revision.
-    Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND`; ABORTED `ETAG_MISMATCH` if it changed since it was read;
+    """UpdateDeployment changes a deployment's texts, or its salt or its routing, which is a new revision: a minor one for
+    weights in splits, coverage, and names and activity of rules, unless `bump` says another.
+    Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND` or `ALIAS_NOT_FOUND`; ABORTED `ETAG_MISMATCH` if it changed since it was read;
     FAILED_PRECONDITION `DEPLOYMENT_ARCHIVED`; PERMISSION_DENIED `APPROVAL_REQUIRED` to end the protection without the scope
-    `deployments:approve`.
+    `deployments:approve`; INVALID_ARGUMENT `UPDATE_MASK_INVALID`, and for the routing `FIELD_INVALID`, `CONDITION_INVALID`
+    with line and column, `VARIANT_NOT_FOUND` or `SHARE_DUPLICATE` in what rules name, `WEIGHT_INVALID`, `COVERAGE_INVALID`,
+    `BASELINE_REQUIRED`, `RULE_NOT_FOUND` or `RULE_DUPLICATE` of uids, or `ROUTING_TOO_LARGE` above 64 KiB of conditions or
+    2,000 shares.
     """
     ArchiveDeployment: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.ArchiveDeploymentRequest, _deployment_pb2.Deployment]
     """ArchiveDeployment takes a deployment out of service: calls to it fail with NOT_FOUND. Its name stays taken, its
@@ -71,7 +77,8 @@ class DeploymentServiceStub:
     """
     DeleteVariant: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.DeleteVariantRequest, _deployment_pb2.Deployment]
     """DeleteVariant takes one way to serve away: a new revision without it, to which the alias moves. Earlier revisions keep
-    it. Answers the deployment. Fails as UpdateVariant.
+    it. Answers the deployment. Fails as UpdateVariant, and with FAILED_PRECONDITION `VARIANT_IN_USE` while a rule or the
+    baseline of the revision that the alias points to names it.
     """
     UpdateVariant: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.UpdateVariantRequest, _deployment_pb2.Variant]
     """UpdateVariant changes one variant: a new revision whose parent is the one that the alias pointed to, and the alias
@@ -94,7 +101,7 @@ class DeploymentServiceStub:
     GetCodeSnippets: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.GetCodeSnippetsRequest, _deployment_service_pb2.GetCodeSnippetsResponse]
     """GetCodeSnippets answers programs that call a deployment, ready to run: filled with its variables, and for one variant
     with a caller whom that variant serves. Of many variables some are left out. Fails with FAILED_PRECONDITION
-    `VARIANT_NOT_REACHABLE` if the variant serves nobody, or hardly anybody.
+    `VARIANT_NOT_REACHABLE` if without a context the variant serves nobody, or hardly anybody.
     """
     CompareRevisions: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.CompareRevisionsRequest, _deployment_service_pb2.CompareRevisionsResponse]
     """CompareRevisions answers in what two revisions of a deployment differ."""
@@ -121,17 +128,23 @@ class DeploymentServiceAsyncStub(DeploymentServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateDeployment: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.CreateDeploymentRequest, _deployment_pb2.Deployment]  # type: ignore[assignment]
-    """CreateDeployment makes a name with its variants: revision 1.0, to which the alias `live` points.
+    """CreateDeployment makes a name with its variants: revision 1.0, to which the alias `live` points. Its routing names these
+    by the slugs that they get.
     Fails with ALREADY_EXISTS `DEPLOYMENT_EXISTS` if the slug is taken; INVALID_ARGUMENT `SLUG_INVALID`,
-    `CONTRACT_CONFLICT`, `CONTRACT_TOO_LARGE` or `REQUEST_ID_REUSED`, and as CreateVariant.
+    `CONTRACT_CONFLICT`, `CONTRACT_TOO_LARGE` or `REQUEST_ID_REUSED`, and as CreateVariant; for its routing as
+    UpdateDeployment.
     """
     GetDeployment: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.GetDeploymentRequest, _deployment_pb2.Deployment]  # type: ignore[assignment]
     """GetDeployment answers one deployment as its alias `live` sees it."""
     UpdateDeployment: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.UpdateDeploymentRequest, _deployment_pb2.Deployment]  # type: ignore[assignment]
-    """UpdateDeployment changes a deployment's texts, or its salt, which is a new revision.
-    Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND`; ABORTED `ETAG_MISMATCH` if it changed since it was read;
+    """UpdateDeployment changes a deployment's texts, or its salt or its routing, which is a new revision: a minor one for
+    weights in splits, coverage, and names and activity of rules, unless `bump` says another.
+    Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND` or `ALIAS_NOT_FOUND`; ABORTED `ETAG_MISMATCH` if it changed since it was read;
     FAILED_PRECONDITION `DEPLOYMENT_ARCHIVED`; PERMISSION_DENIED `APPROVAL_REQUIRED` to end the protection without the scope
-    `deployments:approve`.
+    `deployments:approve`; INVALID_ARGUMENT `UPDATE_MASK_INVALID`, and for the routing `FIELD_INVALID`, `CONDITION_INVALID`
+    with line and column, `VARIANT_NOT_FOUND` or `SHARE_DUPLICATE` in what rules name, `WEIGHT_INVALID`, `COVERAGE_INVALID`,
+    `BASELINE_REQUIRED`, `RULE_NOT_FOUND` or `RULE_DUPLICATE` of uids, or `ROUTING_TOO_LARGE` above 64 KiB of conditions or
+    2,000 shares.
     """
     ArchiveDeployment: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.ArchiveDeploymentRequest, _deployment_pb2.Deployment]  # type: ignore[assignment]
     """ArchiveDeployment takes a deployment out of service: calls to it fail with NOT_FOUND. Its name stays taken, its
@@ -156,7 +169,8 @@ class DeploymentServiceAsyncStub(DeploymentServiceStub):
     """
     DeleteVariant: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.DeleteVariantRequest, _deployment_pb2.Deployment]  # type: ignore[assignment]
     """DeleteVariant takes one way to serve away: a new revision without it, to which the alias moves. Earlier revisions keep
-    it. Answers the deployment. Fails as UpdateVariant.
+    it. Answers the deployment. Fails as UpdateVariant, and with FAILED_PRECONDITION `VARIANT_IN_USE` while a rule or the
+    baseline of the revision that the alias points to names it.
     """
     UpdateVariant: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.UpdateVariantRequest, _deployment_pb2.Variant]  # type: ignore[assignment]
     """UpdateVariant changes one variant: a new revision whose parent is the one that the alias pointed to, and the alias
@@ -179,7 +193,7 @@ class DeploymentServiceAsyncStub(DeploymentServiceStub):
     GetCodeSnippets: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.GetCodeSnippetsRequest, _deployment_service_pb2.GetCodeSnippetsResponse]  # type: ignore[assignment]
     """GetCodeSnippets answers programs that call a deployment, ready to run: filled with its variables, and for one variant
     with a caller whom that variant serves. Of many variables some are left out. Fails with FAILED_PRECONDITION
-    `VARIANT_NOT_REACHABLE` if the variant serves nobody, or hardly anybody.
+    `VARIANT_NOT_REACHABLE` if without a context the variant serves nobody, or hardly anybody.
     """
     CompareRevisions: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.CompareRevisionsRequest, _deployment_service_pb2.CompareRevisionsResponse]  # type: ignore[assignment]
     """CompareRevisions answers in what two revisions of a deployment differ."""
@@ -209,9 +223,11 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _deployment_service_pb2.CreateDeploymentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_deployment_pb2.Deployment, _abc.Awaitable[_deployment_pb2.Deployment]]:
-        """CreateDeployment makes a name with its variants: revision 1.0, to which the alias `live` points.
+        """CreateDeployment makes a name with its variants: revision 1.0, to which the alias `live` points. Its routing names these
+        by the slugs that they get.
         Fails with ALREADY_EXISTS `DEPLOYMENT_EXISTS` if the slug is taken; INVALID_ARGUMENT `SLUG_INVALID`,
-        `CONTRACT_CONFLICT`, `CONTRACT_TOO_LARGE` or `REQUEST_ID_REUSED`, and as CreateVariant.
+        `CONTRACT_CONFLICT`, `CONTRACT_TOO_LARGE` or `REQUEST_ID_REUSED`, and as CreateVariant; for its routing as
+        UpdateDeployment.
         """
 
     @_abc_1.abstractmethod
@@ -228,10 +244,14 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _deployment_service_pb2.UpdateDeploymentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_deployment_pb2.Deployment, _abc.Awaitable[_deployment_pb2.Deployment]]:
-        """UpdateDeployment changes a deployment's texts, or its salt, which is a new revision.
-        Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND`; ABORTED `ETAG_MISMATCH` if it changed since it was read;
+        """UpdateDeployment changes a deployment's texts, or its salt or its routing, which is a new revision: a minor one for
+        weights in splits, coverage, and names and activity of rules, unless `bump` says another.
+        Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND` or `ALIAS_NOT_FOUND`; ABORTED `ETAG_MISMATCH` if it changed since it was read;
         FAILED_PRECONDITION `DEPLOYMENT_ARCHIVED`; PERMISSION_DENIED `APPROVAL_REQUIRED` to end the protection without the scope
-        `deployments:approve`.
+        `deployments:approve`; INVALID_ARGUMENT `UPDATE_MASK_INVALID`, and for the routing `FIELD_INVALID`, `CONDITION_INVALID`
+        with line and column, `VARIANT_NOT_FOUND` or `SHARE_DUPLICATE` in what rules name, `WEIGHT_INVALID`, `COVERAGE_INVALID`,
+        `BASELINE_REQUIRED`, `RULE_NOT_FOUND` or `RULE_DUPLICATE` of uids, or `ROUTING_TOO_LARGE` above 64 KiB of conditions or
+        2,000 shares.
         """
 
     @_abc_1.abstractmethod
@@ -286,7 +306,8 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_deployment_pb2.Deployment, _abc.Awaitable[_deployment_pb2.Deployment]]:
         """DeleteVariant takes one way to serve away: a new revision without it, to which the alias moves. Earlier revisions keep
-        it. Answers the deployment. Fails as UpdateVariant.
+        it. Answers the deployment. Fails as UpdateVariant, and with FAILED_PRECONDITION `VARIANT_IN_USE` while a rule or the
+        baseline of the revision that the alias points to names it.
         """
 
     @_abc_1.abstractmethod
@@ -339,7 +360,7 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_deployment_service_pb2.GetCodeSnippetsResponse, _abc.Awaitable[_deployment_service_pb2.GetCodeSnippetsResponse]]:
         """GetCodeSnippets answers programs that call a deployment, ready to run: filled with its variables, and for one variant
         with a caller whom that variant serves. Of many variables some are left out. Fails with FAILED_PRECONDITION
-        `VARIANT_NOT_REACHABLE` if the variant serves nobody, or hardly anybody.
+        `VARIANT_NOT_REACHABLE` if without a context the variant serves nobody, or hardly anybody.
         """
 
     @_abc_1.abstractmethod

@@ -24,21 +24,22 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from turnout.registry.v1 import deployment_pb2 as turnout_dot_registry_dot_v1_dot_deployment__pb2
+from turnout.registry.v1 import routing_pb2 as turnout_dot_registry_dot_v1_dot_routing__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"turnout/registry/v1/revision.proto\x12\x13turnout.registry.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$turnout/registry/v1/deployment.proto\"\xf9\x01\n\x08Revision\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\t\x12\x0e\n\x06parent\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x05 \x01(\t\x12\x0e\n\x06\x61uthor\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x64raft\x18\x08 \x01(\x08\x12\x0c\n\x04salt\x18\t \x01(\t\x12.\n\x08variants\x18\n \x03(\x0b\x32\x1c.turnout.registry.v1.Variant\x12\x0f\n\x07\x61liases\x18\x0b \x03(\t\"\x88\x01\n\nDifference\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x31\n\x04kind\x18\x02 \x01(\x0e\x32#.turnout.registry.v1.DifferenceKind\x12\x13\n\x0b\x62\x65\x66ore_json\x18\x03 \x01(\t\x12\x12\n\nafter_json\x18\x04 \x01(\t\x12\x10\n\x08sentence\x18\x05 \x01(\t*<\n\x04\x42ump\x12\x14\n\x10\x42UMP_UNSPECIFIED\x10\x00\x12\x0e\n\nBUMP_MINOR\x10\x01\x12\x0e\n\nBUMP_MAJOR\x10\x02*\x86\x01\n\x0e\x44ifferenceKind\x12\x1f\n\x1b\x44IFFERENCE_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15\x44IFFERENCE_KIND_ADDED\x10\x01\x12\x1b\n\x17\x44IFFERENCE_KIND_REMOVED\x10\x02\x12\x1b\n\x17\x44IFFERENCE_KIND_CHANGED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"turnout/registry/v1/revision.proto\x12\x13turnout.registry.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$turnout/registry/v1/deployment.proto\x1a!turnout/registry/v1/routing.proto\"\xa8\x02\n\x08Revision\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\t\x12\x0e\n\x06parent\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x05 \x01(\t\x12\x0e\n\x06\x61uthor\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x64raft\x18\x08 \x01(\x08\x12\x0c\n\x04salt\x18\t \x01(\t\x12.\n\x08variants\x18\n \x03(\x0b\x32\x1c.turnout.registry.v1.Variant\x12\x0f\n\x07\x61liases\x18\x0b \x03(\t\x12-\n\x07routing\x18\x0c \x01(\x0b\x32\x1c.turnout.registry.v1.Routing\"\x88\x01\n\nDifference\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x31\n\x04kind\x18\x02 \x01(\x0e\x32#.turnout.registry.v1.DifferenceKind\x12\x13\n\x0b\x62\x65\x66ore_json\x18\x03 \x01(\t\x12\x12\n\nafter_json\x18\x04 \x01(\t\x12\x10\n\x08sentence\x18\x05 \x01(\t*<\n\x04\x42ump\x12\x14\n\x10\x42UMP_UNSPECIFIED\x10\x00\x12\x0e\n\nBUMP_MINOR\x10\x01\x12\x0e\n\nBUMP_MAJOR\x10\x02*\x86\x01\n\x0e\x44ifferenceKind\x12\x1f\n\x1b\x44IFFERENCE_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15\x44IFFERENCE_KIND_ADDED\x10\x01\x12\x1b\n\x17\x44IFFERENCE_KIND_REMOVED\x10\x02\x12\x1b\n\x17\x44IFFERENCE_KIND_CHANGED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'turnout.registry.v1.revision_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_BUMP']._serialized_start=521
-  _globals['_BUMP']._serialized_end=581
-  _globals['_DIFFERENCEKIND']._serialized_start=584
-  _globals['_DIFFERENCEKIND']._serialized_end=718
-  _globals['_REVISION']._serialized_start=131
-  _globals['_REVISION']._serialized_end=380
-  _globals['_DIFFERENCE']._serialized_start=383
-  _globals['_DIFFERENCE']._serialized_end=519
+  _globals['_BUMP']._serialized_start=603
+  _globals['_BUMP']._serialized_end=663
+  _globals['_DIFFERENCEKIND']._serialized_start=666
+  _globals['_DIFFERENCEKIND']._serialized_end=800
+  _globals['_REVISION']._serialized_start=166
+  _globals['_REVISION']._serialized_end=462
+  _globals['_DIFFERENCE']._serialized_start=465
+  _globals['_DIFFERENCE']._serialized_end=601
 # @@protoc_insertion_point(module_scope)

@@ -10,6 +10,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from turnout.registry.v1 import deployment_pb2 as _deployment_pb2
+from turnout.registry.v1 import routing_pb2 as _routing_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -94,6 +95,7 @@ class Revision(_message.Message):
     SALT_FIELD_NUMBER: _builtins.int
     VARIANTS_FIELD_NUMBER: _builtins.int
     ALIASES_FIELD_NUMBER: _builtins.int
+    ROUTING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is the resource name `projects/{project}/deployments/{deployment}/revisions/{number}`."""
     uid: _builtins.str
@@ -122,6 +124,10 @@ class Revision(_message.Message):
     def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """aliases are those that point to it now."""
 
+    @_builtins.property
+    def routing(self) -> _routing_pb2.Routing:
+        """routing is how calls find their variants. Absent means that the variants' weights decide alone."""
+
     def __init__(
         self,
         *,
@@ -136,10 +142,11 @@ class Revision(_message.Message):
         salt: _builtins.str = ...,
         variants: _abc.Iterable[_deployment_pb2.Variant] | None = ...,
         aliases: _abc.Iterable[_builtins.str] | None = ...,
+        routing: _routing_pb2.Routing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "routing", b"routing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "author", b"author", "create_time", b"create_time", "description", b"description", "draft", b"draft", "name", b"name", "number", b"number", "parent", b"parent", "salt", b"salt", "uid", b"uid", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "author", b"author", "create_time", b"create_time", "description", b"description", "draft", b"draft", "name", b"name", "number", b"number", "parent", b"parent", "routing", b"routing", "salt", b"salt", "uid", b"uid", "variants", b"variants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n turnout/router/v1/decision.proto\x12\x11turnout.router.v1\"\xf4\x01\n\x08\x44\x65\x63ision\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\r\n\x05\x61lias\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\t\x12\x17\n\x0frevision_number\x18\x04 \x01(\t\x12\x0f\n\x07variant\x18\x05 \x01(\t\x12\x14\n\x0cvariant_slug\x18\x06 \x01(\t\x12\x31\n\nevaluation\x18\x07 \x01(\x0e\x32\x1d.turnout.router.v1.Evaluation\x12\x12\n\npropensity\x18\x08 \x01(\x01\x12,\n\x08key_kind\x18\t \x01(\x0e\x32\x1a.turnout.router.v1.KeyKind*`\n\nEvaluation\x12\x1a\n\x16\x45VALUATION_UNSPECIFIED\x10\x00\x12\x16\n\x12\x45VALUATION_MATCHED\x10\x01\x12\x1e\n\x1a\x45VALUATION_DEFAULT_MATCHED\x10\x02*\x92\x01\n\x07KeyKind\x12\x18\n\x14KEY_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14KEY_KIND_ROUTING_KEY\x10\x01\x12\x15\n\x11KEY_KIND_IDENTITY\x10\x02\x12\x13\n\x0fKEY_KIND_THREAD\x10\x03\x12\x14\n\x10KEY_KIND_REQUEST\x10\x04\x12\x11\n\rKEY_KIND_USER\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n turnout/router/v1/decision.proto\x12\x11turnout.router.v1\"\xaf\x02\n\x08\x44\x65\x63ision\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\r\n\x05\x61lias\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\t\x12\x17\n\x0frevision_number\x18\x04 \x01(\t\x12\x0f\n\x07variant\x18\x05 \x01(\t\x12\x14\n\x0cvariant_slug\x18\x06 \x01(\t\x12\x31\n\nevaluation\x18\x07 \x01(\x0e\x32\x1d.turnout.router.v1.Evaluation\x12\x12\n\npropensity\x18\x08 \x01(\x01\x12,\n\x08key_kind\x18\t \x01(\x0e\x32\x1a.turnout.router.v1.KeyKind\x12\x0c\n\x04rule\x18\n \x01(\t\x12\x11\n\trule_name\x18\x0b \x01(\t\x12\x18\n\x10outside_coverage\x18\x0c \x01(\x08*`\n\nEvaluation\x12\x1a\n\x16\x45VALUATION_UNSPECIFIED\x10\x00\x12\x16\n\x12\x45VALUATION_MATCHED\x10\x01\x12\x1e\n\x1a\x45VALUATION_DEFAULT_MATCHED\x10\x02*\x92\x01\n\x07KeyKind\x12\x18\n\x14KEY_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14KEY_KIND_ROUTING_KEY\x10\x01\x12\x15\n\x11KEY_KIND_IDENTITY\x10\x02\x12\x13\n\x0fKEY_KIND_THREAD\x10\x03\x12\x14\n\x10KEY_KIND_REQUEST\x10\x04\x12\x11\n\rKEY_KIND_USER\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'turnout.router.v1.decision_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EVALUATION']._serialized_start=302
-  _globals['_EVALUATION']._serialized_end=398
-  _globals['_KEYKIND']._serialized_start=401
-  _globals['_KEYKIND']._serialized_end=547
+  _globals['_EVALUATION']._serialized_start=361
+  _globals['_EVALUATION']._serialized_end=457
+  _globals['_KEYKIND']._serialized_start=460
+  _globals['_KEYKIND']._serialized_end=606
   _globals['_DECISION']._serialized_start=56
-  _globals['_DECISION']._serialized_end=300
+  _globals['_DECISION']._serialized_end=359
 # @@protoc_insertion_point(module_scope)

@@ -92,6 +92,9 @@ class Decision(_message.Message):
     EVALUATION_FIELD_NUMBER: _builtins.int
     PROPENSITY_FIELD_NUMBER: _builtins.int
     KEY_KIND_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
+    RULE_NAME_FIELD_NUMBER: _builtins.int
+    OUTSIDE_COVERAGE_FIELD_NUMBER: _builtins.int
     deployment: _builtins.str
     """deployment is the uid of the deployment."""
     alias: _builtins.str
@@ -110,6 +113,14 @@ class Decision(_message.Message):
     """propensity is the probability, in (0, 1], with which this variant was to be chosen for a random key."""
     key_kind: Global___KeyKind.ValueType
     """key_kind says what was hashed."""
+    rule: _builtins.str
+    """rule is the uid `rul_…` of the rule whose condition was true for the call. Empty if none was."""
+    rule_name: _builtins.str
+    """rule_name is that rule's display name, for people."""
+    outside_coverage: _builtins.bool
+    """outside_coverage says that the unit is outside the revision's coverage, so that the baseline was assigned whatever the rules
+    and weights say.
+    """
     def __init__(
         self,
         *,
@@ -122,10 +133,13 @@ class Decision(_message.Message):
         evaluation: Global___Evaluation.ValueType = ...,
         propensity: _builtins.float = ...,
         key_kind: Global___KeyKind.ValueType = ...,
+        rule: _builtins.str = ...,
+        rule_name: _builtins.str = ...,
+        outside_coverage: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "deployment", b"deployment", "evaluation", b"evaluation", "key_kind", b"key_kind", "propensity", b"propensity", "revision", b"revision", "revision_number", b"revision_number", "variant", b"variant", "variant_slug", b"variant_slug"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "deployment", b"deployment", "evaluation", b"evaluation", "key_kind", b"key_kind", "outside_coverage", b"outside_coverage", "propensity", b"propensity", "revision", b"revision", "revision_number", b"revision_number", "rule", b"rule", "rule_name", b"rule_name", "variant", b"variant", "variant_slug", b"variant_slug"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -28,7 +28,7 @@ from turnout.options.v1 import options_pb2 as turnout_dot_options_dot_v1_dot_opt
 from turnout.router.v1 import decision_pb2 as turnout_dot_router_dot_v1_dot_decision__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'turnout/router/v1/routing_service.proto\x12\x11turnout.router.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a turnout/options/v1/options.proto\x1a turnout/router/v1/decision.proto\"\x9b\x01\n\x0cRouteRequest\x12\x1e\n\ndeployment\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x90\x03\x12\x1d\n\x0brouting_key\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x12\x1a\n\x08identity\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x18\n\x06thread\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x16\n\x04user\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"\x9c\x01\n\rRouteResponse\x12-\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x1b.turnout.router.v1.Decision\x12\x0f\n\x07variant\x18\x02 \x01(\t\x12\x1c\n\x14variant_display_name\x18\x03 \x01(\t\x12\x11\n\x07version\x18\x04 \x01(\tH\x00\x12\x0f\n\x05model\x18\x05 \x01(\tH\x00\x42\t\n\x07serving2\x94\x01\n\x0eRoutingService\x12\x81\x01\n\x05Route\x12\x1f.turnout.router.v1.RouteRequest\x1a .turnout.router.v1.RouteResponse\"5\xca\xdb\x18\x11\n\x0f\x64\x65ployments:run\x82\xd3\xe4\x93\x02\x1a\"\x15/v1/deployments:route:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'turnout/router/v1/routing_service.proto\x12\x11turnout.router.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a turnout/options/v1/options.proto\x1a turnout/router/v1/decision.proto\"\xb1\x01\n\x0cRouteRequest\x12\x1e\n\ndeployment\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x90\x03\x12\x1d\n\x0brouting_key\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x12\x1a\n\x08identity\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x18\n\x06thread\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x16\n\x04user\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x14\n\x0c\x63ontext_json\x18\x06 \x01(\t\"\x9c\x01\n\rRouteResponse\x12-\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x1b.turnout.router.v1.Decision\x12\x0f\n\x07variant\x18\x02 \x01(\t\x12\x1c\n\x14variant_display_name\x18\x03 \x01(\t\x12\x11\n\x07version\x18\x04 \x01(\tH\x00\x12\x0f\n\x05model\x18\x05 \x01(\tH\x00\x42\t\n\x07serving\"S\n\x11\x42\x61tchRouteRequest\x12>\n\x08requests\x18\x01 \x03(\x0b\x32\x1f.turnout.router.v1.RouteRequestB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\"J\n\x12\x42\x61tchRouteResponse\x12\x34\n\x07results\x18\x01 \x03(\x0b\x32#.turnout.router.v1.BatchRouteResult\"\x86\x01\n\x10\x42\x61tchRouteResult\x12\x34\n\x08response\x18\x01 \x01(\x0b\x32 .turnout.router.v1.RouteResponseH\x00\x12\x32\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x1f.turnout.router.v1.RouteFailureH\x00\x42\x08\n\x06result\"/\n\x0cRouteFailure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xdf\x01\n\x0fSimulateRequest\x12\x1e\n\ndeployment\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x90\x03\x12\x19\n\x08revision\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12\"\n\x11\x63ompared_revision\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12:\n\x05\x63\x61lls\x18\x04 \x03(\x0b\x32 .turnout.router.v1.SimulatedCallB\t\xbaH\x06\x92\x01\x03\x10\x90N\x12\x31\n\npopulation\x18\x05 \x01(\x0b\x32\x1d.turnout.router.v1.Population\"\xaf\x01\n\rSimulatedCall\x12\x14\n\x0c\x63ontext_json\x18\x01 \x01(\t\x12\x1d\n\x0brouting_key\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x12\x1a\n\x08identity\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x18\n\x06thread\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x16\n\x04user\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1b\n\nrequest_id\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18@\"a\n\nPopulation\x12\x19\n\x04size\x18\x01 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xa0\x8d\x06(\x01\x12\x17\n\x06prefix\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1f\n\rcontexts_json\x18\x03 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x64\"\xd6\x02\n\x10SimulateResponse\x12\x10\n\x08revision\x18\x01 \x01(\t\x12\x14\n\x0crevision_uid\x18\x02 \x01(\t\x12\'\n\x05trace\x18\x03 \x01(\x0b\x32\x18.turnout.router.v1.Trace\x12\x15\n\rdecided_count\x18\x04 \x01(\x03\x12\x31\n\x06shares\x18\x05 \x03(\x0b\x32!.turnout.router.v1.SimulatedShare\x12\x15\n\rmatched_count\x18\x06 \x01(\x03\x12\x15\n\routside_count\x18\x07 \x01(\x03\x12\x15\n\rrefused_count\x18\x08 \x01(\x03\x12/\n\x05rules\x18\t \x03(\x0b\x32 .turnout.router.v1.SimulatedRule\x12\x31\n\ncomparison\x18\n \x01(\x0b\x32\x1d.turnout.router.v1.Comparison\"m\n\x0eSimulatedShare\x12\x0f\n\x07variant\x18\x01 \x01(\t\x12\x14\n\x0cvariant_slug\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\x12\r\n\x05share\x18\x04 \x01(\x01\x12\x16\n\x0e\x65xpected_share\x18\x05 \x01(\x01\"B\n\rSimulatedRule\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\"x\n\nComparison\x12\x10\n\x08revision\x18\x01 \x01(\t\x12\x13\n\x0bmoved_count\x18\x02 \x01(\x03\x12\x13\n\x0bmoved_share\x18\x03 \x01(\x01\x12.\n\tmovements\x18\x04 \x03(\x0b\x32\x1b.turnout.router.v1.Movement\"v\n\x08Movement\x12\x14\n\x0c\x66rom_variant\x18\x01 \x01(\t\x12\x11\n\tfrom_slug\x18\x02 \x01(\t\x12\x12\n\nto_variant\x18\x03 \x01(\t\x12\x0f\n\x07to_slug\x18\x04 \x01(\t\x12\r\n\x05\x63ount\x18\x05 \x01(\x03\x12\r\n\x05share\x18\x06 \x01(\x01\"\xf0\x01\n\x05Trace\x12-\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x1b.turnout.router.v1.Decision\x12\x0f\n\x07refusal\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\x12+\n\x05rules\x18\x04 \x03(\x0b\x32\x1c.turnout.router.v1.RuleTrace\x12\x10\n\x08\x63overage\x18\x05 \x01(\x01\x12\x15\n\rcoverage_draw\x18\x06 \x01(\x01\x12\x30\n\ncandidates\x18\x07 \x03(\x0b\x32\x1c.turnout.router.v1.Candidate\x12\x12\n\nrequest_id\x18\x08 \x01(\t\"\xb2\x01\n\tRuleTrace\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x11\n\tcondition\x18\x03 \x01(\t\x12/\n\x07outcome\x18\x04 \x01(\x0e\x32\x1e.turnout.router.v1.RuleOutcome\x12\x0f\n\x07message\x18\x05 \x01(\t\x12,\n\x06values\x18\x06 \x03(\x0b\x32\x1c.turnout.router.v1.SeenValue\"=\n\tSeenValue\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x12\n\nvalue_json\x18\x02 \x01(\t\x12\r\n\x05unfit\x18\x03 \x01(\x08\"\x83\x01\n\tCandidate\x12\x0f\n\x07variant\x18\x01 \x01(\t\x12\x14\n\x0cvariant_slug\x18\x02 \x01(\t\x12\x0e\n\x06weight\x18\x03 \x01(\x01\x12\x0e\n\x06\x61\x63tive\x18\x04 \x01(\x08\x12\x0c\n\x04\x64raw\x18\x05 \x01(\x01\x12\r\n\x05score\x18\x06 \x01(\x01\x12\x12\n\npropensity\x18\x07 \x01(\x01*\xc5\x01\n\x0bRuleOutcome\x12\x1c\n\x18RULE_OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n\x11RULE_OUTCOME_TRUE\x10\x01\x12\x16\n\x12RULE_OUTCOME_FALSE\x10\x02\x12\x18\n\x14RULE_OUTCOME_MISSING\x10\x03\x12\x16\n\x12RULE_OUTCOME_ERROR\x10\x04\x12\x19\n\x15RULE_OUTCOME_INACTIVE\x10\x05\x12\x1c\n\x18RULE_OUTCOME_NOT_REACHED\x10\x06\x32\xba\x03\n\x0eRoutingService\x12\x81\x01\n\x05Route\x12\x1f.turnout.router.v1.RouteRequest\x1a .turnout.router.v1.RouteResponse\"5\xca\xdb\x18\x11\n\x0f\x64\x65ployments:run\x82\xd3\xe4\x93\x02\x1a\"\x15/v1/deployments:route:\x01*\x12\x95\x01\n\nBatchRoute\x12$.turnout.router.v1.BatchRouteRequest\x1a%.turnout.router.v1.BatchRouteResponse\":\xca\xdb\x18\x11\n\x0f\x64\x65ployments:run\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/deployments:batchRoute:\x01*\x12\x8b\x01\n\x08Simulate\x12\".turnout.router.v1.SimulateRequest\x1a#.turnout.router.v1.SimulateResponse\"6\xca\xdb\x18\x0f\n\rregistry:read\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/deployments:simulate:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,12 +45,76 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROUTEREQUEST'].fields_by_name['thread']._serialized_options = b'\272H\005r\003\030\200\002'
   _globals['_ROUTEREQUEST'].fields_by_name['user']._loaded_options = None
   _globals['_ROUTEREQUEST'].fields_by_name['user']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_BATCHROUTEREQUEST'].fields_by_name['requests']._loaded_options = None
+  _globals['_BATCHROUTEREQUEST'].fields_by_name['requests']._serialized_options = b'\272H\010\222\001\005\010\001\020\350\007'
+  _globals['_SIMULATEREQUEST'].fields_by_name['deployment']._loaded_options = None
+  _globals['_SIMULATEREQUEST'].fields_by_name['deployment']._serialized_options = b'\272H\007r\005\020\001\030\220\003'
+  _globals['_SIMULATEREQUEST'].fields_by_name['revision']._loaded_options = None
+  _globals['_SIMULATEREQUEST'].fields_by_name['revision']._serialized_options = b'\272H\004r\002\030?'
+  _globals['_SIMULATEREQUEST'].fields_by_name['compared_revision']._loaded_options = None
+  _globals['_SIMULATEREQUEST'].fields_by_name['compared_revision']._serialized_options = b'\272H\004r\002\030?'
+  _globals['_SIMULATEREQUEST'].fields_by_name['calls']._loaded_options = None
+  _globals['_SIMULATEREQUEST'].fields_by_name['calls']._serialized_options = b'\272H\006\222\001\003\020\220N'
+  _globals['_SIMULATEDCALL'].fields_by_name['routing_key']._loaded_options = None
+  _globals['_SIMULATEDCALL'].fields_by_name['routing_key']._serialized_options = b'\272H\005r\003\030\200\004'
+  _globals['_SIMULATEDCALL'].fields_by_name['identity']._loaded_options = None
+  _globals['_SIMULATEDCALL'].fields_by_name['identity']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_SIMULATEDCALL'].fields_by_name['thread']._loaded_options = None
+  _globals['_SIMULATEDCALL'].fields_by_name['thread']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_SIMULATEDCALL'].fields_by_name['user']._loaded_options = None
+  _globals['_SIMULATEDCALL'].fields_by_name['user']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_SIMULATEDCALL'].fields_by_name['request_id']._loaded_options = None
+  _globals['_SIMULATEDCALL'].fields_by_name['request_id']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_POPULATION'].fields_by_name['size']._loaded_options = None
+  _globals['_POPULATION'].fields_by_name['size']._serialized_options = b'\272H\010\032\006\030\240\215\006(\001'
+  _globals['_POPULATION'].fields_by_name['prefix']._loaded_options = None
+  _globals['_POPULATION'].fields_by_name['prefix']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_POPULATION'].fields_by_name['contexts_json']._loaded_options = None
+  _globals['_POPULATION'].fields_by_name['contexts_json']._serialized_options = b'\272H\005\222\001\002\020d'
   _globals['_ROUTINGSERVICE'].methods_by_name['Route']._loaded_options = None
   _globals['_ROUTINGSERVICE'].methods_by_name['Route']._serialized_options = b'\312\333\030\021\n\017deployments:run\202\323\344\223\002\032\"\025/v1/deployments:route:\001*'
+  _globals['_ROUTINGSERVICE'].methods_by_name['BatchRoute']._loaded_options = None
+  _globals['_ROUTINGSERVICE'].methods_by_name['BatchRoute']._serialized_options = b'\312\333\030\021\n\017deployments:run\202\323\344\223\002\037\"\032/v1/deployments:batchRoute:\001*'
+  _globals['_ROUTINGSERVICE'].methods_by_name['Simulate']._loaded_options = None
+  _globals['_ROUTINGSERVICE'].methods_by_name['Simulate']._serialized_options = b'\312\333\030\017\n\rregistry:read\202\323\344\223\002\035\"\030/v1/deployments:simulate:\001*'
+  _globals['_RULEOUTCOME']._serialized_start=2766
+  _globals['_RULEOUTCOME']._serialized_end=2963
   _globals['_ROUTEREQUEST']._serialized_start=190
-  _globals['_ROUTEREQUEST']._serialized_end=345
-  _globals['_ROUTERESPONSE']._serialized_start=348
-  _globals['_ROUTERESPONSE']._serialized_end=504
-  _globals['_ROUTINGSERVICE']._serialized_start=507
-  _globals['_ROUTINGSERVICE']._serialized_end=655
+  _globals['_ROUTEREQUEST']._serialized_end=367
+  _globals['_ROUTERESPONSE']._serialized_start=370
+  _globals['_ROUTERESPONSE']._serialized_end=526
+  _globals['_BATCHROUTEREQUEST']._serialized_start=528
+  _globals['_BATCHROUTEREQUEST']._serialized_end=611
+  _globals['_BATCHROUTERESPONSE']._serialized_start=613
+  _globals['_BATCHROUTERESPONSE']._serialized_end=687
+  _globals['_BATCHROUTERESULT']._serialized_start=690
+  _globals['_BATCHROUTERESULT']._serialized_end=824
+  _globals['_ROUTEFAILURE']._serialized_start=826
+  _globals['_ROUTEFAILURE']._serialized_end=873
+  _globals['_SIMULATEREQUEST']._serialized_start=876
+  _globals['_SIMULATEREQUEST']._serialized_end=1099
+  _globals['_SIMULATEDCALL']._serialized_start=1102
+  _globals['_SIMULATEDCALL']._serialized_end=1277
+  _globals['_POPULATION']._serialized_start=1279
+  _globals['_POPULATION']._serialized_end=1376
+  _globals['_SIMULATERESPONSE']._serialized_start=1379
+  _globals['_SIMULATERESPONSE']._serialized_end=1721
+  _globals['_SIMULATEDSHARE']._serialized_start=1723
+  _globals['_SIMULATEDSHARE']._serialized_end=1832
+  _globals['_SIMULATEDRULE']._serialized_start=1834
+  _globals['_SIMULATEDRULE']._serialized_end=1900
+  _globals['_COMPARISON']._serialized_start=1902
+  _globals['_COMPARISON']._serialized_end=2022
+  _globals['_MOVEMENT']._serialized_start=2024
+  _globals['_MOVEMENT']._serialized_end=2142
+  _globals['_TRACE']._serialized_start=2145
+  _globals['_TRACE']._serialized_end=2385
+  _globals['_RULETRACE']._serialized_start=2388
+  _globals['_RULETRACE']._serialized_end=2566
+  _globals['_SEENVALUE']._serialized_start=2568
+  _globals['_SEENVALUE']._serialized_end=2629
+  _globals['_CANDIDATE']._serialized_start=2632
+  _globals['_CANDIDATE']._serialized_end=2763
+  _globals['_ROUTINGSERVICE']._serialized_start=2966
+  _globals['_ROUTINGSERVICE']._serialized_end=3408
 # @@protoc_insertion_point(module_scope)

@@ -3,8 +3,11 @@
 isort:skip_file
 Routing: which variant a call would be served by, without serving it."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from turnout.router.v1 import decision_pb2 as _decision_pb2
 import builtins as _builtins
 import sys
@@ -17,6 +20,46 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _RuleOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RuleOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RuleOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RULE_OUTCOME_UNSPECIFIED: _RuleOutcome.ValueType  # 0
+    """RULE_OUTCOME_UNSPECIFIED is never answered."""
+    RULE_OUTCOME_TRUE: _RuleOutcome.ValueType  # 1
+    """RULE_OUTCOME_TRUE matched, and decided."""
+    RULE_OUTCOME_FALSE: _RuleOutcome.ValueType  # 2
+    """RULE_OUTCOME_FALSE did not match."""
+    RULE_OUTCOME_MISSING: _RuleOutcome.ValueType  # 3
+    """RULE_OUTCOME_MISSING did not match, because it needed a field that the context lacks, or holds as something else."""
+    RULE_OUTCOME_ERROR: _RuleOutcome.ValueType  # 4
+    """RULE_OUTCOME_ERROR did not match, because it could not be evaluated."""
+    RULE_OUTCOME_INACTIVE: _RuleOutcome.ValueType  # 5
+    """RULE_OUTCOME_INACTIVE was not asked, because it is switched off."""
+    RULE_OUTCOME_NOT_REACHED: _RuleOutcome.ValueType  # 6
+    """RULE_OUTCOME_NOT_REACHED would have matched or not, but one before it matched."""
+
+class RuleOutcome(_RuleOutcome, metaclass=_RuleOutcomeEnumTypeWrapper):
+    """RuleOutcome says what a rule came to."""
+
+RULE_OUTCOME_UNSPECIFIED: RuleOutcome.ValueType  # 0
+"""RULE_OUTCOME_UNSPECIFIED is never answered."""
+RULE_OUTCOME_TRUE: RuleOutcome.ValueType  # 1
+"""RULE_OUTCOME_TRUE matched, and decided."""
+RULE_OUTCOME_FALSE: RuleOutcome.ValueType  # 2
+"""RULE_OUTCOME_FALSE did not match."""
+RULE_OUTCOME_MISSING: RuleOutcome.ValueType  # 3
+"""RULE_OUTCOME_MISSING did not match, because it needed a field that the context lacks, or holds as something else."""
+RULE_OUTCOME_ERROR: RuleOutcome.ValueType  # 4
+"""RULE_OUTCOME_ERROR did not match, because it could not be evaluated."""
+RULE_OUTCOME_INACTIVE: RuleOutcome.ValueType  # 5
+"""RULE_OUTCOME_INACTIVE was not asked, because it is switched off."""
+RULE_OUTCOME_NOT_REACHED: RuleOutcome.ValueType  # 6
+"""RULE_OUTCOME_NOT_REACHED would have matched or not, but one before it matched."""
+Global___RuleOutcome: _TypeAlias = RuleOutcome  # noqa: Y015
+
 @_typing.final
 class RouteRequest(_message.Message):
     """RouteRequest is what a decision depends on."""
@@ -28,6 +71,7 @@ class RouteRequest(_message.Message):
     IDENTITY_FIELD_NUMBER: _builtins.int
     THREAD_FIELD_NUMBER: _builtins.int
     USER_FIELD_NUMBER: _builtins.int
+    CONTEXT_JSON_FIELD_NUMBER: _builtins.int
     deployment: _builtins.str
     """deployment is the target: `name`, `name:alias`, `name/alias`, the uid, or the resource name. Required."""
     routing_key: _builtins.str
@@ -40,6 +84,8 @@ class RouteRequest(_message.Message):
     """thread is the conversation. Optional."""
     user: _builtins.str
     """user is the user of a completion or a recommendation. Optional."""
+    context_json: _builtins.str
+    """context_json is a JSON object that the deployment's rules ask about. At most 16 KiB and 16 levels deep. Empty means none."""
     def __init__(
         self,
         *,
@@ -48,10 +94,11 @@ class RouteRequest(_message.Message):
         identity: _builtins.str = ...,
         thread: _builtins.str = ...,
         user: _builtins.str = ...,
+        context_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "identity", b"identity", "routing_key", b"routing_key", "thread", b"thread", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_json", b"context_json", "deployment", b"deployment", "identity", b"identity", "routing_key", b"routing_key", "thread", b"thread", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -98,3 +145,625 @@ class RouteResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_serving) -> _WhichOneofReturnType_serving | None: ...
 
 Global___RouteResponse: _TypeAlias = RouteResponse  # noqa: Y015
+
+@_typing.final
+class BatchRouteRequest(_message.Message):
+    """BatchRouteRequest is many calls."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___RouteRequest]:
+        """requests are the calls. At least one, at most 1000."""
+
+    def __init__(
+        self,
+        *,
+        requests: _abc.Iterable[Global___RouteRequest] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["requests", b"requests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchRouteRequest: _TypeAlias = BatchRouteRequest  # noqa: Y015
+
+@_typing.final
+class BatchRouteResponse(_message.Message):
+    """BatchRouteResponse is a result for each."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchRouteResult]:
+        """results are in the order of the requests."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___BatchRouteResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchRouteResponse: _TypeAlias = BatchRouteResponse  # noqa: Y015
+
+@_typing.final
+class BatchRouteResult(_message.Message):
+    """BatchRouteResult is a decision, or why there is none."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def response(self) -> Global___RouteResponse:
+        """response is what Route would have answered."""
+
+    @_builtins.property
+    def failure(self) -> Global___RouteFailure:
+        """failure is what Route would have failed with."""
+
+    def __init__(
+        self,
+        *,
+        response: Global___RouteResponse | None = ...,
+        failure: Global___RouteFailure | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "response", b"response", "result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "response", b"response", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["response", "failure"]  # noqa: Y015
+    _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
+
+Global___BatchRouteResult: _TypeAlias = BatchRouteResult  # noqa: Y015
+
+@_typing.final
+class RouteFailure(_message.Message):
+    """RouteFailure says why a call cannot be decided."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """reason is stable, such as `NO_ACTIVE_VARIANT`."""
+    message: _builtins.str
+    """message is a sentence for people."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RouteFailure: _TypeAlias = RouteFailure  # noqa: Y015
+
+@_typing.final
+class SimulateRequest(_message.Message):
+    """SimulateRequest says what to try, and with which calls."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEPLOYMENT_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    COMPARED_REVISION_FIELD_NUMBER: _builtins.int
+    CALLS_FIELD_NUMBER: _builtins.int
+    POPULATION_FIELD_NUMBER: _builtins.int
+    deployment: _builtins.str
+    """deployment is the target: `name`, `name:alias`, `name/alias`, the uid, or the resource name. Required."""
+    revision: _builtins.str
+    """revision is the number or the uid of any revision of it, drafts and past ones included. Empty means that to which the
+    target's alias points.
+    """
+    compared_revision: _builtins.str
+    """compared_revision is the number or the uid of a revision, or an alias, from which the calls would move to `revision`.
+    Empty means no comparison.
+    """
+    @_builtins.property
+    def calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___SimulatedCall]:
+        """calls are what is decided. At most 10,000. None means one that says nothing, or none beside a population."""
+
+    @_builtins.property
+    def population(self) -> Global___Population:
+        """population is a number of made-up units beside them. Absent means none."""
+
+    def __init__(
+        self,
+        *,
+        deployment: _builtins.str = ...,
+        revision: _builtins.str = ...,
+        compared_revision: _builtins.str = ...,
+        calls: _abc.Iterable[Global___SimulatedCall] | None = ...,
+        population: Global___Population | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["population", b"population"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "compared_revision", b"compared_revision", "deployment", b"deployment", "population", b"population", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulateRequest: _TypeAlias = SimulateRequest  # noqa: Y015
+
+@_typing.final
+class SimulatedCall(_message.Message):
+    """SimulatedCall is what one call says."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTEXT_JSON_FIELD_NUMBER: _builtins.int
+    ROUTING_KEY_FIELD_NUMBER: _builtins.int
+    IDENTITY_FIELD_NUMBER: _builtins.int
+    THREAD_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    context_json: _builtins.str
+    """context_json is a JSON object that rules ask about. At most 16 KiB and 16 levels deep. Empty means none."""
+    routing_key: _builtins.str
+    """routing_key is what the choice of variant sticks to. Empty means the identity, else the thread, else the user, else the
+    request's id.
+    """
+    identity: _builtins.str
+    """identity is the id of whom the caller acts for. Optional."""
+    thread: _builtins.str
+    """thread is the conversation. Optional."""
+    user: _builtins.str
+    """user is the user of a completion or a recommendation. Optional."""
+    request_id: _builtins.str
+    """request_id is that of a call that was served, `req_…`: what was hashed if it gave nothing to stick to. Empty means a new
+    one.
+    """
+    def __init__(
+        self,
+        *,
+        context_json: _builtins.str = ...,
+        routing_key: _builtins.str = ...,
+        identity: _builtins.str = ...,
+        thread: _builtins.str = ...,
+        user: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_json", b"context_json", "identity", b"identity", "request_id", b"request_id", "routing_key", b"routing_key", "thread", b"thread", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulatedCall: _TypeAlias = SimulatedCall  # noqa: Y015
+
+@_typing.final
+class Population(_message.Message):
+    """Population is made-up units: with the routing keys `<prefix>0`, `<prefix>1` and so on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIZE_FIELD_NUMBER: _builtins.int
+    PREFIX_FIELD_NUMBER: _builtins.int
+    CONTEXTS_JSON_FIELD_NUMBER: _builtins.int
+    size: _builtins.int
+    """size is how many, at most 100,000. Required."""
+    prefix: _builtins.str
+    """prefix begins their keys. Empty means `unit-`."""
+    @_builtins.property
+    def contexts_json(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """contexts_json are the contexts that they have in turn, at most 100: the first unit the first, and so on, again from the
+        start. None means the empty one.
+        """
+
+    def __init__(
+        self,
+        *,
+        size: _builtins.int = ...,
+        prefix: _builtins.str = ...,
+        contexts_json: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contexts_json", b"contexts_json", "prefix", b"prefix", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Population: _TypeAlias = Population  # noqa: Y015
+
+@_typing.final
+class SimulateResponse(_message.Message):
+    """SimulateResponse is what would be."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    REVISION_UID_FIELD_NUMBER: _builtins.int
+    TRACE_FIELD_NUMBER: _builtins.int
+    DECIDED_COUNT_FIELD_NUMBER: _builtins.int
+    SHARES_FIELD_NUMBER: _builtins.int
+    MATCHED_COUNT_FIELD_NUMBER: _builtins.int
+    OUTSIDE_COUNT_FIELD_NUMBER: _builtins.int
+    REFUSED_COUNT_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    COMPARISON_FIELD_NUMBER: _builtins.int
+    revision: _builtins.str
+    """revision is the number of the revision that was tried."""
+    revision_uid: _builtins.str
+    """revision_uid is its uid."""
+    decided_count: _builtins.int
+    """decided_count is how many calls and units there were."""
+    matched_count: _builtins.int
+    """matched_count is how many were decided by a rule."""
+    outside_count: _builtins.int
+    """outside_count is how many were outside coverage."""
+    refused_count: _builtins.int
+    """refused_count is how many would be refused with `NO_ACTIVE_VARIANT`."""
+    @_builtins.property
+    def trace(self) -> Global___Trace:
+        """trace is the way to the decision. Present if there was exactly one call and no population."""
+
+    @_builtins.property
+    def shares(self) -> _containers.RepeatedCompositeFieldContainer[Global___SimulatedShare]:
+        """shares are what each variant of the revision would serve, in the revision's order."""
+
+    @_builtins.property
+    def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___SimulatedRule]:
+        """rules are how many each rule decided, in the rules' order."""
+
+    @_builtins.property
+    def comparison(self) -> Global___Comparison:
+        """comparison is who would move. Present if a revision was given to compare with."""
+
+    def __init__(
+        self,
+        *,
+        revision: _builtins.str = ...,
+        revision_uid: _builtins.str = ...,
+        trace: Global___Trace | None = ...,
+        decided_count: _builtins.int = ...,
+        shares: _abc.Iterable[Global___SimulatedShare] | None = ...,
+        matched_count: _builtins.int = ...,
+        outside_count: _builtins.int = ...,
+        refused_count: _builtins.int = ...,
+        rules: _abc.Iterable[Global___SimulatedRule] | None = ...,
+        comparison: Global___Comparison | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["comparison", b"comparison", "trace", b"trace"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparison", b"comparison", "decided_count", b"decided_count", "matched_count", b"matched_count", "outside_count", b"outside_count", "refused_count", b"refused_count", "revision", b"revision", "revision_uid", b"revision_uid", "rules", b"rules", "shares", b"shares", "trace", b"trace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulateResponse: _TypeAlias = SimulateResponse  # noqa: Y015
+
+@_typing.final
+class SimulatedShare(_message.Message):
+    """SimulatedShare is what a variant would serve."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VARIANT_FIELD_NUMBER: _builtins.int
+    VARIANT_SLUG_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    EXPECTED_SHARE_FIELD_NUMBER: _builtins.int
+    variant: _builtins.str
+    """variant is the uid."""
+    variant_slug: _builtins.str
+    """variant_slug is the slug."""
+    count: _builtins.int
+    """count is how many."""
+    share: _builtins.float
+    """share is the count over all that were decided, 0 to 1."""
+    expected_share: _builtins.float
+    """expected_share is the mean of the variant's propensities over the same calls: what `share` comes to with many of them."""
+    def __init__(
+        self,
+        *,
+        variant: _builtins.str = ...,
+        variant_slug: _builtins.str = ...,
+        count: _builtins.int = ...,
+        share: _builtins.float = ...,
+        expected_share: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "expected_share", b"expected_share", "share", b"share", "variant", b"variant", "variant_slug", b"variant_slug"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulatedShare: _TypeAlias = SimulatedShare  # noqa: Y015
+
+@_typing.final
+class SimulatedRule(_message.Message):
+    """SimulatedRule is what a rule decided."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    rule: _builtins.str
+    """rule is the uid."""
+    display_name: _builtins.str
+    """display_name is its name."""
+    count: _builtins.int
+    """count is how many it decided."""
+    def __init__(
+        self,
+        *,
+        rule: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "display_name", b"display_name", "rule", b"rule"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulatedRule: _TypeAlias = SimulatedRule  # noqa: Y015
+
+@_typing.final
+class Comparison(_message.Message):
+    """Comparison is who moves."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    MOVED_COUNT_FIELD_NUMBER: _builtins.int
+    MOVED_SHARE_FIELD_NUMBER: _builtins.int
+    MOVEMENTS_FIELD_NUMBER: _builtins.int
+    revision: _builtins.str
+    """revision is the number of the revision from which they would."""
+    moved_count: _builtins.int
+    """moved_count is how many would get another variant than by that revision."""
+    moved_share: _builtins.float
+    """moved_share is that over all, 0 to 1."""
+    @_builtins.property
+    def movements(self) -> _containers.RepeatedCompositeFieldContainer[Global___Movement]:
+        """movements are the pairs of variants with how many stay or move, the largest first."""
+
+    def __init__(
+        self,
+        *,
+        revision: _builtins.str = ...,
+        moved_count: _builtins.int = ...,
+        moved_share: _builtins.float = ...,
+        movements: _abc.Iterable[Global___Movement] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["moved_count", b"moved_count", "moved_share", b"moved_share", "movements", b"movements", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Comparison: _TypeAlias = Comparison  # noqa: Y015
+
+@_typing.final
+class Movement(_message.Message):
+    """Movement is from one variant to one; the same one for those that stay."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_VARIANT_FIELD_NUMBER: _builtins.int
+    FROM_SLUG_FIELD_NUMBER: _builtins.int
+    TO_VARIANT_FIELD_NUMBER: _builtins.int
+    TO_SLUG_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    from_variant: _builtins.str
+    """from_variant is the uid before. Empty for those who were refused."""
+    from_slug: _builtins.str
+    """from_slug is its slug."""
+    to_variant: _builtins.str
+    """to_variant is the uid after. Empty for those who would be refused."""
+    to_slug: _builtins.str
+    """to_slug is its slug."""
+    count: _builtins.int
+    """count is how many."""
+    share: _builtins.float
+    """share is that over all, 0 to 1."""
+    def __init__(
+        self,
+        *,
+        from_variant: _builtins.str = ...,
+        from_slug: _builtins.str = ...,
+        to_variant: _builtins.str = ...,
+        to_slug: _builtins.str = ...,
+        count: _builtins.int = ...,
+        share: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "from_slug", b"from_slug", "from_variant", b"from_variant", "share", b"share", "to_slug", b"to_slug", "to_variant", b"to_variant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Movement: _TypeAlias = Movement  # noqa: Y015
+
+@_typing.final
+class Trace(_message.Message):
+    """Trace is how one call came to its decision."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISION_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    COVERAGE_FIELD_NUMBER: _builtins.int
+    COVERAGE_DRAW_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    refusal: _builtins.str
+    """refusal says why the call would be refused. Empty otherwise."""
+    key: _builtins.str
+    """key is what was hashed."""
+    coverage: _builtins.float
+    """coverage is the share of units that rules and weights are for."""
+    coverage_draw: _builtins.float
+    """coverage_draw is the unit's number in (0, 1): it is covered if that is below the coverage."""
+    request_id: _builtins.str
+    """request_id is under which the log keeps it."""
+    @_builtins.property
+    def decision(self) -> _decision_pb2.Decision:
+        """decision is the outcome. Absent if the call would be refused."""
+
+    @_builtins.property
+    def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___RuleTrace]:
+        """rules are all of the revision, in order."""
+
+    @_builtins.property
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Candidate]:
+        """candidates are the variants of the split, or of the revision where no rule matched."""
+
+    def __init__(
+        self,
+        *,
+        decision: _decision_pb2.Decision | None = ...,
+        refusal: _builtins.str = ...,
+        key: _builtins.str = ...,
+        rules: _abc.Iterable[Global___RuleTrace] | None = ...,
+        coverage: _builtins.float = ...,
+        coverage_draw: _builtins.float = ...,
+        candidates: _abc.Iterable[Global___Candidate] | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "coverage", b"coverage", "coverage_draw", b"coverage_draw", "decision", b"decision", "key", b"key", "refusal", b"refusal", "request_id", b"request_id", "rules", b"rules"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Trace: _TypeAlias = Trace  # noqa: Y015
+
+@_typing.final
+class RuleTrace(_message.Message):
+    """RuleTrace is what became of one rule."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    CONDITION_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    rule: _builtins.str
+    """rule is the uid."""
+    display_name: _builtins.str
+    """display_name is its name."""
+    condition: _builtins.str
+    """condition is what it asks."""
+    outcome: Global___RuleOutcome.ValueType
+    """outcome is what it came to."""
+    message: _builtins.str
+    """message says why it could not be asked, of MISSING and ERROR."""
+    @_builtins.property
+    def values(self) -> _containers.RepeatedCompositeFieldContainer[Global___SeenValue]:
+        """values are what the call has of the fields that the condition mentions, in their order."""
+
+    def __init__(
+        self,
+        *,
+        rule: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        condition: _builtins.str = ...,
+        outcome: Global___RuleOutcome.ValueType = ...,
+        message: _builtins.str = ...,
+        values: _abc.Iterable[Global___SeenValue] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "display_name", b"display_name", "message", b"message", "outcome", b"outcome", "rule", b"rule", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RuleTrace: _TypeAlias = RuleTrace  # noqa: Y015
+
+@_typing.final
+class SeenValue(_message.Message):
+    """SeenValue is what a condition saw of a field."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    VALUE_JSON_FIELD_NUMBER: _builtins.int
+    UNFIT_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """field is its name."""
+    value_json: _builtins.str
+    """value_json is the value as coerced, as JSON. Empty unless the field was bound."""
+    unfit: _builtins.bool
+    """unfit says that the context has the member, but not as the field's kind; if it is false and there is no value, the context
+    lacks it.
+    """
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        value_json: _builtins.str = ...,
+        unfit: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "unfit", b"unfit", "value_json", b"value_json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SeenValue: _TypeAlias = SeenValue  # noqa: Y015
+
+@_typing.final
+class Candidate(_message.Message):
+    """Candidate is a variant that might have been chosen."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VARIANT_FIELD_NUMBER: _builtins.int
+    VARIANT_SLUG_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    ACTIVE_FIELD_NUMBER: _builtins.int
+    DRAW_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    PROPENSITY_FIELD_NUMBER: _builtins.int
+    variant: _builtins.str
+    """variant is the uid."""
+    variant_slug: _builtins.str
+    """variant_slug is the slug."""
+    weight: _builtins.float
+    """weight is its part in the draw."""
+    active: _builtins.bool
+    """active says whether it takes part."""
+    draw: _builtins.float
+    """draw is the number in (0, 1) for this variant and the key."""
+    score: _builtins.float
+    """score is −weight / ln(draw); the highest wins. 0 for those that take no part."""
+    propensity: _builtins.float
+    """propensity is the probability of this variant for a random key, coverage included."""
+    def __init__(
+        self,
+        *,
+        variant: _builtins.str = ...,
+        variant_slug: _builtins.str = ...,
+        weight: _builtins.float = ...,
+        active: _builtins.bool = ...,
+        draw: _builtins.float = ...,
+        score: _builtins.float = ...,
+        propensity: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "draw", b"draw", "propensity", b"propensity", "score", b"score", "variant", b"variant", "variant_slug", b"variant_slug", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Candidate: _TypeAlias = Candidate  # noqa: Y015

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 class RoutingServiceStub:
     """RoutingService decides. The executor and the inference service decide by the same rules where the call is; this service
-    is for callers who want the decision alone.
+    is for callers who want the decision alone, and for people who want to see how it comes about.
     """
 
     def __init__(self, channel):
@@ -41,18 +41,48 @@ class RoutingServiceStub:
                 request_serializer=turnout_dot_router_dot_v1_dot_routing__service__pb2.RouteRequest.SerializeToString,
                 response_deserializer=turnout_dot_router_dot_v1_dot_routing__service__pb2.RouteResponse.FromString,
                 _registered_method=True)
+        self.BatchRoute = channel.unary_unary(
+                '/turnout.router.v1.RoutingService/BatchRoute',
+                request_serializer=turnout_dot_router_dot_v1_dot_routing__service__pb2.BatchRouteRequest.SerializeToString,
+                response_deserializer=turnout_dot_router_dot_v1_dot_routing__service__pb2.BatchRouteResponse.FromString,
+                _registered_method=True)
+        self.Simulate = channel.unary_unary(
+                '/turnout.router.v1.RoutingService/Simulate',
+                request_serializer=turnout_dot_router_dot_v1_dot_routing__service__pb2.SimulateRequest.SerializeToString,
+                response_deserializer=turnout_dot_router_dot_v1_dot_routing__service__pb2.SimulateResponse.FromString,
+                _registered_method=True)
 
 
 class RoutingServiceServicer:
     """RoutingService decides. The executor and the inference service decide by the same rules where the call is; this service
-    is for callers who want the decision alone.
+    is for callers who want the decision alone, and for people who want to see how it comes about.
     """
 
     def Route(self, request, context):
         """Route decides which variant serves a call, and runs nothing. What it answers is what `Run` or `Recommend` would decide
-        for the same target and key at the same state of the registry.
+        for the same target, context and keys at the same state of the registry.
 
         Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND` or `ALIAS_NOT_FOUND`; FAILED_PRECONDITION `NO_ACTIVE_VARIANT`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchRoute(self, request, context):
+        """BatchRoute decides many calls at one state of the registry, each as Route would, in their order. One that cannot be
+        decided says so in its place and does not keep the others from being decided.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Simulate(self, request, context):
+        """Simulate shows how calls would be decided, by any revision of a deployment: for one call the whole way to its decision,
+        for many, or for made-up keys, the shares that come of it, and who would move between two revisions. It serves nobody; one
+        call's decision is kept in the log with the source SIMULATOR and counts in no metric.
+
+        Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND`, `ALIAS_NOT_FOUND` or `REVISION_NOT_FOUND`; INVALID_ARGUMENT for a context that
+        Route would refuse, with the path of it; RESOURCE_EXHAUSTED `SIMULATOR_BUSY` while others simulate as much as it can.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -66,6 +96,16 @@ def add_RoutingServiceServicer_to_server(servicer, server):
                     request_deserializer=turnout_dot_router_dot_v1_dot_routing__service__pb2.RouteRequest.FromString,
                     response_serializer=turnout_dot_router_dot_v1_dot_routing__service__pb2.RouteResponse.SerializeToString,
             ),
+            'BatchRoute': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchRoute,
+                    request_deserializer=turnout_dot_router_dot_v1_dot_routing__service__pb2.BatchRouteRequest.FromString,
+                    response_serializer=turnout_dot_router_dot_v1_dot_routing__service__pb2.BatchRouteResponse.SerializeToString,
+            ),
+            'Simulate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Simulate,
+                    request_deserializer=turnout_dot_router_dot_v1_dot_routing__service__pb2.SimulateRequest.FromString,
+                    response_serializer=turnout_dot_router_dot_v1_dot_routing__service__pb2.SimulateResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'turnout.router.v1.RoutingService', rpc_method_handlers)
@@ -76,7 +116,7 @@ def add_RoutingServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class RoutingService:
     """RoutingService decides. The executor and the inference service decide by the same rules where the call is; this service
-    is for callers who want the decision alone.
+    is for callers who want the decision alone, and for people who want to see how it comes about.
     """
 
     @staticmethod
@@ -96,6 +136,60 @@ class RoutingService:
             '/turnout.router.v1.RoutingService/Route',
             turnout_dot_router_dot_v1_dot_routing__service__pb2.RouteRequest.SerializeToString,
             turnout_dot_router_dot_v1_dot_routing__service__pb2.RouteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchRoute(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.router.v1.RoutingService/BatchRoute',
+            turnout_dot_router_dot_v1_dot_routing__service__pb2.BatchRouteRequest.SerializeToString,
+            turnout_dot_router_dot_v1_dot_routing__service__pb2.BatchRouteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Simulate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.router.v1.RoutingService/Simulate',
+            turnout_dot_router_dot_v1_dot_routing__service__pb2.SimulateRequest.SerializeToString,
+            turnout_dot_router_dot_v1_dot_routing__service__pb2.SimulateResponse.FromString,
             options,
             channel_credentials,
             insecure,

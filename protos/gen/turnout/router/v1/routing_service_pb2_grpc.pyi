@@ -28,7 +28,7 @@ GRPC_VERSION: str
 
 class RoutingServiceStub:
     """RoutingService decides. The executor and the inference service decide by the same rules where the call is; this service
-    is for callers who want the decision alone.
+    is for callers who want the decision alone, and for people who want to see how it comes about.
     """
 
     @_typing.overload
@@ -37,28 +37,52 @@ class RoutingServiceStub:
     def __new__(cls, channel: _aio.Channel) -> RoutingServiceAsyncStub: ...
     Route: _grpc.UnaryUnaryMultiCallable[_routing_service_pb2.RouteRequest, _routing_service_pb2.RouteResponse]
     """Route decides which variant serves a call, and runs nothing. What it answers is what `Run` or `Recommend` would decide
-    for the same target and key at the same state of the registry.
+    for the same target, context and keys at the same state of the registry.
 
     Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND` or `ALIAS_NOT_FOUND`; FAILED_PRECONDITION `NO_ACTIVE_VARIANT`.
+    """
+    BatchRoute: _grpc.UnaryUnaryMultiCallable[_routing_service_pb2.BatchRouteRequest, _routing_service_pb2.BatchRouteResponse]
+    """BatchRoute decides many calls at one state of the registry, each as Route would, in their order. One that cannot be
+    decided says so in its place and does not keep the others from being decided.
+    """
+    Simulate: _grpc.UnaryUnaryMultiCallable[_routing_service_pb2.SimulateRequest, _routing_service_pb2.SimulateResponse]
+    """Simulate shows how calls would be decided, by any revision of a deployment: for one call the whole way to its decision,
+    for many, or for made-up keys, the shares that come of it, and who would move between two revisions. It serves nobody; one
+    call's decision is kept in the log with the source SIMULATOR and counts in no metric.
+
+    Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND`, `ALIAS_NOT_FOUND` or `REVISION_NOT_FOUND`; INVALID_ARGUMENT for a context that
+    Route would refuse, with the path of it; RESOURCE_EXHAUSTED `SIMULATOR_BUSY` while others simulate as much as it can.
     """
 
 @_typing.type_check_only
 class RoutingServiceAsyncStub(RoutingServiceStub):
     """RoutingService decides. The executor and the inference service decide by the same rules where the call is; this service
-    is for callers who want the decision alone.
+    is for callers who want the decision alone, and for people who want to see how it comes about.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Route: _aio.UnaryUnaryMultiCallable[_routing_service_pb2.RouteRequest, _routing_service_pb2.RouteResponse]  # type: ignore[assignment]
     """Route decides which variant serves a call, and runs nothing. What it answers is what `Run` or `Recommend` would decide
-    for the same target and key at the same state of the registry.
+    for the same target, context and keys at the same state of the registry.
 
     Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND` or `ALIAS_NOT_FOUND`; FAILED_PRECONDITION `NO_ACTIVE_VARIANT`.
+    """
+    BatchRoute: _aio.UnaryUnaryMultiCallable[_routing_service_pb2.BatchRouteRequest, _routing_service_pb2.BatchRouteResponse]  # type: ignore[assignment]
+    """BatchRoute decides many calls at one state of the registry, each as Route would, in their order. One that cannot be
+    decided says so in its place and does not keep the others from being decided.
+    """
+    Simulate: _aio.UnaryUnaryMultiCallable[_routing_service_pb2.SimulateRequest, _routing_service_pb2.SimulateResponse]  # type: ignore[assignment]
+    """Simulate shows how calls would be decided, by any revision of a deployment: for one call the whole way to its decision,
+    for many, or for made-up keys, the shares that come of it, and who would move between two revisions. It serves nobody; one
+    call's decision is kept in the log with the source SIMULATOR and counts in no metric.
+
+    Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND`, `ALIAS_NOT_FOUND` or `REVISION_NOT_FOUND`; INVALID_ARGUMENT for a context that
+    Route would refuse, with the path of it; RESOURCE_EXHAUSTED `SIMULATOR_BUSY` while others simulate as much as it can.
     """
 
 class RoutingServiceServicer(metaclass=_abc_1.ABCMeta):
     """RoutingService decides. The executor and the inference service decide by the same rules where the call is; this service
-    is for callers who want the decision alone.
+    is for callers who want the decision alone, and for people who want to see how it comes about.
     """
 
     @_abc_1.abstractmethod
@@ -68,9 +92,33 @@ class RoutingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_routing_service_pb2.RouteResponse, _abc.Awaitable[_routing_service_pb2.RouteResponse]]:
         """Route decides which variant serves a call, and runs nothing. What it answers is what `Run` or `Recommend` would decide
-        for the same target and key at the same state of the registry.
+        for the same target, context and keys at the same state of the registry.
 
         Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND` or `ALIAS_NOT_FOUND`; FAILED_PRECONDITION `NO_ACTIVE_VARIANT`.
+        """
+
+    @_abc_1.abstractmethod
+    def BatchRoute(
+        self,
+        request: _routing_service_pb2.BatchRouteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_routing_service_pb2.BatchRouteResponse, _abc.Awaitable[_routing_service_pb2.BatchRouteResponse]]:
+        """BatchRoute decides many calls at one state of the registry, each as Route would, in their order. One that cannot be
+        decided says so in its place and does not keep the others from being decided.
+        """
+
+    @_abc_1.abstractmethod
+    def Simulate(
+        self,
+        request: _routing_service_pb2.SimulateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_routing_service_pb2.SimulateResponse, _abc.Awaitable[_routing_service_pb2.SimulateResponse]]:
+        """Simulate shows how calls would be decided, by any revision of a deployment: for one call the whole way to its decision,
+        for many, or for made-up keys, the shares that come of it, and who would move between two revisions. It serves nobody; one
+        call's decision is kept in the log with the source SIMULATOR and counts in no metric.
+
+        Fails with NOT_FOUND `DEPLOYMENT_NOT_FOUND`, `ALIAS_NOT_FOUND` or `REVISION_NOT_FOUND`; INVALID_ARGUMENT for a context that
+        Route would refuse, with the path of it; RESOURCE_EXHAUSTED `SIMULATOR_BUSY` while others simulate as much as it can.
         """
 
 def add_RoutingServiceServicer_to_server(servicer: RoutingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

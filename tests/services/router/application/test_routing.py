@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Callable
 from types import MappingProxyType
@@ -7,12 +8,12 @@ from types import MappingProxyType
 import pytest
 
 from catalog import plan, targets
-from catalog.plan import KeyKind
+from catalog.plan import Decision, KeyKind
 from catalog.view import Completion, Deployment, DeploymentKind, Project, Revision, Variant, View
-from kit.errors import Invalid, NotFound, Precondition
-from services.router.application import Router
-
-NO_KEYS = {"routing_key": "", "identity": "", "thread": "", "user": ""}
+from kit.clock import SystemClock
+from kit.errors import AppError, Invalid, NotFound, Precondition
+from services.router.application.routing import Router
+from services.router.domain import Unit
 
 
 class Catalog:
@@ -27,8 +28,10 @@ class Catalog:
         )
         changes = (("project/prj_1", Project("prj_1", 1, "shop")), ("deployment/dep_1", deployment))
         self._view = View().with_changes(1, changes)
+        self.asked = 0
 
     def usable_view(self) -> View:
+        self.asked += 1
         return self._view
 
 
@@ -37,21 +40,25 @@ def counting() -> Callable[[str], str]:
     return lambda kind: f"{kind}_{next(numbers)}"
 
 
+def router_of(catalog: Catalog) -> Router:
+    return Router(catalog, plan.Planner(), plan.Planner(), SystemClock(), counting())
+
+
 def test_the_decision_is_that_of_the_plan_for_the_first_key_that_is_given() -> None:
-    router = Router(catalog := Catalog(50, 50), counting())
+    router = router_of(catalog := Catalog(50, 50))
     given = {"routing_key": "k", "identity": "i", "thread": "t", "user": "u"}
     order = ((KeyKind.ROUTING_KEY, "k"), (KeyKind.IDENTITY, "i"), (KeyKind.THREAD, "t"), (KeyKind.USER, "u"))
     for name, (kind, key) in zip(list(given), order, strict=True):
-        decision = router.route("agent", **given, tenant="prj_1")
+        decision = router.route("agent", Unit(**given), tenant="prj_1")
         target = targets.resolve(catalog.usable_view(), "agent", tenant="prj_1")
-        assert decision == plan.decide(target, kind, key)
+        assert decision == plan.Planner().decide(target, kind, key)
         given[name] = ""
 
 
 def test_without_a_key_each_call_is_a_draw_of_its_own() -> None:
-    router = Router(Catalog(50, 50), counting())
+    router = router_of(Catalog(50, 50))
 
-    decisions = [router.route("agent", **NO_KEYS, tenant="prj_1") for _ in range(50)]
+    decisions = [router.route("agent", Unit(), tenant="prj_1") for _ in range(50)]
 
     assert {decision.key_kind for decision in decisions} == {KeyKind.REQUEST}
     assert {decision.variant.uid for decision in decisions} == {"var_0", "var_1"}
@@ -70,5 +77,32 @@ def test_what_cannot_be_decided_says_why(
     weights: tuple[float, ...], target: str, tenant: str, error: type[Exception], reason: str
 ) -> None:
     with pytest.raises(error) as failure:
-        Router(Catalog(*weights), counting()).route(target, **NO_KEYS, tenant=tenant)
+        router_of(Catalog(*weights)).route(target, Unit(), tenant=tenant)
     assert failure.value.reason == reason  # type: ignore[attr-defined]  # one of ours
+
+
+async def test_a_batch_is_decided_at_one_state() -> None:
+    router = router_of(catalog := Catalog(50, 50))
+
+    found = await router.batch_route([("agent", Unit(user="a")), ("nobody", Unit())] * 400, tenant="prj_1")
+
+    assert catalog.asked == 1
+    assert [type(each) for each in found] == [Decision, NotFound] * 400
+
+
+async def test_a_long_batch_lets_others_run() -> None:
+    router = router_of(Catalog(*[1] * 100))
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    beside = asyncio.create_task(others())
+    found = await router.batch_route([("agent", Unit(user=f"u{n}")) for n in range(1000)], tenant="prj_1")
+    beside.cancel()
+
+    assert not any(isinstance(each, AppError) for each in found)
+    assert turns > 10

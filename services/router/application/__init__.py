@@ -1,0 +1,1 @@
+"""What the room does: decides, and tries decisions out."""

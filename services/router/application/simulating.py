@@ -1,0 +1,188 @@
+"""Simulating: how calls would be decided, by any revision, and who would move."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Final
+
+from catalog import explain, targets
+from catalog.explain import Explainer
+from catalog.plan import Context, Decision, Planner
+from catalog.targets import Target
+from catalog.view import Revision
+from kit import storable
+from kit.errors import Deadline, Exhausted, Precondition
+from services.router import inputs
+from services.router.application.slices import Slices
+from services.router.application.tally import Trial
+from services.router.domain import Experiment, Population, Simulated, Simulation, Trace, Unit
+from services.router.ports import Clock, Ids, Recorder, Registry, Views
+
+REGISTRY_SECONDS: Final = 5.0
+"""How long the registry may take to tell a revision."""
+_NO_VARIANT: Final = "NO_ACTIVE_VARIANT"
+_RETRY_SECONDS: Final = 1.0
+
+
+class Simulator:
+    """Tries decisions out.
+
+    :param max_running: how many simulations of more than one call are under way at a time
+    """
+
+    def __init__(
+        self,
+        catalog: Views,
+        registry: Registry,
+        planner: Planner,
+        recorder: Recorder,
+        clock: Clock,
+        new_uid: Ids,
+        max_running: int,
+    ) -> None:
+        self._catalog = catalog
+        self._registry = registry
+        self._planner = planner
+        self._explainer = Explainer()
+        self._recorder = recorder
+        self._clock = clock
+        self._new_uid = new_uid
+        self._max_running = max_running
+        self._running = 0
+
+    async def simulate(self, wanted: Experiment) -> Simulation:
+        """What would be, at the newest state that is known here.
+
+        A single call's decision is recorded before anybody hears of it.
+
+        :raises NotFound: `DEPLOYMENT_NOT_FOUND`, `ALIAS_NOT_FOUND`, `PROJECT_NOT_FOUND`, `REVISION_NOT_FOUND`
+        :raises Invalid: `TARGET_NEEDS_PROJECT`; what `inputs` refuses, with the path
+        :raises Exhausted: `SIMULATOR_BUSY`
+        :raises Unavailable: `SPOOL_FULL`; whatever keeps the registry from answering
+        :raises Deadline: `DEADLINE_EXCEEDED`
+        """
+        try:
+            async with asyncio.timeout(wanted.deadline - self._clock.now()):
+                if wanted.is_single:
+                    return await self._single(wanted)
+                with self._place():
+                    return await self._many(wanted)
+        except TimeoutError:
+            raise Deadline(
+                "the deadline passed; allow more time or ask for fewer units", reason="DEADLINE_EXCEEDED"
+            ) from None
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        if self._running >= self._max_running:
+            raise Exhausted(
+                "this process simulates as much as it may; try again later",
+                reason="SIMULATOR_BUSY",
+                retry_after_seconds=_RETRY_SECONDS,
+            )
+        self._running += 1
+        try:
+            yield
+        finally:
+            self._running -= 1
+
+    async def _single(self, wanted: Experiment) -> Simulation:
+        started, start_unix_ns = self._clock.now(), self._clock.unix_ns()
+        (unit,) = wanted.units
+        inputs.check_texts(unit, "calls[0].")
+        context = inputs.check_context(unit.context_json, "calls[0].context_json")
+        target, trial, slices = await self._prepared(wanted)
+        trace = await self._trace(target, unit, context, slices)
+        trial.add(unit.context_json, context, trace.key)
+        latency_us = max(0, int((self._clock.now() - started) * 1e6))
+        self._recorder.record(Simulated(trace, start_unix_ns, latency_us, wanted.key_id, wanted.trace_id))
+        return trial.result(trace)
+
+    async def _many(self, wanted: Experiment) -> Simulation:
+        _, trial, slices = await self._prepared(wanted)
+        contexts: dict[str, Context] = {}
+        for index, unit in enumerate(wanted.units):
+            path = f"calls[{index}]."
+            inputs.check_texts(unit, path)
+            text = unit.context_json
+            if text not in contexts:
+                contexts[text] = inputs.check_context(text, f"{path}context_json")
+            _, key = unit.key(unit.request_id or self._new_uid("req"))
+            trial.add(text, contexts[text], key)
+            if slices.is_over:
+                await slices.pause()
+        if wanted.population is not None:
+            await self._populate(trial, wanted.population, slices)
+        # Between many variants there may be 40,000 movements.
+        return await asyncio.to_thread(trial.result)
+
+    async def _populate(self, trial: Trial, population: Population, slices: Slices) -> None:
+        storable.check_texts((("population.prefix", population.prefix),))
+        texts = population.contexts_json or ("",)
+        contexts = [
+            inputs.check_context(text, f"population.contexts_json[{index}]") for index, text in enumerate(texts)
+        ]
+        for number in range(population.size):
+            turn = number % len(texts)
+            trial.add(texts[turn], contexts[turn], f"{population.prefix}{number}")
+            if slices.is_over:
+                await slices.pause()
+
+    async def _prepared(self, wanted: Experiment) -> tuple[Target, Trial, Slices]:
+        """The target with the revision that is tried, and the trial."""
+        target = targets.resolve(self._catalog.usable_view(), wanted.deployment, tenant=wanted.tenant)
+        revision = await self._revision(target, wanted.revision, wanted.deadline) if wanted.revision else None
+        compared = (
+            await self._revision(target, wanted.compared_revision, wanted.deadline)
+            if wanted.compared_revision
+            else None
+        )
+        target = replace(target, revision=revision or target.revision)
+        trial = Trial(self._planner, target.deployment.uid, target.revision, compared)
+        slices = Slices(self._clock)
+        await trial.prepare(slices)
+        return target, trial, slices
+
+    async def _revision(self, target: Target, segment: str, deadline: float) -> Revision:
+        """By alias, number or uid: here if an alias points to it, else as the registry keeps it."""
+        aliases = target.deployment.aliases
+        if segment in aliases:
+            return aliases[segment]
+        for revision in aliases.values():
+            if segment in (revision.uid, revision.number):
+                return revision
+        return await self._registry.revision(target, segment, min(REGISTRY_SECONDS, deadline - self._clock.now()))
+
+    async def _trace(self, target: Target, unit: Unit, context: Context, slices: Slices) -> Trace:
+        request_id = self._new_uid("req")
+        key_kind, key = unit.key(unit.request_id or request_id)
+        revision, deployment = target.revision, target.deployment.uid
+        decision: Decision | None = None
+        reason = refusal = ""
+        try:
+            decision = self._planner.decide(target, key_kind, key, unit.context_json)
+        except Precondition as error:
+            if error.reason != _NO_VARIANT:
+                raise
+            reason, refusal = error.reason, error.message
+        choice = self._planner.choose(revision, deployment, key, context)
+        rules = []
+        for rule in self._explainer.rules(revision, choice, context):
+            rules.append(rule)
+            if slices.is_over:
+                await slices.pause()
+        return Trace(
+            request_id=request_id,
+            unit=unit,
+            target=target,
+            key=key,
+            decision=decision,
+            reason=reason,
+            refusal=refusal,
+            rules=tuple(rules),
+            coverage_draw=explain.coverage_draw(revision, deployment, key),
+            candidates=explain.candidates_of(revision, choice, key),
+        )

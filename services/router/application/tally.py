@@ -1,0 +1,165 @@
+"""Counting what many calls come to under a revision."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, replace
+
+from catalog import explain
+from catalog.explain import Outlook
+from catalog.plan import Context, Planner
+from catalog.routing import Routing
+from catalog.view import Revision
+from services.router.application.slices import Slices
+from services.router.domain import Comparison, Movement, Share, Simulation, Trace
+
+REFUSED = ""
+"""In place of a variant's uid."""
+_NOTHING: Context = {}
+
+
+@dataclass(slots=True)
+class Group:
+    """The units whose context picks the same rule."""
+
+    outlook: Outlook
+    count: int = 0
+
+
+class Tally:
+    """What each unit is assigned, and how often each is.
+
+    What rules say of a context is asked once for each context, and what a rule means is worked out once for each rule:
+    both are the same for every key.
+    """
+
+    def __init__(self, planner: Planner, deployment: str, revision: Revision) -> None:
+        self.revision = revision
+        self._planner = planner
+        self._deployment = deployment
+        self._groups: dict[str, Group] = {}
+        self._by_context: dict[str, Group] = {}
+        self._served: Counter[str] = Counter()
+        self._outside = 0
+
+    async def prepare(self, slices: Slices) -> None:
+        """Have the planner compile the rules' conditions one by one: all at once would keep the loop too long."""
+        fields = self.revision.routing.fields
+        for rule in self.revision.routing.rules:
+            alone = replace(self.revision, variants=(), routing=Routing(fields, (rule,)))
+            self._planner.choose(alone, self._deployment, "", _NOTHING)
+            if slices.is_over:
+                await slices.pause()
+
+    def group(self, context_json: str, context: Context) -> Group:
+        """Those whose context is this."""
+        found = self._by_context.get(context_json)
+        if found is None:
+            choice = self._planner.choose(self.revision, self._deployment, "", context)
+            rule = "" if choice.rule is None else choice.rule.uid
+            found = self._groups.get(rule)
+            if found is None:
+                found = self._groups[rule] = Group(explain.outlook(self.revision, choice))
+            self._by_context[context_json] = found
+        return found
+
+    def add(self, group: Group, key: str) -> str:
+        """Count one more.
+
+        :return: the uid of the variant that it is assigned, or REFUSED
+        """
+        choice = self._planner.choose(group.outlook.drawn, self._deployment, key, _NOTHING)
+        uid = REFUSED if choice.variant is None else choice.variant.uid
+        group.count += 1
+        self._served[uid] += 1
+        self._outside += choice.outside_coverage
+        return uid
+
+    @property
+    def count(self) -> int:
+        """How many there were."""
+        return sum(group.count for group in self._groups.values())
+
+    @property
+    def outside_count(self) -> int:
+        """How many were outside coverage."""
+        return self._outside
+
+    @property
+    def refused_count(self) -> int:
+        """How many nothing could serve."""
+        return self._served[REFUSED]
+
+    def shares(self) -> tuple[Share, ...]:
+        """Of every variant, in the revision's order."""
+        expected: dict[str, float] = defaultdict(float)
+        for group in self._groups.values():
+            for uid, chance in group.outlook.propensities.items():
+                expected[uid] += chance * group.count
+        return tuple(
+            Share(variant, self._served[variant.uid], expected[variant.uid]) for variant in self.revision.variants
+        )
+
+    def counts_by_rule(self) -> dict[str, int]:
+        """How many each rule decided, by its uid; those that none did are not in it."""
+        return {rule: group.count for rule, group in self._groups.items() if rule}
+
+
+class Trial:
+    """Counts under a revision, and who would move to it from another.
+
+    :param deployment: uid of the revisions'
+    :param compared: None for no comparison
+    """
+
+    def __init__(self, planner: Planner, deployment: str, revision: Revision, compared: Revision | None) -> None:
+        self._after = Tally(planner, deployment, revision)
+        self._before = None if compared is None else Tally(planner, deployment, compared)
+        self._pairs: Counter[tuple[str, str]] = Counter()
+
+    async def prepare(self, slices: Slices) -> None:
+        """Once, before anything is added."""
+        for tally in (self._after, self._before):
+            if tally is not None:
+                await tally.prepare(slices)
+
+    def add(self, context_json: str, context: Context, key: str) -> None:
+        """Count one more.
+
+        :param context: what `context_json` says
+        """
+        after = self._after.add(self._after.group(context_json, context), key)
+        if self._before is not None:
+            before = self._before.add(self._before.group(context_json, context), key)
+            self._pairs[before, after] += 1
+
+    def result(self, trace: Trace | None = None) -> Simulation:
+        """What has been counted."""
+        tally, by_rule = self._after, self._after.counts_by_rule()
+        return Simulation(
+            revision=tally.revision,
+            trace=trace,
+            decided_count=tally.count,
+            shares=tally.shares(),
+            rules=tuple((rule, by_rule.get(rule.uid, 0)) for rule in tally.revision.routing.rules),
+            outside_count=tally.outside_count,
+            refused_count=tally.refused_count,
+            comparison=None
+            if self._before is None
+            else Comparison(self._before.revision, _movements(self._before.revision, tally.revision, self._pairs)),
+        )
+
+
+def _movements(before: Revision, after: Revision, pairs: Counter[tuple[str, str]]) -> tuple[Movement, ...]:
+    sides = [{variant.uid: variant for variant in revision.variants} for revision in (before, after)]
+    places = [{uid: place for place, uid in enumerate(side)} for side in sides]
+
+    def order(pair: tuple[tuple[str, str], int]) -> tuple[int, int, int]:
+        (source, destination), count = pair
+        return -count, places[0].get(source, -1), places[1].get(destination, -1)
+
+    return tuple(
+        # Those who are refused have no variant.
+        Movement(sides[0].get(source), sides[1].get(destination), count)
+        for (source, destination), count in sorted(pairs.items(), key=order)
+    )

@@ -1,0 +1,36 @@
+"""What a call may bring. Pure.
+
+The same is refused as by `Run` and `Recommend`: there must be no decision for a call that would not be served.
+"""
+
+from __future__ import annotations
+
+from catalog.conditions import MAX_CONTEXT_BYTES, read_context
+from catalog.plan import Context
+from kit import storable
+from services.router.domain import Unit
+
+
+def check_context(text: str, field: str) -> Context:
+    """A call's context.
+
+    :param field: path of the field in the request
+    :raises Invalid: `JSON_…` as `catalog.conditions` says; `TEXT_NOT_STORABLE`
+    """
+    if not text:
+        return {}
+    context = read_context(text, field=field)
+    if "\\u0000" in text:
+        storable.check_object(text, field=field, max_bytes=MAX_CONTEXT_BYTES)
+    return context
+
+
+def check_texts(unit: Unit, path: str = "") -> None:
+    """The other texts of a call.
+
+    :param path: of the call in the request, with its full stop
+    :raises Invalid: `TEXT_NOT_STORABLE`
+    """
+    if "\0" in f"{unit.routing_key}{unit.identity}{unit.thread}{unit.user}{unit.request_id}":
+        names = ("routing_key", "identity", "thread", "user", "request_id")
+        storable.check_texts((f"{path}{name}", getattr(unit, name)) for name in names)

@@ -1,0 +1,130 @@
+"""Calls that rules send somewhere: what the context decides, what is refused, and what is kept to repeat it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from catalog.conditions import Field, FieldKind
+from catalog.plan import Evaluation, Planner
+from catalog.routing import Routing, Rule, Share
+from catalog.view import Deployment, View
+from kit.errors import Invalid, Precondition
+from kit.telemetry import Tracing
+from services.executor.convert.events import start_to_proto
+from tests.services.executor.house import House, Views
+
+SPANISH = Rule("rul_es", "Spanish", 'context.country in ["ES", "MX"]', True, (Share("var_2", 100),))
+
+
+def house_of(routing: Routing, **fields: Any) -> House:
+    """A deployment whose second variant has no weight of its own."""
+    house = House(**fields)
+    views = house.executor.catalog
+    assert isinstance(views, Views)
+    deployment = views.view.things["deployment/dep_1"]
+    assert isinstance(deployment, Deployment)
+    live = deployment.aliases["live"]
+    second = replace(live.variants[0], uid="var_2", slug="v2", weight=0.0)
+    revision = replace(live, variants=(*live.variants, second), routing=routing)
+    views.view = with_changed(views.view, replace(deployment, aliases={"live": revision}))
+    return house
+
+
+def with_changed(view: View, deployment: Deployment) -> View:
+    return view.with_changes(2, [("deployment/dep_1", deployment)])
+
+
+RULES = Routing((Field("country", FieldKind.STRING),), (SPANISH,))
+
+
+@pytest.mark.parametrize(
+    ("context", "variant", "evaluation"),
+    [
+        ('{"country":"ES"}', "var_2", Evaluation.MATCHED),
+        ('{"country":["MX"]}', "var_2", Evaluation.MATCHED),
+        ('{"country":"FR"}', "var_1", Evaluation.DEFAULT_MATCHED),
+        ('{"country":{}}', "var_1", Evaluation.DEFAULT_MATCHED),
+        ("{}", "var_1", Evaluation.DEFAULT_MATCHED),
+        ("", "var_1", Evaluation.DEFAULT_MATCHED),
+    ],
+)
+async def test_the_context_decides(context: str, variant: str, evaluation: Evaluation) -> None:
+    house = house_of(RULES)
+    run = await house.run(context_json=context)
+    assert run.decision is not None
+    assert (run.decision.variant.uid, run.decision.evaluation) == (variant, evaluation)
+    assert run.decision.rule is (SPANISH if evaluation is Evaluation.MATCHED else None)
+
+
+@pytest.mark.parametrize("routing", [RULES, Routing()])
+@pytest.mark.parametrize(
+    ("context", "reason"),
+    [
+        ("[1]", "JSON_NOT_OBJECT"),
+        ("{", "JSON_MALFORMED"),
+        ('{"a":"' + "x" * (17 << 10) + '"}', "JSON_TOO_LARGE"),
+        ('{"a":' * 17 + "1" + "}" * 17, "JSON_TOO_DEEP"),
+        ('{"a":"\\u0000"}', "TEXT_NOT_STORABLE"),
+    ],
+)
+async def test_a_context_that_is_none_is_refused_whether_rules_ask_or_not(
+    routing: Routing, context: str, reason: str
+) -> None:
+    house = house_of(routing)
+    with pytest.raises(Invalid) as refused:
+        await house.run(context_json=context)
+    assert refused.value.reason == reason
+    assert refused.value.violations[0].field.startswith("context_json")
+    assert house.provider.requests == []
+
+
+async def test_a_rule_without_anybody_to_serve_is_named() -> None:
+    house = house_of(Routing((), (Rule("rul_all", "All of them", "true", True, (Share("var_2", 0),)),)))
+    with pytest.raises(Precondition, match="'All of them'") as refused:
+        await house.run()
+    assert (refused.value.reason, refused.value.metadata["rule"]) == ("NO_ACTIVE_VARIANT", "rul_all")
+
+
+async def test_what_is_needed_to_repeat_a_decision_is_in_its_event() -> None:
+    house = house_of(RULES)
+    run = await house.run(context_json='{"country":"ES"}', routing_key="k", thread="t")
+    event = start_to_proto(run, service_instance="i")
+    assert (event.context_json, event.routing_key, event.thread) == ('{"country":"ES"}', "k", "t")
+    assert (event.decision.rule, event.decision.rule_name, event.decision.propensity) == ("rul_es", "Spanish", 1.0)
+
+
+async def test_a_context_that_no_rule_asks_about_is_not_kept() -> None:
+    run = await house_of(Routing()).run(context_json='{"mail":"ada@example.org"}')
+    assert start_to_proto(run, service_instance="i").context_json == ""
+
+
+async def test_a_sampled_call_has_a_span_of_its_decision_without_the_key() -> None:
+    exporter = InMemorySpanExporter()
+    tracing = Tracing(sample_ratio=1, resource={}, exporter=exporter)
+    house = house_of(RULES)
+    preparation = replace(house.executor.preparation, planner=Planner(tracing))
+    executor = replace(house.executor, preparation=preparation)
+    span = tracing.start_server_span("call", tracing.begin(None), is_root=True)
+    assert span is not None
+    with trace.use_span(span, end_on_exit=True):
+        await executor.run(house.call(context_json='{"country":"ES"}', routing_key="ada@example.org"))
+    tracing.shutdown()
+
+    [told] = [each for each in exporter.get_finished_spans() if each.name == "route assistant"]
+    assert dict(told.attributes or {}) == {
+        "feature_flag.key": "assistant",
+        "feature_flag.provider.name": "turnout",
+        "feature_flag.result.variant": "v2",
+        "feature_flag.result.reason": "targeting_match",
+        "feature_flag.set.id": "rev_1",
+        "feature_flag.version": "1.0",
+        "turnout.alias": "live",
+        "turnout.evaluation": "matched",
+        "turnout.propensity": 1.0,
+        "turnout.rule": "rul_es",
+    }
