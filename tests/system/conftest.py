@@ -16,6 +16,7 @@ from stack.nats import Nats
 from stack.postgres import Postgres
 from stack.services import Installation
 from tests.system.clients import Clients, tenant
+from tests.system.node import NodeSdk
 from tests.system.processes import installed, upstream
 
 
@@ -70,6 +71,12 @@ async def shop(installation: Installation) -> AsyncIterator[Clients]:
     """A tenant."""
     async with tenant(installation) as clients:
         yield clients
+
+
+@pytest.fixture(scope="session")
+def node_sdk(tmp_path_factory: pytest.TempPathFactory) -> NodeSdk:
+    """OpenAI's SDK for Node, asked for once: where npm's packages cannot be reached, that takes long to find out."""
+    return NodeSdk.in_folder(tmp_path_factory.mktemp("node"))
 
 
 @pytest.fixture(scope="session")

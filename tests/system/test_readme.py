@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -12,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from stack.services import Installation
+from tests.system import node
 from tests.system.clients import Clients, eventually
+from tests.system.node import NodeSdk
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
-PROGRAMS = Path(sys.executable).parent
-"""Where Python is, and Node: a wheel brings it."""
 LANGUAGES = {"generated client": "python", "OpenAI SDK": "python", "Node": "js", "cURL": "sh"}
 pytestmark = pytest.mark.parametrize("installation", ["all"], indirect=True)
 
@@ -63,24 +62,14 @@ def test_the_openai_sdk_for_python_is_called_as_the_readme_says(
 
 
 def test_what_the_readme_says_for_node_can_be_parsed(installation: Installation, shop: Clients, tmp_path: Path) -> None:
-    # Here without npm's registry, which not everybody reaches.
-    (tmp_path / "call.mjs").write_text(snippet("Node", installation, shop))
-    output(str(PROGRAMS / "node"), "--check", "call.mjs", cwd=tmp_path)
+    # Here without npm's packages, which not everybody reaches.
+    node.check(snippet("Node", installation, shop), tmp_path)
 
 
 def test_the_openai_sdk_for_node_is_called_as_the_readme_says(
-    installation: Installation, shop: Clients, tmp_path: Path
+    installation: Installation, shop: Clients, node_sdk: NodeSdk
 ) -> None:
-    path = f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "npm_config_cache": str(tmp_path / "cache")}
-    npm = [str(PROGRAMS / "npm"), "install", "--no-audit", "--no-fund", "--silent", "openai@6"]
-    installed = subprocess.run(
-        npm, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100, check=False
-    )
-    if installed.returncode:
-        pytest.skip(f"only parsed, not called, because npm cannot get the SDK: {installed.stderr[-300:]}")
-    (tmp_path / "call.mjs").write_text(snippet("Node", installation, shop))
-    assert output(str(PROGRAMS / "node"), "call.mjs", cwd=tmp_path) == "The capital of France is Paris.\n"
+    assert node_sdk.run(snippet("Node", installation, shop)) == "The capital of France is Paris.\n"
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")

@@ -13,36 +13,21 @@ import pytest
 
 from stack.services import Installation
 from tests.system.clients import Clients, eventually
+from tests.system.node import NodeSdk
 from turnout.registry.v1 import deployment_service_pb2 as pb
 
-PROGRAMS = Path(sys.executable).parent
 pytestmark = [pytest.mark.slow, pytest.mark.parametrize("installation", ["all"], indirect=True)]
 
 
-def _installed(npm: list[str], folder: Path, environment: dict[str, str]) -> str:
-    """Why it is not; empty if it is."""
-    try:
-        done = subprocess.run(npm, cwd=folder, env=environment, capture_output=True, text=True, timeout=40, check=False)
-    except subprocess.TimeoutExpired:
-        return "it does not answer"
-    return done.stderr[-300:] if done.returncode else ""
-
-
-async def _run(name: str, code: str, key: str, folder: Path) -> str:
-    environment = os.environ | {"TURNOUT_API_KEY": key, "PATH": f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}"}
-    command = {"python": [sys.executable, "-c", code], "node": ["node", "call.mjs"], "curl": ["sh", "-c", code]}
+async def _run(name: str, code: str, key: str, folder: Path, node_sdk: NodeSdk) -> str:
     if name.startswith("node"):
-        (folder / "call.mjs").write_text(code)
-        npm = ["npm", "install", "--no-audit", "--no-fund", "--silent", "openai@6"]
-        problem = await asyncio.to_thread(_installed, npm, folder, environment)
-        if problem:
-            subprocess.run([PROGRAMS / "node", "--check", "call.mjs"], cwd=folder, check=True)
-            pytest.skip(f"only parsed, not called, because npm cannot get the SDK: {problem}")
+        return await asyncio.to_thread(node_sdk.run, code, TURNOUT_API_KEY=key)
+    command = {"python": [sys.executable, "-c", code], "curl": ["sh", "-c", code]}
     done = await asyncio.to_thread(
         subprocess.run,
         command[name.split("-")[0]],
         cwd=folder,
-        env=environment,
+        env=os.environ | {"TURNOUT_API_KEY": key},
         capture_output=True,
         text=True,
         timeout=60,
@@ -54,7 +39,7 @@ async def _run(name: str, code: str, key: str, folder: Path) -> str:
 
 @pytest.mark.parametrize("name", ["python-openai", "node-openai", "python-grpc", "curl"])
 async def test_a_variants_snippet_reaches_that_variant(
-    installation: Installation, shop: Clients, instant_llm: str, tmp_path: Path, name: str
+    installation: Installation, shop: Clients, instant_llm: str, tmp_path: Path, node_sdk: NodeSdk, name: str
 ) -> None:
     if name == "curl" and shutil.which("curl") is None:
         pytest.skip("there is no curl here")
@@ -63,7 +48,7 @@ async def test_a_variants_snippet_reaches_that_variant(
     variant = made.variants[1]
     found = await _snippets(installation, shop, variant.name)
 
-    assert "The capital of France is Paris." in await _run(name, _code_of(found, name), shop.key, tmp_path)
+    assert "The capital of France is Paris." in await _run(name, _code_of(found, name), shop.key, tmp_path, node_sdk)
 
     async def logged() -> None:
         logs = await shop.all_logs("helper")
@@ -73,18 +58,20 @@ async def test_a_variants_snippet_reaches_that_variant(
 
 
 async def test_a_deployments_snippet_reaches_the_deployment(
-    installation: Installation, shop: Clients, instant_llm: str, tmp_path: Path
+    installation: Installation, shop: Clients, instant_llm: str, tmp_path: Path, node_sdk: NodeSdk
 ) -> None:
     await shop.create_provider("instant", instant_llm)
     made = await shop.create_deployment("helper", "instant", prompts=["A {{ city }}", "B {{ city }}"])
     found = await _snippets(installation, shop, made.name)
     assert not found.routing_key
     for name in ("python-openai", "python-grpc"):
-        assert "The capital of France is Paris." in await _run(name, _code_of(found, name), shop.key, tmp_path)
+        assert "The capital of France is Paris." in await _run(
+            name, _code_of(found, name), shop.key, tmp_path, node_sdk
+        )
 
 
 async def test_a_slots_snippet_reaches_that_slot(
-    installation: Installation, shop: Clients, artifacts: dict[str, Path], tmp_path: Path
+    installation: Installation, shop: Clients, artifacts: dict[str, Path], tmp_path: Path, node_sdk: NodeSdk
 ) -> None:
     models = [await shop.upload(folder, name) for name, folder in artifacts.items()]
     made = await shop.create_slots("top", **{model.uid: 50 for model in models})
@@ -93,7 +80,7 @@ async def test_a_slots_snippet_reaches_that_slot(
     [snippet] = found.snippets
 
     async def answered() -> str:
-        return await _run(snippet.snippet, snippet.code, shop.key, tmp_path)
+        return await _run(snippet.snippet, snippet.code, shop.key, tmp_path, node_sdk)
 
     # The model loads when the slot is there.
     lines = (await eventually(answered)).splitlines()
