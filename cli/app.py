@@ -21,7 +21,9 @@ from cli import (
     proposals,
     providers,
     recommend,
+    route,
     run,
+    simulate,
     stats,
     train,
     up,
@@ -66,6 +68,8 @@ app.command("up", rich_help_panel=_BEGIN)(up.up)
 app.command("demo", rich_help_panel=_BEGIN)(demo.demo)
 app.command("run", rich_help_panel=_CALL)(run.run)
 app.command("recommend", rich_help_panel=_CALL)(recommend.recommend)
+app.command("route", rich_help_panel=_CALL)(route.route)
+app.command("simulate", rich_help_panel=_CALL)(simulate.simulate)
 app.command("stats", rich_help_panel=_SEE)(stats.stats)
 app.command("logs", rich_help_panel=_SEE)(logs.logs)
 app.add_typer(deployments.app, name="deployments", rich_help_panel=_SERVE)

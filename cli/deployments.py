@@ -9,7 +9,20 @@ from typing import Annotated, Final
 
 import typer
 
-from cli import compatibility, history, names, output, pages, proposals, serving, snippets, trying, variants, writes
+from cli import (
+    compatibility,
+    history,
+    names,
+    output,
+    pages,
+    proposals,
+    routing,
+    serving,
+    snippets,
+    trying,
+    variants,
+    writes,
+)
 from cli.apply import export
 from cli.client import Client, failures_for_people
 from cli.program import program
@@ -88,9 +101,9 @@ def list_deployments(
 
 @app.command()
 def show(context: typer.Context, deployment: Deployment) -> None:
-    """Show one deployment with its variants, its aliases and what callers rely on.
+    """Show one deployment with its variants, its rules, its aliases and what callers rely on.
 
-    With an alias behind its name, its variants are those of that alias.
+    With an alias behind its name, its variants and rules are those of that alias.
 
     Examples: turnout deployments show guide; turnout deployments show guide:staging
     """
@@ -109,6 +122,9 @@ def show(context: typer.Context, deployment: Deployment) -> None:
             found.revision = revision.number
             del found.variants[:], found.warnings[:]
             found.variants.extend(revision.variants)
+            found.ClearField("routing")
+            if revision.HasField("routing"):
+                found.routing.CopyFrom(revision.routing)
         if named.variant:
             chosen = [each for each in found.variants if named.variant in (each.slug, each.uid, str(each.number))]
             if not chosen:
@@ -154,6 +170,7 @@ def show(context: typer.Context, deployment: Deployment) -> None:
     for each in found.variants:
         if each.notes:
             output.say(f"notes of {each.slug}: {each.notes}")
+    routing.tell(found.routing)
     compatibility.tell_contracts(found)
 
 
@@ -229,6 +246,7 @@ def create(
 app.command()(variants.update)
 app.command("create-variant")(variants.create_variant)
 app.command("delete-variant")(variants.delete_variant)
+app.command()(routing.routing)
 for _command in (history.history, history.diff, history.rollback, history.alias, history.archive, history.unarchive):
     app.command()(_command)
 app.command()(compatibility.check)
@@ -276,10 +294,12 @@ def _made_from(variant: pb.Variant) -> str:
 
 def _split(deployment: pb.Deployment) -> list[str]:
     total = sum(variant.weight for variant in deployment.variants if variant.active)
-    return [
+    shares = [
         f"{variant.slug} {variant.weight / total:.0%}" if variant.active and total else f"{variant.slug} off"
         for variant in deployment.variants
     ]
+    rules = sum(rule.active for rule in deployment.routing.rules)
+    return [*([f"{rules} rules"] if rules > 1 else ["1 rule"] if rules else []), *shares]
 
 
 def _call(deployment: pb.Deployment, deployment_id: str) -> str:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from cli import names, output, pages, proposals
 from cli.client import Client, failures_for_people
+from kit import ids
+from kit.errors import Invalid, NotFound
 from turnout.analytics.v1 import log_service_pb2 as pb
 from turnout.analytics.v1.log_service_pb2_grpc import LogServiceStub
 from turnout.events.v1 import request_pb2
+from turnout.executor.v1 import execution_pb2
+
+_AROUND_SECONDS: Final = (2, 120)
+"""How far from the time in its id a request is looked for: an id is made when the call arrives, by the clock that says
+when it did. The second is for clocks that were put right meanwhile."""
+_PAGE: Final = 1000
+_LAST_SECOND: Final = 253_402_300_000
+"""Timestamps end with the year 9999; ids do not."""
 
 
 def logs(
@@ -67,14 +78,63 @@ def logs(
     )
 
 
+def one(client: Client, parent: str, request_id: str, *, deployment: str = "") -> request_pb2.RequestServed:
+    """A request by its id.
+
+    :param parent: `projects/{project}`
+    :param deployment: slug or uid; empty for any
+    :raises Invalid: `REQUEST_MALFORMED`
+    :raises NotFound: `REQUEST_NOT_FOUND`
+    """
+    if not (ids.is_uid(request_id) and request_id.startswith("req_")):
+        raise Invalid(
+            f"a request is named by its id, as req_…, not {request_id!r}; `turnout logs` shows them",
+            reason="REQUEST_MALFORMED",
+        )
+    of = f" of {deployment}" if deployment else ""
+    missing = NotFound(
+        f"the log has no {request_id}{of}: a new one is there within seconds, and old ones go in time",
+        reason="REQUEST_NOT_FOUND",
+    )
+    made = ids.time_ms_of(request_id) / 1000
+    if made > _LAST_SECOND:
+        raise missing
+    stub = LogServiceStub(client.channel("analytics"))
+    for seconds in _AROUND_SECONDS:
+        request = pb.ListLogsRequest(
+            parent=parent,
+            page_size=_PAGE,
+            deployment=deployment,
+            start_time=_stamp(made - seconds),
+            end_time=_stamp(made + seconds),
+        )
+
+        def page(token: str, request: pb.ListLogsRequest = request) -> tuple[list[pb.Log], str]:
+            request.page_token = token
+            answer = stub.ListLogs(request)
+            return list(answer.logs), answer.next_page_token
+
+        for log in pages.items(page):
+            if log.request.request_id == request_id:
+                return log.request
+    raise missing
+
+
+def _stamp(seconds: float) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromMilliseconds(round(seconds * 1000))
+    return stamp
+
+
 def _cells(request: request_pb2.RequestServed) -> tuple[object, ...]:
     status = request_pb2.RequestStatus.Name(request.status).removeprefix("REQUEST_STATUS_")
+    simulated = " (simulated)" if request.source == execution_pb2.SOURCE_SIMULATOR else ""
     return (
         request.start_time.ToJsonString(),
         request.request_id,
         request.deployment_slug,
         request.decision.variant_slug or "–",
-        f"{status} {request.reason}".strip(),
+        f"{status} {request.reason}".strip() + simulated,
         output.milliseconds(request.latency_us),
         request.usage.input_tokens + request.usage.output_tokens,
         len(request.attempts),

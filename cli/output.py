@@ -16,6 +16,7 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleRenderable, RenderHook
 from rich.table import Table
 from rich.text import Text
+from rich.tree import Tree
 
 from kit.errors import AppError
 
@@ -131,6 +132,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: 
     for row in cells:
         shown.add_row(*map(Text, row))
     Console(width=_UNFOLDED_WIDTH).print(shown)
+
+
+def tree(root: Tree) -> None:
+    """A tree of texts that are :func:`visible` already. On a terminal long ones are folded; pipes get one line each."""
+    Console(width=_room()).print(root)
 
 
 def _room() -> int:

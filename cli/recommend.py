@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import output, proposals
+from cli import contexts, output, proposals
 from cli.client import Client, failures_for_people
 from turnout.inference.v1 import recommendation_service_pb2 as pb
 from turnout.inference.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
@@ -23,13 +23,20 @@ def recommend(
     user: Annotated[str, typer.Argument(help="Whom for, as the training data name them.")],
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="How many at most.")] = 10,
     include_seen: Annotated[bool, typer.Option("--include-seen", help="Items the user knows already, too.")] = False,
+    context_given: contexts.Contexts = None,
 ) -> None:
     """Show what a deployment recommends to a user; which variant served goes to standard error.
 
-    Example: turnout recommend movies 42 -n 5
+    Examples: turnout recommend movies 42 -n 5; turnout recommend movies 42 --context device=tv
     """
     client: Client = context.obj
-    request = pb.RecommendRequest(deployment=deployment, user_id=user, limit=limit, include_seen=include_seen)
+    request = pb.RecommendRequest(
+        deployment=deployment,
+        user_id=user,
+        limit=limit,
+        include_seen=include_seen,
+        context_json=contexts.context_json(context_given or []),
+    )
     with failures_for_people():
         answer = RecommendationServiceStub(client.channel("inference")).Recommend(request)
     if client.as_json:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import orjson
 import typer
 
-from cli import output, proposals, ranges
+from cli import contexts, output, proposals, ranges
 from cli.client import Client, failures_for_people
 from turnout.chat.v1 import message_pb2
 from turnout.executor.v1 import execution_service_pb2 as pb
@@ -32,16 +31,21 @@ def run(
             "zip=75001 is a number, 'zip=\"75001\"' a text.",
         ),
     ] = None,
-    routing_key: Annotated[str, typer.Option(help="What the choice of variant sticks to, such as a user's id.")] = "",
+    context_given: contexts.Contexts = None,
+    routing_key: contexts.Key = "",
     timeout_seconds: ranges.TimeoutSeconds = 120.0,
 ) -> None:
     """Call a deployment and print the answer; which variant served goes to standard error.
 
-    Example: turnout run travel-assistant -v country=France -v language=English "Any customs at the dinner table?"
+    Examples: turnout run travel-assistant -v country=France -v language=English "Any customs at the dinner table?";
+    turnout run guide --context country=ES --key user-42 "Hola"
     """
     client: Client = context.obj
     request = pb.RunRequest(
-        deployment=deployment, variables_json=variables_json(variable or []), routing_key=routing_key
+        deployment=deployment,
+        variables_json=variables_json(variable or []),
+        routing_key=routing_key,
+        context_json=contexts.context_json(context_given or []),
     )
     if message:
         request.messages.add(role=message_pb2.ROLE_USER, content=message)
@@ -64,16 +68,4 @@ def variables_json(pairs: list[str]) -> str:
 
     :raises typer.BadParameter: if one of them is not written so
     """
-    values: dict[str, str] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise typer.BadParameter(f"a variable is written name=value, not {pair!r}")
-        try:
-            # The text itself is sent: long numbers keep their digits.
-            orjson.loads(value)
-            values[name] = value
-        except orjson.JSONDecodeError:
-            values[name] = orjson.dumps(value).decode()
-    members = (f"{orjson.dumps(name).decode()}:{value}" for name, value in values.items())
-    return "{" + ",".join(members) + "}"
+    return contexts.pairs_json(pairs, "a variable is written name=value")

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Final, TypeVar
 
 from turnout.chat.v1 import message_pb2
-from turnout.registry.v1 import deployment_pb2, provider_pb2
+from turnout.registry.v1 import deployment_pb2, provider_pb2, routing_pb2
 
 Word = TypeVar("Word", bound=StrEnum)
 
@@ -46,12 +46,23 @@ class Role(StrEnum):
     TOOL = "tool"
 
 
+class FieldKind(StrEnum):
+    """What a field holds that rules ask about."""
+
+    STRING = "string"
+    NUMBER = "number"
+    BOOLEAN = "boolean"
+    DATE = "date"
+    LIST = "list"
+
+
 # Words are equal to, and found as, their texts.
 PROVIDER_KINDS: Final = {word: provider_pb2.ProviderKind.Value(f"PROVIDER_KIND_{word.name}") for word in ProviderKind}
 OUTPUT_POLICIES: Final = {
     word: deployment_pb2.OutputPolicy.Value(f"OUTPUT_POLICY_{word.name}") for word in OutputPolicy
 }
 UNKNOWN_USERS: Final = {word: deployment_pb2.UnknownUsers.Value(f"UNKNOWN_USERS_{word.name}") for word in UnknownUsers}
+FIELD_KINDS: Final = {word: routing_pb2.FieldKind.Value(f"FIELD_KIND_{word.name}") for word in FieldKind}
 ROLES: Final = {word: message_pb2.Role.Value(f"ROLE_{word.name}") for word in Role}
 
 

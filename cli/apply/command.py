@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection, Sequence
 from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
-from cli import output
+from cli import confirmation, output
 from cli.apply import documents
 from cli.apply.deployments import DeploymentPlanner, used
 from cli.apply.differences import as_json, shown
@@ -18,7 +17,7 @@ from cli.apply.plan import Action, Failures, Options, Outcome, Plan, Server, Ste
 from cli.apply.sources import PlannedPrompt, plan_prompt, plan_provider
 from cli.changes import waiting
 from cli.client import Client, failures_for_people
-from kit.errors import AppError, Precondition
+from kit.errors import AppError
 
 _DIFFERENT = 2
 _STYLES = {Action.CREATE: "green", Action.CHANGE: "yellow", Action.KEEP: "dim", Action.WAIT: "cyan"}
@@ -137,15 +136,7 @@ def _checked(plans: Sequence[Plan]) -> list[str]:
 
 
 def _confirm(client: Client, count: int, *, yes: bool) -> None:
-    if yes:
-        return
-    if client.as_json or not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise Precondition(
-            "nothing was changed: nobody can be asked here; give --yes to apply, or --dry-run to look",
-            reason="NOT_CONFIRMED",
-        )
-    if not typer.confirm(f"Apply to {client.parent}, {count} to change?"):
-        raise Precondition("nothing was changed", reason="NOT_CONFIRMED")
+    confirmation.ask(client, f"Apply to {client.parent}, {count} to change?", yes=yes)
 
 
 def _do(each: Plan, done: list[tuple[Plan, Outcome]], known: Collection[str], *, silent: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -25,6 +25,7 @@ from cli.apply.plan import (
     said_of,
     wrong,
 )
+from cli.apply.routing import RoutingPlanner, in_file
 from cli.apply.sources import PlannedPrompt
 from cli.apply.variants import VariantPlan, VariantPlanner
 from turnout.registry.v1 import change_request_pb2, change_request_service_pb2, revision_pb2
@@ -66,12 +67,15 @@ class DeploymentPlanner:
             salt=fields.get("salt", ""),
             protected=fields.get("protected"),
         )
-        shown: dict[str, Any] = {key: fields[key] for key in fields if key not in ("variants", "aliases")}
+        routing = RoutingPlanner(self.server, self.options, document, variants)
+        shown: dict[str, Any] = {key: fields[key] for key in fields if key not in ("variants", "routing", "aliases")}
         failures = Failures()
         for key, each in fields.get("variants", {}).items():
             with failures.collected():
                 wanted.variants.append(variants.new(key, each))
                 shown.setdefault("variants", {})[key] = variants.as_declared(each)
+        with failures.collected():
+            new_routing = routing.new()
         failures.raise_all()
 
         def create(_etag: str, is_dry: bool) -> Outcome:
@@ -87,14 +91,28 @@ class DeploymentPlanner:
                 validate_only=is_dry,
                 skip_model_check=self.options.skips_model_check,
             )
-            made = self.server.deployments.CreateDeployment(request)
+            if fields.get("routing"):
+                self._set_routing(request, routing)
+            with in_file(document):
+                made = self.server.deployments.CreateDeployment(request)
             return Outcome(made.etag, tuple(made.warnings), note=f"revision {made.revision}")
 
         plan = Plan(document, Action.CREATE, depends=variants.depends)
         plan.differences.extend(differences(ABSENT, shown))
+        plan.differences.extend(new_routing)
         plan.steps.append(Step("", create))
         self._aliases(plan, None)
         return plan
+
+    def _set_routing(self, request: service_pb.CreateDeploymentRequest, routing: RoutingPlanner) -> None:
+        """Rules call variants by their slugs, which the registry chooses: it is asked for them first."""
+        trial = service_pb.CreateDeploymentRequest()
+        trial.CopyFrom(request)
+        trial.validate_only = True
+        would = self.server.deployments.CreateDeployment(trial)
+        wanted = routing.of_new(would.variants)
+        if wanted is not None:
+            request.deployment.routing.CopyFrom(wanted)
 
     def _changed(self, document: Document, former: pb.Deployment, variants: VariantPlanner) -> Plan:
         kind = _kind(document.fields)
@@ -105,7 +123,10 @@ class DeploymentPlanner:
                 document, "variants", f"must be {answers}: that is what it answers for ever", reason="KIND_CHANGED"
             )
         plan = Plan(document, Action.KEEP, former.etag)
-        changes = variants.plan(former.variants)
+        routing = RoutingPlanner(self.server, self.options, document, variants)
+        changes = _changes(variants, routing, former)
+        if any(each.step is not None and each.key[0] == "routing" for each in changes):
+            routing.check(former.variants, former.routing)
         self._texts(plan, former)
         for change in changes:
             plan.differences.extend(change.differences)
@@ -125,7 +146,7 @@ class DeploymentPlanner:
         if plan.steps:
             plan.action = Action.CHANGE
             if former.protected:
-                self._wait(plan, former, variants, changes)
+                self._wait(plan, former, lambda asked: _changes(variants, routing, asked), changes)
         return plan
 
     def _texts(self, plan: Plan, former: pb.Deployment) -> None:
@@ -193,7 +214,13 @@ class DeploymentPlanner:
 
         return Step(f"alias {alias}", point, "created" if is_new else "changed")
 
-    def _wait(self, plan: Plan, former: pb.Deployment, variants: VariantPlanner, changes: list[VariantPlan]) -> None:
+    def _wait(
+        self,
+        plan: Plan,
+        former: pb.Deployment,
+        changes_from: Callable[[revision_pb2.Revision], list[VariantPlan]],
+        changes: list[VariantPlan],
+    ) -> None:
         """Of a protected deployment: what was asked for already is not asked for again."""
         request = change_request_service_pb2.ListChangeRequestsRequest(
             parent=former.name, state=change_request_pb2.CHANGE_REQUEST_STATE_PENDING, page_size=_MAX_PENDING
@@ -203,13 +230,24 @@ class DeploymentPlanner:
             if pending.alias != "live" or pending.base != former.revision or first is None:
                 continue
             asked = self._revision(former.name, pending.revision)
-            left = {each.key for each in variants.plan(asked.variants) if each.step is not None}
+            left = {each.key for each in changes_from(asked) if each.step is not None}
             if first.key not in left:
                 plan.action, plan.change_request, plan.steps = Action.WAIT, pending.name, []
                 return
 
     def _revision(self, name: str, number: str) -> revision_pb2.Revision:
         return self.server.deployments.GetRevision(service_pb.GetRevisionRequest(name=f"{name}/revisions/{number}"))
+
+
+def _changes(
+    variants: VariantPlanner, routing: RoutingPlanner, of: pb.Deployment | revision_pb2.Revision
+) -> list[VariantPlan]:
+    """In the order in which they can be written: rules name variants that are there, and let go of those that go."""
+    planned = variants.plan(of.variants)
+    routed = routing.plan(of.variants, of.routing)
+    gone = [each for each in planned if each.key[0] == "delete"]
+    kept = [each for each in planned if each.key[0] != "delete"]
+    return [*kept, *([] if routed is None else [routed]), *gone]
 
 
 def outcome(changed: pb.Deployment) -> Outcome:

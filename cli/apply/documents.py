@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from cli.apply import shapes, text
+from cli.apply import rules, shapes, text
 from cli.apply.text import Node
 from cli.words import OutputPolicy, ProviderKind, Role, UnknownUsers
 from kit.errors import Invalid, Violation
@@ -39,7 +39,7 @@ class Document:
     where: str
     """`deployment.yaml:12`."""
     places: dict[str, str]
-    """The same of what is inside, by path, down to the fields of a variant."""
+    """The same of what is inside, by path, down to what the fields of a variant or a rule hold."""
 
     def at(self, path: str) -> str:
         """`deployment.yaml:14 variants.calm.prompt`."""
@@ -215,6 +215,7 @@ _SHAPES: Final = {
             "variants": shapes.keyed(
                 _variant, name=shapes.text(pattern=r".{1,200}\Z", meaning="1 to 200 characters"), most=200
             ),
+            "routing": rules.shape,
             "aliases": shapes.keyed(
                 shapes.text(pattern=r"[0-9]{1,9}\.[0-9]{1,9}\Z", meaning='a revision\'s number in quotes, as "1.2"'),
                 name=shapes.text(
@@ -330,14 +331,22 @@ def _document(node: Node, problems: shapes.Problems) -> Document | None:
         _check_variants(variants, problems)
     if len(problems.found) > before or not isinstance(name, str) or not isinstance(fields, dict):
         return None
-    return Document(kind, name, fields, node.where, dict(_places(members)))
+    return Document(kind, name, fields, node.where, dict(places(members)))
 
 
-def _places(members: dict[str, Node], path: str = "", depth: int = 3) -> Iterator[tuple[str, str]]:
+def places(members: dict[str, Node], path: str = "", depth: int = 4) -> Iterator[tuple[str, str]]:
+    """Where things stand, by path."""
     for name, node in members.items():
         yield f"{path}{name}", node.where
-        if isinstance(node.value, dict) and depth > 1:
-            yield from _places(node.value, f"{path}{name}.", depth - 1)
+        if depth == 1:
+            continue
+        if isinstance(node.value, dict):
+            yield from places(node.value, f"{path}{name}.", depth - 1)
+        elif isinstance(node.value, list):
+            for index, each in enumerate(node.value):
+                yield f"{path}{name}[{index}]", each.where
+                if isinstance(each.value, dict):
+                    yield from places(each.value, f"{path}{name}[{index}].", depth - 1)
 
 
 def _check_variants(variants: Node, problems: shapes.Problems) -> None:

@@ -10,7 +10,7 @@ import typer
 import yaml
 
 from cli import names, output, proposals
-from cli.apply import contents, text
+from cli.apply import contents, rules, text
 from cli.apply.plan import Server
 from cli.client import Client, failures_for_people
 from kit.json import Json
@@ -81,6 +81,8 @@ def document(server: Server, deployment: str, *, with_aliases: bool = False) -> 
     if found.salt != found.uid:
         shown["salt"] = found.salt
     shown["variants"] = {variant.slug: _variant(server, variant) for variant in found.variants}
+    if routing := rules.document(found.routing):
+        shown["routing"] = routing
     others = {each.alias: each.revision for each in found.aliases if each.alias != "live"}
     if with_aliases and others:
         shown["aliases"] = dict(others)

@@ -47,6 +47,8 @@ class VariantPlanner:
     """Calls are answered now, and will not be once all is done."""
     _unwritten: dict[str, prompt_pb2.Prompt] = field(default_factory=dict)
     """Prompts that variants use and that are not written yet, by label."""
+    made: dict[str, str] = field(default_factory=dict)
+    """The slugs of variants that were created, by their names in the file."""
 
     @property
     def _declared(self) -> dict[str, dict[str, Any]] | None:
@@ -98,6 +100,17 @@ class VariantPlanner:
         failures.raise_all()
         self._check_serving(has, serves=self._serves(declared, pairs, () if self.options.prunes else unmatched))
         return [*new, *changed, *map(self._gone, unmatched)]
+
+    def slugs(self, has: Sequence[pb.Variant]) -> dict[str, str]:
+        """Of all variants that there will be, by the names that the file may call them; a new one's is not known yet,
+        and has its name in its place."""
+        declared = self._declared or {}
+        pairs = self._pairs(has)
+        paired = {variant.uid for variant in pairs.values()}
+        stays = [each for each in has if each.uid in paired or self._declared is None or not self.options.prunes]
+        return {each.slug: each.slug for each in stays} | {
+            key: pairs[key].slug if key in pairs else key for key in declared
+        }
 
     def _weighed(self, pairs: Mapping[str, pb.Variant], staying: Sequence[pb.Variant]) -> dict[str, dict[str, Any]]:
         """What the file declares; its first variant is given all calls where it is new, no weight is written, and
@@ -176,6 +189,7 @@ class VariantPlanner:
                 skip_model_check=self.options.skips_model_check,
             )
             made = self.server.deployments.CreateVariant(request)
+            self.made[key] = made.slug
             note = "" if made.slug == key or is_dry else f"its slug is {made.slug}"
             return _outcome(made, note)
 

@@ -38,7 +38,8 @@ def llm_url(open_folder: Path) -> Iterator[str]:
 def turnout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Turnout:
     """The command in an empty folder, with no settings but those given. A bug is raised, not shown."""
     monkeypatch.chdir(tmp_path)
-    for name in ("ADDRESS", "API_KEY", "PROJECT", "REGISTRY_ADDRESS", "EXECUTOR_ADDRESS", "ANALYTICS_ADDRESS"):
+    services = [f"{each}_ADDRESS" for each in ("REGISTRY", "ROUTER", "EXECUTOR", "INFERENCE", "ANALYTICS")]
+    for name in ("ADDRESS", "API_KEY", "PROJECT", *services):
         monkeypatch.delenv(f"TURNOUT_{name}", raising=False)
 
     def run(*arguments: str, **environment: str) -> Result:

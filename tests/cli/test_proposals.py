@@ -206,6 +206,7 @@ def test_revisions_are_proposed_with_the_aliases_that_point_to_them(names: Names
 
     assert proposals.revisions(context, "") == [("live", "2.0"), ("staging", "2.0"), ("2.0", "try it"), ("1.0", "")]
     assert shown(proposals.revisions(context, "1")) == ["1.0"]
+    assert shown(proposals.numbers(context, "")) == ["2.0", "1.0"]
 
 
 def test_what_is_fixed_is_proposed_without_asking() -> None:
@@ -222,6 +223,33 @@ def test_bash_gets_of_an_alias_what_stands_behind_the_colon(names: Names) -> Non
     )
 
     assert ran.stdout == b"staging\n", ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "proposed"),
+    [
+        ("route b", b"beta-1\nbeta-2\nbeta-3\n"),
+        ("simulate gamma", b"gamma\ngamma:staging\n"),
+        ("simulate gamma --revision ", b"2.0\n1.0\n"),
+        ("simulate gamma --compare ", b"live\nstaging\n2.0\n1.0\n"),
+        ("deployments routing gam", b"gamma\n"),
+        ("simulate gamma --po", b"--population\n"),
+    ],
+)
+def test_bash_completes_what_is_routed_and_simulated(names: Names, line: str, proposed: bytes) -> None:
+    words = ["turnout", *line.split(" ")]
+    typed = {
+        "COMP_WORDS": "\n".join(words),
+        "COMP_CWORD": str(len(words) - 1),
+        "_TURNOUT_COMPLETE": "complete_bash",
+    }
+    program = "import sys; sys.argv[0] = 'turnout'; from cli.main import main; sys.exit(main())"
+
+    ran = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, **typed}, capture_output=True, timeout=60, check=False
+    )
+
+    assert ran.stdout == proposed, ran.stderr
 
 
 def test_nobody_to_ask_is_no_proposal_and_a_bug_is_no_silence(

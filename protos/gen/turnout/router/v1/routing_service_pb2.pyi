@@ -275,7 +275,7 @@ class SimulateRequest(_message.Message):
     """
     @_builtins.property
     def calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___SimulatedCall]:
-        """calls are what is decided. At most 10,000. None means one that says nothing, or none beside a population."""
+        """calls are what is decided. At most 10,000, and 4 MiB in all. None means one that says nothing, or none beside a population."""
 
     @_builtins.property
     def population(self) -> Global___Population:
