@@ -51,8 +51,8 @@ test-thorough: $(READY)
 	$(BIN)/pytest -q -m "thorough and not slow" --numprocesses 2 --dist loadfile
 
 .PHONY: test
-test: test-fast test-thorough ## All tests: first those that run side by side, then whole installations one at a time
-	$(BIN)/pytest -q -m slow
+test: test-fast test-thorough ## All tests: first those that run side by side, then whole installations two at a time
+	$(BIN)/pytest -q -m slow --numprocesses 2 --dist loadfile
 
 .PHONY: protos
 protos: $(READY) ## Generate protos/gen from the contracts

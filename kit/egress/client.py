@@ -7,7 +7,7 @@ import math
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -252,15 +252,15 @@ class Egress:
         is_refused = refusal_of_host(url, self._policy) is not None
         return _Target(Route(url, self._session), f"{url.scheme}://{host}:{url.port}", is_refused)
 
-    async def _send(
+    def _send(
         self, method: str, route: Route, headers: Mapping[str, str], body: bytes, timeout: Timeouts
-    ) -> Answer:
+    ) -> Awaitable[Answer]:
         assert self._session is not None  # noqa: S101  # looked at before
         assert self._session.connector is not None  # noqa: S101  # it is open
         limits = aiohttp.ClientTimeout(
             total=timeout.total_seconds, connect=timeout.connect_seconds, sock_read=timeout.first_byte_seconds
         )
-        return await route.send(self._session.connector, method, headers, body, limits)
+        return route.send(self._session.connector, method, headers, body, limits)
 
     async def _send_again(
         self, method: str, route: Route, headers: Mapping[str, str], body: bytes, timeout: Timeouts

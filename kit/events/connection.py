@@ -7,7 +7,7 @@ connection that breaks fails everything that waits on it, at once, and whoever n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final, TypeVar
 
@@ -51,14 +51,14 @@ class Connection:
         return self._client.new_inbox()
 
     async def publish(
-        self, subject: str, payload: bytes, *, reply: str = "", headers: Mapping[str, str] | None = None
+        self, subject: str, payload: bytes, *, reply: str = "", headers: dict[str, str] | None = None
     ) -> None:
         """Send a message, without waiting for anybody to take it.
 
         :raises Unavailable: `BROKER_UNREACHABLE`
         """
         try:
-            await self._client.publish(subject, payload, reply, dict(headers) if headers else None)
+            await self._client.publish(subject, payload, reply, headers)
         except (nats.errors.Error, OSError) as error:
             raise unreachable() from error
         # The client swallows a cancellation that meets it while it waits for the socket.

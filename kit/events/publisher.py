@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import re
 from collections.abc import Sequence
@@ -158,11 +159,15 @@ class _Answers:
             self._refusal = f"{error.get('description', 'no reason')}, {number}"
 
 
+# One for each type of event and project.
+@functools.lru_cache(maxsize=1024)
+def _is_subject(subject: str) -> bool:
+    return len(subject) <= _MAX_SUBJECT and subject.startswith(PREFIX) and _SUBJECT.fullmatch(subject) is not None
+
+
 def refusal_of(record: Record, max_payload: int) -> str | None:
     """Why the broker would never take a record; None if it may. It hangs up on some of these, so they are not sent."""
-    if len(record.subject) > _MAX_SUBJECT or not record.subject.startswith(PREFIX):
-        return "BAD_SUBJECT"
-    if _SUBJECT.fullmatch(record.subject) is None:
+    if not _is_subject(record.subject):
         return "BAD_SUBJECT"
     header_bytes = len("NATS/1.0\r\n\r\n") + len(ID_HEADER) + len(record.id) + 4
     for name, value in record.headers.items():

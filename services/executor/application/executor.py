@@ -12,7 +12,7 @@ from kit import ids
 from kit.errors import AppError
 from services.executor.application.attempts import Attempts
 from services.executor.application.preparation import Preparation
-from services.executor.application.recording import recorded
+from services.executor.application.recording import Record
 from services.executor.domain import (
     Delta,
     FinishReason,
@@ -55,7 +55,7 @@ class Executor:
         if call.mock_response:
             self._mock(run, self.preparation.job(run))
             return run
-        with recorded(self.recorder, self.clock, run) as record:
+        with Record(self.recorder, self.clock, run) as record:
             job = self.preparation.job(run)
             record.open()
             run.answer = await self.attempts.whole(run, job)
@@ -74,7 +74,7 @@ class Executor:
             yield run, Delta(call.mock_response)
             yield run, None
             return
-        with recorded(self.recorder, self.clock, run) as record:
+        with Record(self.recorder, self.clock, run) as record:
             job = self.preparation.job(run)
             record.open()
             async with aclosing(self.attempts.streamed(run, job)) as pieces:

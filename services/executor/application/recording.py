@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
 
 from kit.errors import AppError, Deadline
 from services.executor import domain
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class Record:
-    """What is recorded of one call: its start before a provider is called, and its end, whatever happened before."""
+    """What is recorded of one call: its start before a provider is called, and how the block ends, whatever it does."""
 
     __slots__ = ("_clock", "_opened", "_recorder", "run")
 
@@ -25,6 +25,24 @@ class Record:
         self._clock = clock
         self._recorder = recorder
         self._opened: object = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        run = self.run
+        if error is None:
+            self.end(Status.OK, "")
+        elif isinstance(error, AppError):
+            error.metadata.setdefault("request_id", run.request_id)
+            self.end(Status.CANCELLED if isinstance(error, Deadline) else Status.ERROR, error.reason)
+        elif isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+            late = run.call.deadline - self._clock.now() <= domain.DEADLINE_LEAD_SECONDS
+            self.end_quietly(Status.CANCELLED, "DEADLINE_EXCEEDED" if late else "CALLER_LEFT")
+        else:
+            self.end_quietly(Status.ERROR, "INTERNAL")
 
     def open(self) -> None:
         """Write the start.
@@ -54,24 +72,3 @@ class Record:
                 "the end of a call cannot be recorded",
                 extra={"request_id": self.run.request_id, "reason": error.reason},
             )
-
-
-@contextmanager
-def recorded(recorder: Recorder, clock: Clock, run: Run) -> Iterator[Record]:
-    """Records how the block ends, whatever it does."""
-    record = Record(recorder, clock, run)
-    try:
-        yield record
-    except AppError as error:
-        error.metadata.setdefault("request_id", run.request_id)
-        status = Status.CANCELLED if isinstance(error, Deadline) else Status.ERROR
-        record.end(status, error.reason)
-        raise
-    except (asyncio.CancelledError, GeneratorExit):
-        late = run.call.deadline - clock.now() <= domain.DEADLINE_LEAD_SECONDS
-        record.end_quietly(Status.CANCELLED, "DEADLINE_EXCEEDED" if late else "CALLER_LEFT")
-        raise
-    except BaseException:
-        record.end_quietly(Status.ERROR, "INTERNAL")
-        raise
-    record.end(Status.OK, "")
