@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 MAX_LANGUAGES = 4000
 """Kept by a process; one holds about 1 KB for five fields."""
-MAX_BINDERS = 100
-"""One for every set of names of dates; one holds 100 to 200 KB."""
+MAX_BINDERS = 300
+"""One for every set of names that dates have in some declaration; one holds 100 to 200 KB."""
 MAX_CHECKERS = 8
 MAX_CONDITIONS = 10_000
 MAX_COMPILED_BYTES = 64 << 20
