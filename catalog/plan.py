@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+import time
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from typing import Final
 
 from opentelemetry.trace import SpanKind
 
@@ -15,8 +18,12 @@ from catalog.targets import Target
 from catalog.view import Revision, Variant
 from kit.errors import Precondition
 from kit.json import Json
+from kit.lru import Lru
 from kit.telemetry import Tracing
 from kit.values import value
+
+_MAX_PREPARED: Final = 10_000
+_SLICE_SECONDS: Final = 0.002
 
 Context = Mapping[str, Json]
 """What a call says of itself, for rules to ask about."""
@@ -85,11 +92,28 @@ class Planner:
     def __init__(self, tracing: Tracing | None = None) -> None:
         self._tracing = tracing
         self._languages = Languages()
+        self._prepared: Lru[str, bool] = Lru(max_entries=_MAX_PREPARED)
+
+    def is_prepared(self, revision: Revision) -> bool:
+        """Whether its conditions have been compiled, if it has rules."""
+        return not revision.routing.rules or self._prepared.get(revision.uid) is not None
+
+    async def prepare(self, revision: Revision) -> None:
+        """Compile its conditions, and let others go on in between: many and long ones together take long."""
+        language = self._languages.of(revision.routing.fields)
+        begun = time.monotonic()
+        for rule in revision.routing.rules:
+            if rule.active:
+                language.condition(rule.condition)
+            if time.monotonic() - begun > _SLICE_SECONDS:
+                await asyncio.sleep(0)
+                begun = time.monotonic()
+        self._prepared.put(revision.uid, True)
 
     def traced(self, tracing: Tracing) -> Planner:
         """The same one, with spans."""
         traced = Planner(tracing)
-        traced._languages = self._languages
+        traced._languages, traced._prepared = self._languages, self._prepared
         return traced
 
     def decide(self, target: Target, key_kind: KeyKind, key: str, context_json: str = "") -> Decision:
@@ -105,7 +129,7 @@ class Planner:
         attributes = {"feature_flag.key": target.deployment.slug, "feature_flag.provider.name": "turnout"}
         with self._tracing.detached_span(f"route {target.deployment.slug}", SpanKind.INTERNAL, attributes) as span:
             decision = self._decide(target, key_kind, key, context_json)
-            span.set_attributes(_told(decision))
+            span.set_attributes(told(decision))
             return decision
 
     def _decide(self, target: Target, key_kind: KeyKind, key: str, context_json: str) -> Decision:
@@ -195,7 +219,7 @@ def _active(revision: Revision, uid: str) -> Variant | None:
     return next((variant for variant in revision.variants if variant.uid == uid and variant.active), None)
 
 
-def _told(decision: Decision) -> dict[str, str | float | bool]:
+def told(decision: Decision) -> dict[str, str | float | bool]:
     """A decision in a span, by OpenTelemetry's conventions for feature flags. Without the key, which may be a person's.
 
     https://opentelemetry.io/docs/specs/semconv/feature-flags/feature-flags-events/

@@ -12,6 +12,7 @@ from cli import contexts, decisions, logs, names, output, proposals, ranges, tra
 from cli.client import Client, failures_for_people
 from kit.errors import Precondition
 from turnout.events.v1 import request_pb2
+from turnout.router.v1 import decision_pb2
 from turnout.router.v1 import routing_service_pb2 as pb
 from turnout.router.v1.routing_service_pb2_grpc import RoutingServiceStub
 
@@ -207,13 +208,25 @@ def _repeat(request: pb.SimulateRequest, served: request_pb2.RequestServed) -> N
     )
 
 
+def _decides(decision: decision_pb2.Decision) -> tuple[object, ...]:
+    """What a replay must come to again."""
+    return (
+        decision.variant,
+        decision.evaluation,
+        decision.rule,
+        decision.propensity,
+        decision.key_kind,
+        decision.outside_coverage,
+    )
+
+
 def _replayed(served: request_pb2.RequestServed, answer: pb.SimulateResponse) -> dict[str, object]:
     return {
         "request_id": served.request_id,
         "revision": served.decision.revision_number,
         "variant": served.decision.variant,
         "variant_slug": served.decision.variant_slug,
-        "same": served.decision.variant == answer.trace.decision.variant,
+        "same": _decides(served.decision) == _decides(answer.trace.decision),
     }
 
 
@@ -221,6 +234,8 @@ def _tell_replayed(served: request_pb2.RequestServed, answer: pb.SimulateRespons
     then, now = served.decision, answer.trace.decision
     at = served.start_time.ToJsonString()
     comes = "the same variant comes out" if then.variant == now.variant else f"now {now.variant_slug or 'nothing'} does"
+    if then.variant == now.variant and not other and _decides(then) != _decides(now):
+        comes += ", but for other reasons"
     by = f" by revision {answer.revision}" if other else ""
     output.say(f"{served.request_id} got {then.variant_slug} by revision {then.revision_number} at {at}; {comes}{by}")
     if other and answer.rules and not served.context_json:

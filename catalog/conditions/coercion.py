@@ -27,6 +27,8 @@ _EXACT = 1 << 53
 """Whole numbers up to here are doubles without loss."""
 _MAX_INT, _MIN_INT = (1 << 63) - 1, -(1 << 63)
 
+_FIRST, _LAST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _DATE = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})"
@@ -81,7 +83,7 @@ def _string(given: object) -> str | None:
     if isinstance(number, int):
         return str(number)
     # As people write a count, whether the caller's JSON library said 1 or 1.0.
-    return str(int(number)) if number.is_integer() and abs(number) < 1e16 else repr(number)
+    return str(int(number)) if number.is_integer() and abs(number) < 2.0**63 else repr(number)
 
 
 def _number(given: object) -> float | int | None:
@@ -135,9 +137,11 @@ def _date(given: object) -> datetime | None:
                 return None
             offset = timedelta(hours=int(hours), minutes=int(minutes))
             instant = instant - offset if sign == "+" else instant + offset
+        instant = instant.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
-    return instant.astimezone(UTC)
+    # The first moment and the last second are infinity to CEL.
+    return instant if _FIRST < instant < _LAST else None
 
 
 def _list(given: object) -> Coerced | None:

@@ -6,6 +6,7 @@ from typing import Final
 
 from opentelemetry.trace import SpanKind
 
+from catalog import plan
 from kit.telemetry import PastSpan, TraceContext, Tracing
 from services.attempts import asked_nobody
 from services.executor.domain import Attempt, Run, Status
@@ -52,8 +53,7 @@ def _tree(run: Run) -> PastSpan:
         attributes |= {
             "feature_flag.key": run.decision.target.deployment.slug,
             "feature_flag.provider.name": "turnout",
-            "feature_flag.result.variant": run.decision.variant.slug,
-            "feature_flag.result.reason": run.decision.evaluation.value,
+            **plan.told(run.decision),
         }
     return PastSpan(
         name="turnout.executor.v1.ExecutionService/" + ("RunStream" if run.call.is_streamed else "Run"),

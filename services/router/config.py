@@ -12,6 +12,8 @@ class RouterConfig(Settings):
 
     model_config = settings_config("TURNOUT_ROUTER_")
 
+    concurrent_batches: int = Field(2, ge=1, le=16)
+    """How many batches of more than 10 calls one process decides at a time."""
     concurrent_simulations: int = Field(2, ge=1, le=16)
     """How many simulations of more than one call one process has under way."""
 

@@ -11,6 +11,7 @@ from kit import config, ids
 from kit.clock import SystemClock
 from kit.events.outbox import outbox
 from kit.runtime import Runtime
+from services.router.application.places import Places
 from services.router.application.routing import Router
 from services.router.application.simulating import Simulator
 from services.router.clients import RegistryClient
@@ -28,9 +29,17 @@ async def module(runtime: Runtime) -> AsyncIterator[None]:
     recorder = OutboxRecorder(await runtime.shared(outbox), runtime.options.instance)
     registry = RegistryClient(await runtime.channel("registry"))
     planner, clock = Planner(), SystemClock()
-    router = Router(catalog, planner.traced(runtime.tracing), planner, clock, ids.new_uid)
+    batches = Places(settings.concurrent_batches, what="decides batches", reason="ROUTER_BUSY")
+    router = Router(catalog, planner.traced(runtime.tracing), planner, clock, ids.new_uid, batches)
     simulator = Simulator(
-        catalog, registry, planner, recorder, clock, ids.new_uid, max_running=settings.concurrent_simulations
+        # Its own planner: what is tried must not push out what calls need.
+        catalog,
+        registry,
+        Planner(),
+        recorder,
+        clock,
+        ids.new_uid,
+        max_running=settings.concurrent_simulations,
     )
     rpc.add_RoutingServiceServicer_to_server(RoutingServicer(router, simulator), runtime.server.registrar)
     yield

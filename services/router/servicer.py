@@ -25,7 +25,7 @@ class RoutingServicer(rpc.RoutingServiceServicer):
         self._simulator = simulator
 
     async def Route(self, request: pb.RouteRequest, context: Context) -> pb.RouteResponse:
-        decision = self._router.route(
+        decision = await self._router.route(
             request.deployment, convert.unit_from_proto(request), tenant=calls.principal().tenant
         )
         return convert.decision_to_response(decision)

@@ -52,6 +52,7 @@ class Executor:
         :raises Deadline: `DEADLINE_EXCEEDED`
         """
         run = self._begin(call)
+        await self._prepare(run)
         if call.mock_response:
             self._mock(run, self.preparation.job(run))
             return run
@@ -68,6 +69,7 @@ class Executor:
         those of :meth:`run`; afterwards `STREAM_BROKEN`. A caller who closes this ends the provider's work.
         """
         run = self._begin(call)
+        await self._prepare(run)
         if call.mock_response:
             self._mock(run, self.preparation.job(run))
             yield run, Started(run.model)
@@ -115,6 +117,11 @@ class Executor:
             )
         said = (*call.prefix_messages, *call.messages)
         return Run(ids.new_uid("req"), call, seen, project, target, self.clock.unix_ns(), started, said)
+
+    async def _prepare(self, run: Run) -> None:
+        """Before anything is recorded: conditions that nobody has asked before."""
+        if run.target is not None and not self.preparation.planner.is_prepared(run.target.revision):
+            await self.preparation.planner.prepare(run.target.revision)
 
     def _mock(self, run: Run, job: Job) -> None:
         """Answer as if the version's own provider had."""

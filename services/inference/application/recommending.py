@@ -47,6 +47,8 @@ class Recommending:
         target = targets.resolve(seen, call.deployment, tenant=call.tenant)
         recommendation = Recommendation(ids.new_uid("req"), call, target, self.clock.unix_ns(), started)
         record = _Record(self.recorder, recommendation)
+        if not self.planner.is_prepared(target.revision):
+            await self.planner.prepare(target.revision)
         try:
             await self._serve(seen, recommendation, record)
         except AppError as error:

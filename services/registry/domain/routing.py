@@ -15,7 +15,7 @@ from services.registry.domain.deployments import Variant
 
 WHOLE: Final = 100.0
 """The weight of a share that was given none, and of a variant that is all of a rule's split."""
-MAX_CONDITION_BYTES: Final = 64 << 10
+MAX_CONDITION_BYTES: Final = 16 << 10
 """Of all rules together: every service keeps them compiled, at about 90 bytes for each, and the first call waits until
 they are."""
 MAX_REPETITIONS: Final = 100

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
 
@@ -14,8 +12,9 @@ from catalog.plan import Context, Decision, Planner
 from catalog.targets import Target
 from catalog.view import Revision
 from kit import storable
-from kit.errors import Deadline, Exhausted, Precondition
+from kit.errors import Deadline, Precondition
 from services.router import inputs
+from services.router.application.places import Places
 from services.router.application.slices import Slices
 from services.router.application.tally import Trial
 from services.router.domain import Experiment, Population, Simulated, Simulation, Trace, Unit
@@ -24,7 +23,6 @@ from services.router.ports import Clock, Ids, Recorder, Registry, Views
 REGISTRY_SECONDS: Final = 5.0
 """How long the registry may take to tell a revision."""
 _NO_VARIANT: Final = "NO_ACTIVE_VARIANT"
-_RETRY_SECONDS: Final = 1.0
 
 
 class Simulator:
@@ -50,8 +48,7 @@ class Simulator:
         self._recorder = recorder
         self._clock = clock
         self._new_uid = new_uid
-        self._max_running = max_running
-        self._running = 0
+        self._places = Places(max_running, what="simulates", reason="SIMULATOR_BUSY")
 
     async def simulate(self, wanted: Experiment) -> Simulation:
         """What would be, at the newest state that is known here.
@@ -68,26 +65,12 @@ class Simulator:
             async with asyncio.timeout(wanted.deadline - self._clock.now()):
                 if wanted.is_single:
                     return await self._single(wanted)
-                with self._place():
+                with self._places.one():
                     return await self._many(wanted)
         except TimeoutError:
             raise Deadline(
                 "the deadline passed; allow more time or ask for fewer units", reason="DEADLINE_EXCEEDED"
             ) from None
-
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        if self._running >= self._max_running:
-            raise Exhausted(
-                "this process simulates as much as it may; try again later",
-                reason="SIMULATOR_BUSY",
-                retry_after_seconds=_RETRY_SECONDS,
-            )
-        self._running += 1
-        try:
-            yield
-        finally:
-            self._running -= 1
 
     async def _single(self, wanted: Experiment) -> Simulation:
         started, start_unix_ns = self._clock.now(), self._clock.unix_ns()

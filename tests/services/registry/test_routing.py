@@ -332,9 +332,9 @@ async def test_a_variant_that_only_rules_reach_has_no_caller_and_the_refusal_say
 async def test_pages_of_large_routings_fit_an_answer(shop: Any, made: Any) -> None:
     large = routing.Routing()
     for number in range(200):
-        large.rules.add(display_name="日" * 200, condition=f"true // {number:0300}", variant="variant-1")
-    assert large.ByteSize() > 180_000
-    for number in range(24):
+        large.rules.add(display_name="日" * 200, condition=f"true // {number:060}", variant="variant-1")
+    assert large.ByteSize() > 130_000
+    for number in range(30):
         large.coverage, large.baseline = 1 - number / 100, "variant-1"
         await shop.call("UpdateDeployment", update(made, large))
     names, token = [], ""
@@ -346,4 +346,4 @@ async def test_pages_of_large_routings_fit_an_answer(shop: Any, made: Any) -> No
         token = page.next_page_token
         if not token:
             break
-    assert len(names) == len(set(names)) == 25
+    assert len(names) == len(set(names)) == 31

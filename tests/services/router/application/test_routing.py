@@ -11,7 +11,8 @@ from catalog import plan, targets
 from catalog.plan import Decision, KeyKind
 from catalog.view import Completion, Deployment, DeploymentKind, Project, Revision, Variant, View
 from kit.clock import SystemClock
-from kit.errors import AppError, Invalid, NotFound, Precondition
+from kit.errors import AppError, Exhausted, Invalid, NotFound, Precondition
+from services.router.application.places import Places
 from services.router.application.routing import Router
 from services.router.domain import Unit
 
@@ -41,24 +42,31 @@ def counting() -> Callable[[str], str]:
 
 
 def router_of(catalog: Catalog) -> Router:
-    return Router(catalog, plan.Planner(), plan.Planner(), SystemClock(), counting())
+    return Router(
+        catalog,
+        plan.Planner(),
+        plan.Planner(),
+        SystemClock(),
+        counting(),
+        Places(1, what="decides", reason="ROUTER_BUSY"),
+    )
 
 
-def test_the_decision_is_that_of_the_plan_for_the_first_key_that_is_given() -> None:
+async def test_the_decision_is_that_of_the_plan_for_the_first_key_that_is_given() -> None:
     router = router_of(catalog := Catalog(50, 50))
     given = {"routing_key": "k", "identity": "i", "thread": "t", "user": "u"}
     order = ((KeyKind.ROUTING_KEY, "k"), (KeyKind.IDENTITY, "i"), (KeyKind.THREAD, "t"), (KeyKind.USER, "u"))
     for name, (kind, key) in zip(list(given), order, strict=True):
-        decision = router.route("agent", Unit(**given), tenant="prj_1")
+        decision = await router.route("agent", Unit(**given), tenant="prj_1")
         target = targets.resolve(catalog.usable_view(), "agent", tenant="prj_1")
         assert decision == plan.Planner().decide(target, kind, key)
         given[name] = ""
 
 
-def test_without_a_key_each_call_is_a_draw_of_its_own() -> None:
+async def test_without_a_key_each_call_is_a_draw_of_its_own() -> None:
     router = router_of(Catalog(50, 50))
 
-    decisions = [router.route("agent", Unit(), tenant="prj_1") for _ in range(50)]
+    decisions = [await router.route("agent", Unit(), tenant="prj_1") for _ in range(50)]
 
     assert {decision.key_kind for decision in decisions} == {KeyKind.REQUEST}
     assert {decision.variant.uid for decision in decisions} == {"var_0", "var_1"}
@@ -73,11 +81,11 @@ def test_without_a_key_each_call_is_a_draw_of_its_own() -> None:
         ((1.0,), "agent", "", Invalid, "TARGET_NEEDS_PROJECT"),
     ],
 )
-def test_what_cannot_be_decided_says_why(
+async def test_what_cannot_be_decided_says_why(
     weights: tuple[float, ...], target: str, tenant: str, error: type[Exception], reason: str
 ) -> None:
     with pytest.raises(error) as failure:
-        router_of(Catalog(*weights)).route(target, Unit(), tenant=tenant)
+        await router_of(Catalog(*weights)).route(target, Unit(), tenant=tenant)
     assert failure.value.reason == reason  # type: ignore[attr-defined]  # one of ours
 
 
@@ -106,3 +114,14 @@ async def test_a_long_batch_lets_others_run() -> None:
 
     assert not any(isinstance(each, AppError) for each in found)
     assert turns > 10
+
+
+async def test_a_large_batch_waits_for_nobody_and_a_small_one_is_always_decided() -> None:
+    router = router_of(Catalog(50, 50))
+    large = [("agent", Unit())] * 11
+    with router.places.one():
+        with pytest.raises(Exhausted) as refused:
+            await router.batch_route(large, tenant="prj_1")
+        assert (refused.value.reason, refused.value.retry_after_seconds) == ("ROUTER_BUSY", 1)
+        assert len(await router.batch_route(large[:10], tenant="prj_1")) == 10
+    assert len(await router.batch_route(large, tenant="prj_1")) == 11

@@ -153,7 +153,7 @@ class DeploymentServiceServicer:
         FAILED_PRECONDITION `DEPLOYMENT_ARCHIVED`; PERMISSION_DENIED `APPROVAL_REQUIRED` to end the protection without the scope
         `deployments:approve`; INVALID_ARGUMENT `UPDATE_MASK_INVALID`, and for the routing `FIELD_INVALID`, `CONDITION_INVALID`
         with line and column, `VARIANT_NOT_FOUND` or `SHARE_DUPLICATE` in what rules name, `WEIGHT_INVALID`, `COVERAGE_INVALID`,
-        `BASELINE_REQUIRED`, `RULE_NOT_FOUND` or `RULE_DUPLICATE` of uids, or `ROUTING_TOO_LARGE` above 64 KiB of conditions or
+        `BASELINE_REQUIRED`, `RULE_NOT_FOUND` or `RULE_DUPLICATE` of uids, or `ROUTING_TOO_LARGE` above 16 KiB of conditions or
         2,000 shares.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -51,7 +51,7 @@ class DeploymentServiceStub:
     FAILED_PRECONDITION `DEPLOYMENT_ARCHIVED`; PERMISSION_DENIED `APPROVAL_REQUIRED` to end the protection without the scope
     `deployments:approve`; INVALID_ARGUMENT `UPDATE_MASK_INVALID`, and for the routing `FIELD_INVALID`, `CONDITION_INVALID`
     with line and column, `VARIANT_NOT_FOUND` or `SHARE_DUPLICATE` in what rules name, `WEIGHT_INVALID`, `COVERAGE_INVALID`,
-    `BASELINE_REQUIRED`, `RULE_NOT_FOUND` or `RULE_DUPLICATE` of uids, or `ROUTING_TOO_LARGE` above 64 KiB of conditions or
+    `BASELINE_REQUIRED`, `RULE_NOT_FOUND` or `RULE_DUPLICATE` of uids, or `ROUTING_TOO_LARGE` above 16 KiB of conditions or
     2,000 shares.
     """
     ArchiveDeployment: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.ArchiveDeploymentRequest, _deployment_pb2.Deployment]
@@ -143,7 +143,7 @@ class DeploymentServiceAsyncStub(DeploymentServiceStub):
     FAILED_PRECONDITION `DEPLOYMENT_ARCHIVED`; PERMISSION_DENIED `APPROVAL_REQUIRED` to end the protection without the scope
     `deployments:approve`; INVALID_ARGUMENT `UPDATE_MASK_INVALID`, and for the routing `FIELD_INVALID`, `CONDITION_INVALID`
     with line and column, `VARIANT_NOT_FOUND` or `SHARE_DUPLICATE` in what rules name, `WEIGHT_INVALID`, `COVERAGE_INVALID`,
-    `BASELINE_REQUIRED`, `RULE_NOT_FOUND` or `RULE_DUPLICATE` of uids, or `ROUTING_TOO_LARGE` above 64 KiB of conditions or
+    `BASELINE_REQUIRED`, `RULE_NOT_FOUND` or `RULE_DUPLICATE` of uids, or `ROUTING_TOO_LARGE` above 16 KiB of conditions or
     2,000 shares.
     """
     ArchiveDeployment: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.ArchiveDeploymentRequest, _deployment_pb2.Deployment]  # type: ignore[assignment]
@@ -250,7 +250,7 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         FAILED_PRECONDITION `DEPLOYMENT_ARCHIVED`; PERMISSION_DENIED `APPROVAL_REQUIRED` to end the protection without the scope
         `deployments:approve`; INVALID_ARGUMENT `UPDATE_MASK_INVALID`, and for the routing `FIELD_INVALID`, `CONDITION_INVALID`
         with line and column, `VARIANT_NOT_FOUND` or `SHARE_DUPLICATE` in what rules name, `WEIGHT_INVALID`, `COVERAGE_INVALID`,
-        `BASELINE_REQUIRED`, `RULE_NOT_FOUND` or `RULE_DUPLICATE` of uids, or `ROUTING_TOO_LARGE` above 64 KiB of conditions or
+        `BASELINE_REQUIRED`, `RULE_NOT_FOUND` or `RULE_DUPLICATE` of uids, or `ROUTING_TOO_LARGE` above 16 KiB of conditions or
         2,000 shares.
         """
 

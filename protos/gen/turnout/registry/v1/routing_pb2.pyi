@@ -83,7 +83,7 @@ class Routing(_message.Message):
 
     @_builtins.property
     def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rule]:
-        """rules are asked in this order. At most 200; their conditions hold at most 64 KiB together, their splits 2,000 shares.
+        """rules are asked in this order. At most 200; their conditions hold at most 16 KiB together, their splits 2,000 shares.
         `exists`, `all`, `exists_one` and `matches` stand there at most 100 times.
         """
 

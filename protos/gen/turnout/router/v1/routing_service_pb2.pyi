@@ -266,8 +266,8 @@ class SimulateRequest(_message.Message):
     deployment: _builtins.str
     """deployment is the target: `name`, `name:alias`, `name/alias`, the uid, or the resource name. Required."""
     revision: _builtins.str
-    """revision is the number or the uid of any revision of it, drafts and past ones included. Empty means that to which the
-    target's alias points.
+    """revision is the number or the uid of any revision of it, drafts and past ones included, or an alias. Empty means that to
+    which the target's alias points.
     """
     compared_revision: _builtins.str
     """compared_revision is the number or the uid of a revision, or an alias, from which the calls would move to `revision`.

@@ -70,7 +70,8 @@ class RoutingServiceServicer:
 
     def BatchRoute(self, request, context):
         """BatchRoute decides many calls at one state of the registry, each as Route would, in their order. One that cannot be
-        decided says so in its place and does not keep the others from being decided.
+        decided says so in its place and does not keep the others from being decided. Fails with RESOURCE_EXHAUSTED `ROUTER_BUSY`
+        while other large batches are decided.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

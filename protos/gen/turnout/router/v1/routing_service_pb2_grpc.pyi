@@ -43,7 +43,8 @@ class RoutingServiceStub:
     """
     BatchRoute: _grpc.UnaryUnaryMultiCallable[_routing_service_pb2.BatchRouteRequest, _routing_service_pb2.BatchRouteResponse]
     """BatchRoute decides many calls at one state of the registry, each as Route would, in their order. One that cannot be
-    decided says so in its place and does not keep the others from being decided.
+    decided says so in its place and does not keep the others from being decided. Fails with RESOURCE_EXHAUSTED `ROUTER_BUSY`
+    while other large batches are decided.
     """
     Simulate: _grpc.UnaryUnaryMultiCallable[_routing_service_pb2.SimulateRequest, _routing_service_pb2.SimulateResponse]
     """Simulate shows how calls would be decided, by any revision of a deployment: for one call the whole way to its decision,
@@ -69,7 +70,8 @@ class RoutingServiceAsyncStub(RoutingServiceStub):
     """
     BatchRoute: _aio.UnaryUnaryMultiCallable[_routing_service_pb2.BatchRouteRequest, _routing_service_pb2.BatchRouteResponse]  # type: ignore[assignment]
     """BatchRoute decides many calls at one state of the registry, each as Route would, in their order. One that cannot be
-    decided says so in its place and does not keep the others from being decided.
+    decided says so in its place and does not keep the others from being decided. Fails with RESOURCE_EXHAUSTED `ROUTER_BUSY`
+    while other large batches are decided.
     """
     Simulate: _aio.UnaryUnaryMultiCallable[_routing_service_pb2.SimulateRequest, _routing_service_pb2.SimulateResponse]  # type: ignore[assignment]
     """Simulate shows how calls would be decided, by any revision of a deployment: for one call the whole way to its decision,
@@ -104,7 +106,8 @@ class RoutingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_routing_service_pb2.BatchRouteResponse, _abc.Awaitable[_routing_service_pb2.BatchRouteResponse]]:
         """BatchRoute decides many calls at one state of the registry, each as Route would, in their order. One that cannot be
-        decided says so in its place and does not keep the others from being decided.
+        decided says so in its place and does not keep the others from being decided. Fails with RESOURCE_EXHAUSTED `ROUTER_BUSY`
+        while other large batches are decided.
         """
 
     @_abc_1.abstractmethod
