@@ -28,6 +28,7 @@ import psutil
 
 from bench.figures import percentile, table
 from bench.jobs import ROOT
+from catalog.conditions import read_context
 from catalog.convert import change_from_proto
 from catalog.plan import KeyKind, Planner
 from catalog.targets import Target, resolve
@@ -154,16 +155,16 @@ def decisions(name: str, count: int, *, rules: int, matching: int | None, contex
     planner, expected = Planner(), None if matching is None else target.revision.routing.rules[matching].uid
     keys = [f"user-{number}" for number in range(1000)]
     began = time.perf_counter_ns()
-    planner.decide(target, KeyKind.ROUTING_KEY, "first", context)
+    planner.decide(target, KeyKind.ROUTING_KEY, "first", read_context(context))
     first_us = (time.perf_counter_ns() - began) / 1000
     for key in keys:
-        planner.decide(target, KeyKind.ROUTING_KEY, key, context)
+        planner.decide(target, KeyKind.ROUTING_KEY, key, read_context(context))
     taken: list[float] = []
     cpu = time.process_time()
     for number in range(count):
         key = keys[number % len(keys)]
         began = time.perf_counter_ns()
-        decision = planner.decide(target, KeyKind.ROUTING_KEY, key, context)
+        decision = planner.decide(target, KeyKind.ROUTING_KEY, key, read_context(context))
         taken.append((time.perf_counter_ns() - began) / 1000)
         if (decision.rule.uid if decision.rule else None) != expected:
             raise AssertionError(f"{name}: another rule matched than was meant")
@@ -191,7 +192,7 @@ def hold(kind: str, plans: int) -> Memory:
     view = View().with_changes(1, [change_from_proto(_sent(project()))])
     # Loads what every process loads.
     warm = View().with_changes(1, map(change_from_proto, [project(), *entries(plans, rules=0)]))
-    Planner().decide(resolve(warm, f"d{plans}", tenant="prj_bench"), KeyKind.ROUTING_KEY, "warm", "{}")
+    Planner().decide(resolve(warm, f"d{plans}", tenant="prj_bench"), KeyKind.ROUTING_KEY, "warm")
     before = _resident_bytes()
     for start in range(0, plans, 100):
         numbers = range(start, min(start + 100, plans))
@@ -211,7 +212,7 @@ def hold(kind: str, plans: int) -> Memory:
             context = json.dumps({name + suffix: value for name, value in _CONTEXT.items()})
             target: Target = resolve(view, f"d{number}", tenant="prj_bench")
             began = time.perf_counter_ns()
-            decision = planner.decide(target, KeyKind.ROUTING_KEY, "user-1", context)
+            decision = planner.decide(target, KeyKind.ROUTING_KEY, "user-1", read_context(context))
             taken.append((time.perf_counter_ns() - began) / 1000)
             if decision.rule is not None:
                 raise AssertionError("a rule matched that should not")

@@ -72,7 +72,7 @@ class Candidate:
 class Explainer:
     """Looks again at what a planner has decided. For one event loop.
 
-    Keeps conditions compiled apart from the planner's, which are those that calls need.
+    Keeps conditions compiled of its own: few, for people look at few.
     """
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ from typing import Final
 from opentelemetry.trace import SpanKind
 
 from catalog import assignment
-from catalog.conditions import Languages, read_context
+from catalog.conditions import Languages
 from catalog.routing import Rule
 from catalog.targets import Target
 from catalog.view import Revision, Variant
@@ -27,6 +27,7 @@ _SLICE_SECONDS: Final = 0.002
 
 Context = Mapping[str, Json]
 """What a call says of itself, for rules to ask about."""
+NO_CONTEXT: Final[Context] = {}
 
 
 class Evaluation(StrEnum):
@@ -94,12 +95,13 @@ class Planner:
         self._languages = Languages()
         self._prepared: Lru[str, bool] = Lru(max_entries=_MAX_PREPARED)
 
-    def is_prepared(self, revision: Revision) -> bool:
-        """Whether its conditions have been compiled, if it has rules."""
-        return not revision.routing.rules or self._prepared.get(revision.uid) is not None
-
     async def prepare(self, revision: Revision) -> None:
-        """Compile its conditions, and let others go on in between: many and long ones together take long."""
+        """Compile its conditions, if that has not been done, and let others go on in between.
+
+        To be called before a decision: many and long ones together take long.
+        """
+        if not revision.routing.rules or self._prepared.get(revision.uid) is not None:
+            return
         language = self._languages.of(revision.routing.fields)
         begun = time.monotonic()
         for rule in revision.routing.rules:
@@ -116,24 +118,22 @@ class Planner:
         traced._languages, traced._prepared = self._languages, self._prepared
         return traced
 
-    def decide(self, target: Target, key_kind: KeyKind, key: str, context_json: str = "") -> Decision:
+    def decide(self, target: Target, key_kind: KeyKind, key: str, context: Context = NO_CONTEXT) -> Decision:
         """Assign a variant.
 
-        :param context_json: a JSON object, or nothing
-        :raises Invalid: `JSON_TOO_LARGE`, `JSON_TOO_DEEP`, `JSON_MALFORMED`, `JSON_NOT_OBJECT` of `context_json`,
-            whether rules ask about it or not; `ROUTING_KEY_NOT_TEXT`
+        :param context: as `catalog.conditions.read_context` reads it
+        :raises Invalid: `ROUTING_KEY_NOT_TEXT`
         :raises Precondition: `NO_ACTIVE_VARIANT`
         """
         if self._tracing is None or not self._tracing.is_sampled:
-            return self._decide(target, key_kind, key, context_json)
+            return self._decide(target, key_kind, key, context)
         attributes = {"feature_flag.key": target.deployment.slug, "feature_flag.provider.name": "turnout"}
         with self._tracing.detached_span(f"route {target.deployment.slug}", SpanKind.INTERNAL, attributes) as span:
-            decision = self._decide(target, key_kind, key, context_json)
+            decision = self._decide(target, key_kind, key, context)
             span.set_attributes(told(decision))
             return decision
 
-    def _decide(self, target: Target, key_kind: KeyKind, key: str, context_json: str) -> Decision:
-        context = read_context(context_json) if context_json else _NOTHING
+    def _decide(self, target: Target, key_kind: KeyKind, key: str, context: Context) -> Decision:
         choice = self.choose(target.revision, target.deployment.uid, key, context)
         if choice.variant is None:
             raise _nothing_active(target, choice)
@@ -256,6 +256,3 @@ def _nothing_active(target: Target, choice: Choice) -> Precondition:
     else:
         message = f"the deployment {slug!r} has no active variant with a weight above 0; activate one or raise a weight"
     return Precondition(message, reason="NO_ACTIVE_VARIANT", resource=resource)
-
-
-_NOTHING: Context = {}

@@ -13,7 +13,8 @@ from math import isfinite
 from typing import TypeAlias
 
 from catalog.conditions.fields import FieldKind
-from kit.json import Json, parse_object
+from kit import storable
+from kit.json import Json
 
 MAX_CONTEXT_BYTES = 16 << 10
 MAX_CONTEXT_DEPTH = 16
@@ -38,13 +39,14 @@ _MAX_NUMERAL = 64
 """Characters of a number given as text; reading one costs the square of its length."""
 
 
-def read_context(text: str | bytes, *, field: str = "context_json") -> dict[str, Json]:
+def read_context(text: str, *, field: str = "context_json") -> dict[str, Json]:
     """A call's context; the empty text is the empty context.
 
     :param field: path of the field in the request, for the violation
-    :raises Invalid: `JSON_TOO_LARGE` over 16 KiB, `JSON_TOO_DEEP` over 16 levels, `JSON_MALFORMED`, `JSON_NOT_OBJECT`
+    :raises Invalid: `JSON_TOO_LARGE` over 16 KiB, `JSON_TOO_DEEP` over 16 levels, `JSON_MALFORMED`, `JSON_NOT_OBJECT`;
+        `TEXT_NOT_STORABLE`, since it is kept with the log
     """
-    return parse_object(text, field=field, max_bytes=MAX_CONTEXT_BYTES, max_depth=MAX_CONTEXT_DEPTH)
+    return storable.read_object(text, field=field, max_bytes=MAX_CONTEXT_BYTES, max_depth=MAX_CONTEXT_DEPTH)
 
 
 def coerce(kind: FieldKind, given: object) -> Coerced | None:

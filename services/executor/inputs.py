@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import Any, Final
 
-from catalog.conditions import MAX_CONTEXT_BYTES
 from completions.version import Parameters, Version, validate
 from kit import json, storable
 from kit.errors import Invalid, Violation
@@ -25,8 +24,6 @@ def check(call: RunCall) -> dict[str, Json]:
     """
     variables = json.parse_object(call.variables_json, field="variables_json", max_bytes=MAX_VARIABLES_BYTES)
     storable.check_object(call.metadata_json, field="metadata_json", max_bytes=MAX_METADATA_BYTES)
-    # Before it is known whether rules ask about it: what is refused never depends on them.
-    storable.check_object(call.context_json, field="context_json", max_bytes=MAX_CONTEXT_BYTES)
     storable.check_texts(
         (
             ("identity.id", call.identity),

@@ -15,10 +15,10 @@ from kit.errors import AppError, CannotStart, Invalid, NotFound, Unavailable
 from kit.telemetry import TraceContext, Tracing, log_trace_id, parse_traceparent, place_of
 from services.gateway.convert import failure
 from services.gateway.convert.failure import Failure
-from services.gateway.http.answer import Answer, Reply, Stream
+from services.gateway.http.answer import JSON, Answer, Reply, Stream
 from services.gateway.http.connection import Connections
 from services.gateway.http.request import Request
-from services.gateway.unreadable import JSON, refuse
+from services.gateway.unreadable import refuse
 
 log = logging.getLogger(__name__)
 

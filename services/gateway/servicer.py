@@ -19,9 +19,8 @@ from kit.interceptors import Auth
 from services.gateway import domain
 from services.gateway.application import Models
 from services.gateway.convert import answer, failure, fields, request, stream
-from services.gateway.http.answer import Answer, Reply, Stream
+from services.gateway.http.answer import JSON, Answer, Reply, Stream
 from services.gateway.listener import Visit
-from services.gateway.unreadable import JSON
 from turnout.executor.v1 import execution_service_pb2 as pb
 from turnout.executor.v1 import execution_service_pb2_grpc as rpc
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from kit.errors import Invalid
 from services.gateway.convert import failure
-from services.gateway.http.answer import Answer
-
-JSON: Final = "application/json"
+from services.gateway.http.answer import JSON, Answer
 
 
 def refuse(error: HttpProcessingError) -> Answer:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from catalog.conditions import MAX_CONTEXT_BYTES
 from kit import storable
 from services.inference.domain import RecommendCall
 
@@ -17,8 +16,6 @@ def check(call: RecommendCall) -> None:
     :raises Invalid: `JSON_…` as `kit.json` says; `TEXT_NOT_STORABLE` as `kit.storable`, for what is kept with the log
     """
     storable.check_object(call.metadata_json, field="metadata_json", max_bytes=MAX_METADATA_BYTES)
-    # Before it is known whether rules ask about it: what is refused never depends on them.
-    storable.check_object(call.context_json, field="context_json", max_bytes=MAX_CONTEXT_BYTES)
     storable.check_texts(
         (
             ("user_id", call.user_id),

@@ -60,7 +60,7 @@ class Experiment:
 
     deployment: str
     revision: str
-    """Number or uid; empty: the target's own."""
+    """Number, uid or alias; empty: the target's own."""
     compared_revision: str
     """Number, uid or alias; empty: no comparison."""
     unit_count: int

@@ -5,24 +5,8 @@ The same is refused as by `Run` and `Recommend`: there must be no decision for a
 
 from __future__ import annotations
 
-from catalog.conditions import MAX_CONTEXT_BYTES, read_context
-from catalog.plan import Context
 from kit import storable
 from services.router.domain import Unit
-
-
-def check_context(text: str, field: str) -> Context:
-    """A call's context.
-
-    :param field: path of the field in the request
-    :raises Invalid: `JSON_…` as `catalog.conditions` says; `TEXT_NOT_STORABLE`
-    """
-    if not text:
-        return {}
-    context = read_context(text, field=field)
-    if "\\u0000" in text:
-        storable.check_object(text, field=field, max_bytes=MAX_CONTEXT_BYTES)
-    return context
 
 
 def check_texts(unit: Unit, path: str = "") -> None:

@@ -85,7 +85,7 @@ def _decision(given: Json, revision: Json) -> Json:
     kind, key = choose_key(**{name: call[name] for name in call if name != "context"})
     target = target_of(revision)
     try:
-        decision = Planner().decide(target, kind, key, json.dumps(call["context"]) if "context" in call else "")
+        decision = Planner().decide(target, kind, key, call.get("context", {}))
     except Precondition as refusal:
         # Which rule it was stands in the refusal too.
         return {"key_kind": kind.value, "rule": refusal.metadata.get("rule"), "refusal": refusal.reason}

@@ -164,6 +164,8 @@ def test_a_context_is_a_json_object() -> None:
     ("text", "reason"),
     [
         ("[1]", "JSON_NOT_OBJECT"),
+        ("null", "JSON_NOT_OBJECT"),
+        ('{"a": "\\u0000"}', "TEXT_NOT_STORABLE"),
         ("{", "JSON_MALFORMED"),
         ('{"a": NaN}', "JSON_MALFORMED"),
         ('{"a": "\\ud800"}', "JSON_MALFORMED"),
@@ -177,7 +179,7 @@ def test_a_bad_context_is_refused_with_its_field(text: str, reason: str) -> None
         read_context(text, field="items[0].context_json")
 
     assert refusal.value.reason == reason
-    assert refusal.value.violations[0].field == "items[0].context_json"
+    assert [violation.field for violation in refusal.value.violations] == ["items[0].context_json"]
 
 
 def test_a_context_may_be_as_large_and_as_deep_as_the_limits_say() -> None:

@@ -52,11 +52,12 @@ class Executor:
         :raises Deadline: `DEADLINE_EXCEEDED`
         """
         run = self._begin(call)
-        await self._prepare(run)
         if call.mock_response:
+            await self._compile(run)
             self._mock(run, self.preparation.job(run))
             return run
         with Record(self.recorder, self.clock, run) as record:
+            await self._compile(run)
             job = self.preparation.job(run)
             record.open()
             run.answer = await self.attempts.whole(run, job)
@@ -69,14 +70,15 @@ class Executor:
         those of :meth:`run`; afterwards `STREAM_BROKEN`. A caller who closes this ends the provider's work.
         """
         run = self._begin(call)
-        await self._prepare(run)
         if call.mock_response:
+            await self._compile(run)
             self._mock(run, self.preparation.job(run))
             yield run, Started(run.model)
             yield run, Delta(call.mock_response)
             yield run, None
             return
         with Record(self.recorder, self.clock, run) as record:
+            await self._compile(run)
             job = self.preparation.job(run)
             record.open()
             async with aclosing(self.attempts.streamed(run, job)) as pieces:
@@ -118,9 +120,9 @@ class Executor:
         said = (*call.prefix_messages, *call.messages)
         return Run(ids.new_uid("req"), call, seen, project, target, self.clock.unix_ns(), started, said)
 
-    async def _prepare(self, run: Run) -> None:
-        """Before anything is recorded: conditions that nobody has asked before."""
-        if run.target is not None and not self.preparation.planner.is_prepared(run.target.revision):
+    async def _compile(self, run: Run) -> None:
+        """The conditions of a revision that nobody has called before."""
+        if run.target is not None:
             await self.preparation.planner.prepare(run.target.revision)
 
     def _mock(self, run: Run, job: Job) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 import orjson
 
 from catalog import plan, view
+from catalog.conditions import read_context
 from catalog.view import DeploymentKind, OutputPolicy, ProviderKind
 from completions import schema
 from completions import version as versions
@@ -47,6 +48,8 @@ class Preparation:
             `PROVIDER_CREDENTIAL_MISSING` and what else the operator must mend
         """
         variables = inputs.check(run.call)
+        # Before it is known whether rules ask about it: what is refused never depends on them.
+        context = read_context(run.call.context_json)
         run.has_variables = True
         completion, given = _AS_IS, run.call.messages
         if run.call.direct is not None:
@@ -54,7 +57,7 @@ class Preparation:
             given = (*direct, *given)
             run.said = (*run.call.prefix_messages, *given)
         else:
-            completion = self._decide(run, variables)
+            completion = self._decide(run, variables, context)
             prepared, provider = self.prepared.get(run.seen, run.project.uid, completion.version)
             if run.call.overrides is not None:
                 prepared = self._laid_over(run, prepared, provider, run.call.overrides)
@@ -77,7 +80,7 @@ class Preparation:
             output_policy=completion.output_policy,
         )
 
-    def _decide(self, run: Run, variables: dict[str, Json]) -> view.Completion:
+    def _decide(self, run: Run, variables: dict[str, Json], context: plan.Context) -> view.Completion:
         call, target = run.call, run.target
         assert target is not None  # noqa: S101  # the caller's case
         if target.deployment.kind is not DeploymentKind.COMPLETION:
@@ -90,7 +93,7 @@ class Preparation:
             thread=call.thread,
             user=call.user,
         )
-        run.decision = self.planner.decide(target, key_kind, key, call.context_json)
+        run.decision = self.planner.decide(target, key_kind, key, context)
         completion = domain.completion_of(run.decision)
         run.version = completion.version
         return completion

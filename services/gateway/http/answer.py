@@ -10,6 +10,8 @@ from aiohttp.http_parser import RawRequestMessage
 
 from services.gateway.http import head
 
+JSON: Final = "application/json"
+
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 
 

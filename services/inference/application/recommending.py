@@ -7,6 +7,7 @@ import logging
 from dataclasses import dataclass
 
 from catalog import plan, targets, view
+from catalog.conditions import read_context
 from catalog.view import DeploymentKind, UnknownUsers
 from kit import ids
 from kit.errors import AppError, Deadline, NotFound, Precondition
@@ -47,8 +48,6 @@ class Recommending:
         target = targets.resolve(seen, call.deployment, tenant=call.tenant)
         recommendation = Recommendation(ids.new_uid("req"), call, target, self.clock.unix_ns(), started)
         record = _Record(self.recorder, recommendation)
-        if not self.planner.is_prepared(target.revision):
-            await self.planner.prepare(target.revision)
         try:
             await self._serve(seen, recommendation, record)
         except AppError as error:
@@ -83,6 +82,9 @@ class Recommending:
                 f"the deployment {target.deployment.slug!r} recommends nothing", reason="DEPLOYMENT_KIND_MISMATCH"
             )
         inputs.check(call)
+        # Before it is known whether rules ask about it: what is refused never depends on them.
+        context = read_context(call.context_json)
+        await self.planner.prepare(target.revision)
         key_kind, key = plan.choose_key(
             request_id=recommendation.request_id,
             routing_key=call.routing_key,
@@ -90,7 +92,7 @@ class Recommending:
             thread=call.thread,
             user=call.user_id,
         )
-        recommendation.decision = decision = self.planner.decide(target, key_kind, key, call.context_json)
+        recommendation.decision = decision = self.planner.decide(target, key_kind, key, context)
         record.open()
         remaining = call.deadline - self.clock.now()
         try:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from catalog import targets
+from catalog.conditions import read_context
 from catalog.plan import Decision, Planner
 from catalog.view import View
 from kit.errors import AppError
@@ -71,8 +72,7 @@ class Router:
     async def _route(self, planner: Planner, seen: View, deployment: str, unit: Unit, tenant: str) -> Decision:
         target = targets.resolve(seen, deployment, tenant=tenant)
         inputs.check_texts(unit)
-        inputs.check_context(unit.context_json, "context_json")
-        if not planner.is_prepared(target.revision):
-            await planner.prepare(target.revision)
+        context = read_context(unit.context_json)
+        await planner.prepare(target.revision)
         key_kind, key = unit.key(self.new_uid("req"))
-        return planner.decide(target, key_kind, key, unit.context_json)
+        return planner.decide(target, key_kind, key, context)

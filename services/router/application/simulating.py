@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from catalog import explain, targets
+from catalog.conditions import read_context
 from catalog.explain import Explainer
 from catalog.plan import Context, Decision, Planner
 from catalog.targets import Target
@@ -76,7 +77,7 @@ class Simulator:
         started, start_unix_ns = self._clock.now(), self._clock.unix_ns()
         (unit,) = wanted.units
         inputs.check_texts(unit, "calls[0].")
-        context = inputs.check_context(unit.context_json, "calls[0].context_json")
+        context = read_context(unit.context_json, field="calls[0].context_json")
         target, trial, slices = await self._prepared(wanted)
         trace = await self._trace(target, unit, context, slices)
         trial.add(unit.context_json, context, trace.key)
@@ -92,7 +93,7 @@ class Simulator:
             inputs.check_texts(unit, path)
             text = unit.context_json
             if text not in contexts:
-                contexts[text] = inputs.check_context(text, f"{path}context_json")
+                contexts[text] = read_context(text, field=f"{path}context_json")
             _, key = unit.key(unit.request_id or self._new_uid("req"))
             trial.add(text, contexts[text], key)
             if slices.is_over:
@@ -105,9 +106,7 @@ class Simulator:
     async def _populate(self, trial: Trial, population: Population, slices: Slices) -> None:
         storable.check_texts((("population.prefix", population.prefix),))
         texts = population.contexts_json or ("",)
-        contexts = [
-            inputs.check_context(text, f"population.contexts_json[{index}]") for index, text in enumerate(texts)
-        ]
+        contexts = [read_context(text, field=f"population.contexts_json[{index}]") for index, text in enumerate(texts)]
         for number in range(population.size):
             turn = number % len(texts)
             trial.add(texts[turn], contexts[turn], f"{population.prefix}{number}")
@@ -126,7 +125,7 @@ class Simulator:
         target = replace(target, revision=revision or target.revision)
         trial = Trial(self._planner, target.deployment.uid, target.revision, compared)
         slices = Slices(self._clock)
-        await trial.prepare(slices)
+        await trial.prepare()
         return target, trial, slices
 
     async def _revision(self, target: Target, segment: str, deadline: float) -> Revision:
@@ -146,7 +145,7 @@ class Simulator:
         decision: Decision | None = None
         reason = refusal = ""
         try:
-            decision = self._planner.decide(target, key_kind, key, unit.context_json)
+            decision = self._planner.decide(target, key_kind, key, context)
         except Precondition as error:
             if error.reason != _NO_VARIANT:
                 raise

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from catalog import explain
 from catalog.explain import Outlook
-from catalog.plan import Context, Planner
-from catalog.routing import Routing
+from catalog.plan import NO_CONTEXT, Context, Planner
 from catalog.view import Revision
-from services.router.application.slices import Slices
 from services.router.domain import Comparison, Movement, Share, Simulation, Trace
 
 REFUSED = ""
 """In place of a variant's uid."""
-_NOTHING: Context = {}
 
 
 @dataclass(slots=True)
@@ -42,14 +39,9 @@ class Tally:
         self._served: Counter[str] = Counter()
         self._outside = 0
 
-    async def prepare(self, slices: Slices) -> None:
-        """Have the planner compile the rules' conditions one by one: all at once would keep the loop too long."""
-        fields = self.revision.routing.fields
-        for rule in self.revision.routing.rules:
-            alone = replace(self.revision, variants=(), routing=Routing(fields, (rule,)))
-            self._planner.choose(alone, self._deployment, "", _NOTHING)
-            if slices.is_over:
-                await slices.pause()
+    async def prepare(self) -> None:
+        """Once, before anything is asked."""
+        await self._planner.prepare(self.revision)
 
     def group(self, context_json: str, context: Context) -> Group:
         """Those whose context is this."""
@@ -68,7 +60,7 @@ class Tally:
 
         :return: the uid of the variant that it is assigned, or REFUSED
         """
-        choice = self._planner.choose(group.outlook.drawn, self._deployment, key, _NOTHING)
+        choice = self._planner.choose(group.outlook.drawn, self._deployment, key, NO_CONTEXT)
         uid = REFUSED if choice.variant is None else choice.variant.uid
         group.count += 1
         self._served[uid] += 1
@@ -117,11 +109,11 @@ class Trial:
         self._before = None if compared is None else Tally(planner, deployment, compared)
         self._pairs: Counter[tuple[str, str]] = Counter()
 
-    async def prepare(self, slices: Slices) -> None:
+    async def prepare(self) -> None:
         """Once, before anything is added."""
         for tally in (self._after, self._before):
             if tally is not None:
-                await tally.prepare(slices)
+                await tally.prepare()
 
     def add(self, context_json: str, context: Context, key: str) -> None:
         """Count one more.

@@ -183,7 +183,7 @@ async def test_a_draft_with_rules_is_published_by_the_alias_and_delivered_and_ta
     ]
     assert seen.rules[0].shares == (Share(uids["variant-2"], 30.0), Share(uids["variant-3"], 100.0))
     target = targets.resolve(registry.catalog.usable_view(), made.name, tenant="")
-    decided = plan.Planner().decide(target, KeyKind.ROUTING_KEY, "user-1", '{"country": "MX"}')
+    decided = plan.Planner().decide(target, KeyKind.ROUTING_KEY, "user-1", {"country": "MX"})
     assert (decided.evaluation, decided.rule) == (Evaluation.MATCHED, seen.rules[0])
 
     await shop.call("UpdateDeployment", update(made, None))

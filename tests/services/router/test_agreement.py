@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from catalog import plan, targets
+from catalog.conditions import read_context
 from catalog.convert import fill_decision
 from catalog.plan import Decision, Planner
 from catalog.view import View
@@ -47,7 +48,7 @@ def decide(planner: Planner, view: View, target: str, call: dict[str, str], requ
     context_json, keys = call["context_json"], {name: key for name, key in call.items() if name != "context_json"}
     try:
         resolved = targets.resolve(view, target, tenant="prj_shop")
-        return planner.decide(resolved, *plan.choose_key(request_id=request_id, **keys), context_json)
+        return planner.decide(resolved, *plan.choose_key(request_id=request_id, **keys), read_context(context_json))
     except AppError as error:
         return error
 

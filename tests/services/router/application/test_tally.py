@@ -8,8 +8,6 @@ from hypothesis import strategies as st
 from catalog import plan
 from catalog.conditions import read_context
 from catalog.plan import Planner
-from kit.clock import SystemClock
-from services.router.application.slices import Slices
 from services.router.application.tally import Trial
 from tests.catalog import plans
 from turnout.registry.v1 import catalog_pb2
@@ -25,7 +23,7 @@ async def test_what_is_counted_is_what_the_planner_chooses_for_each(
 ) -> None:
     after, before = (plans.in_view(each) for each in (first, second))
     trial = Trial(PLANNER, "dep_agent", after, before)
-    await trial.prepare(Slices(SystemClock()))
+    await trial.prepare()
     for text, key in units:
         trial.add(text, read_context(text), key)
     result = trial.result()
