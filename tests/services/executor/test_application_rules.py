@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +13,11 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from catalog.conditions import Field, FieldKind
 from catalog.plan import Evaluation, Planner
 from catalog.routing import Routing, Rule, Share
-from catalog.view import Deployment, View
+from catalog.view import Deployment, Revision, View
 from kit.errors import Invalid, Precondition
 from kit.telemetry import Tracing
 from services.executor.convert.events import start_to_proto
+from services.executor.domain import Status
 from tests.services.executor.house import House, Views
 
 SPANISH = Rule("rul_es", "Spanish", 'context.country in ["ES", "MX"]', True, (Share("var_2", 100),))
@@ -128,3 +130,24 @@ async def test_a_sampled_call_has_a_span_of_its_decision_without_the_key() -> No
         "turnout.propensity": 1.0,
         "turnout.rule": "rul_es",
     }
+
+
+class Compiling(Planner):
+    """Has conditions to compile for ever."""
+
+    async def prepare(self, revision: Revision) -> None:
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_a_caller_who_leaves_while_conditions_are_compiled_is_recorded(is_streamed: bool) -> None:
+    house = house_of(RULES)
+    preparation = replace(house.executor.preparation, planner=Compiling())
+    house.executor = replace(house.executor, preparation=preparation)
+    call = asyncio.create_task(house.stream() if is_streamed else house.run())
+    await asyncio.sleep(0)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert (house.recorded.status, house.recorded.reason) == (Status.CANCELLED, "CALLER_LEFT")
+    assert house.provider.requests == []
