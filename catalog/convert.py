@@ -5,8 +5,9 @@ from __future__ import annotations
 from types import MappingProxyType
 
 from catalog.conditions import Field, FieldKind
-from catalog.plan import Decision, Evaluation, KeyKind
+from catalog.plan import Decision, Evaluation, KeyKind, Refusal
 from catalog.routing import WEIGHTS_ALONE, Routing, Rule, Share
+from catalog.targets import Target
 from catalog.view import (
     ApiKey,
     Change,
@@ -81,19 +82,36 @@ _KEY_KINDS = {
 
 def fill_decision(proto: decision_pb2.Decision, decision: Decision) -> None:
     """Write a decision into a message in its place: one made apart would be copied when it is set."""
-    target, variant = decision.target, decision.variant
+    _fill_target(proto, decision.target)
+    _fill_evaluation(proto, decision)
+    proto.variant, proto.variant_slug = decision.variant.uid, decision.variant.slug
+    proto.propensity = decision.propensity
+
+
+def fill_undecided(proto: decision_pb2.Decision, target: Target, refusal: Refusal | None) -> None:
+    """Write of a call that was assigned no variant what is known: what was called and, if nothing was active, how that
+    came out. In its place, as :func:`fill_decision`.
+
+    :param refusal: None if the call failed before it was decided
+    """
+    _fill_target(proto, target)
+    if refusal is not None:
+        _fill_evaluation(proto, refusal)
+
+
+def _fill_target(proto: decision_pb2.Decision, target: Target) -> None:
     proto.deployment = target.deployment.uid
     proto.alias = target.alias
     proto.revision = target.revision.uid
     proto.revision_number = target.revision.number
-    proto.variant = variant.uid
-    proto.variant_slug = variant.slug
-    proto.evaluation = _EVALUATIONS[decision.evaluation]
-    proto.propensity = decision.propensity
-    proto.key_kind = _KEY_KINDS[decision.key_kind]
-    if (rule := decision.rule) is not None:
+
+
+def _fill_evaluation(proto: decision_pb2.Decision, found: Decision | Refusal) -> None:
+    proto.evaluation = _EVALUATIONS[found.evaluation]
+    proto.key_kind = _KEY_KINDS[found.key_kind]
+    if (rule := found.rule) is not None:
         proto.rule, proto.rule_name = rule.uid, rule.display_name
-    if decision.outside_coverage:
+    if found.outside_coverage:
         proto.outside_coverage = True
 
 

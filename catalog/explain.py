@@ -10,14 +10,17 @@ from dataclasses import replace
 from enum import StrEnum
 
 from catalog import assignment, plan
-from catalog.conditions import Languages, Outcome, Seen, Truth
-from catalog.plan import Choice, Context
+from catalog.conditions import Condition, Field, Languages, Seen, Truth
+from catalog.plan import Choice
 from catalog.routing import Routing, Rule
+from catalog.rules import Context
 from catalog.view import Revision, Variant
+from kit.lru import Lru
 from kit.values import value
 
 _MAX_LANGUAGES = 64
 _MAX_CONDITIONS = 1000
+_MAX_BYTES = 8 << 20
 
 
 class RuleOutcome(StrEnum):
@@ -40,7 +43,6 @@ _OUTCOMES = {
     Truth.MISSING: RuleOutcome.MISSING,
     Truth.ERROR: RuleOutcome.ERROR,
 }
-_UNSAID = Outcome(Truth.FALSE)
 
 
 @value
@@ -76,7 +78,10 @@ class Explainer:
     """
 
     def __init__(self) -> None:
-        self._languages = Languages(max_languages=_MAX_LANGUAGES, max_conditions=_MAX_CONDITIONS)
+        self._languages = Languages(max_languages=_MAX_LANGUAGES)
+        self._conditions: Lru[tuple[tuple[Field, ...], str], Condition] = Lru(
+            max_entries=_MAX_CONDITIONS, max_bytes=_MAX_BYTES
+        )
 
     def rules(self, revision: Revision, choice: Choice, context: Context) -> Iterator[RuleTrace]:
         """What became of every rule, in order. Each is looked at when it is asked for: it may have to be compiled.
@@ -85,19 +90,20 @@ class Explainer:
         """
         language = self._languages.of(revision.routing.fields)
         bindings = language.bindings(context)
-        is_reached = True
+        matching, is_reached = None if choice.rule is None else choice.rule.uid, True
         for rule in revision.routing.rules:
             condition = language.condition(rule.condition)
-            said = _UNSAID
+            self._conditions.put((revision.routing.fields, rule.condition), condition, size_bytes=condition.size_bytes)
+            message = ""
             if not rule.active:
                 outcome = RuleOutcome.INACTIVE
             elif not is_reached:
                 outcome = RuleOutcome.NOT_REACHED
             else:
                 said = condition.evaluate(bindings)
-                outcome = _OUTCOMES[said.truth]
-            yield RuleTrace(rule, outcome, said.message, condition.values_seen(bindings))
-            is_reached = is_reached and rule is not choice.rule
+                outcome, message = _OUTCOMES[said.truth], said.message
+            yield RuleTrace(rule, outcome, message, condition.values_seen(bindings))
+            is_reached = is_reached and rule.uid != matching
 
 
 def candidates_of(revision: Revision, choice: Choice, key: str) -> tuple[Candidate, ...]:

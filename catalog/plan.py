@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final
 
 from opentelemetry.trace import SpanKind
 
 from catalog import assignment
-from catalog.conditions import Languages
 from catalog.routing import Rule
+from catalog.rules import Compiler, Context, Rules
 from catalog.targets import Target
 from catalog.view import Revision, Variant
 from kit.errors import Precondition
-from kit.json import Json
-from kit.lru import Lru
 from kit.telemetry import Tracing
 from kit.values import value
 
-_MAX_PREPARED: Final = 10_000
-_SLICE_SECONDS: Final = 0.002
-
-Context = Mapping[str, Json]
-"""What a call says of itself, for rules to ask about."""
 NO_CONTEXT: Final[Context] = {}
 
 
@@ -65,6 +56,29 @@ class Decision:
 
 
 @value
+class Refusal:
+    """What was decided of a call that nothing could serve."""
+
+    target: Target
+    evaluation: Evaluation
+    key_kind: KeyKind
+    rule: Rule | None
+    """The one that matched."""
+    outside_coverage: bool
+    """Whether it was the baseline that is not active."""
+
+
+class NothingActive(Precondition):
+    """No variant that the call could be assigned is active: `NO_ACTIVE_VARIANT`."""
+
+    def __init__(self, message: str, resource: str, refusal: Refusal) -> None:
+        super().__init__(message, reason="NO_ACTIVE_VARIANT", resource=resource)
+        self.refusal = refusal
+        if refusal.rule is not None:
+            self.metadata["rule"] = refusal.rule.uid
+
+
+@value
 class Choice:
     """What a revision says of a unit."""
 
@@ -92,30 +106,22 @@ class Planner:
 
     def __init__(self, tracing: Tracing | None = None) -> None:
         self._tracing = tracing
-        self._languages = Languages()
-        self._prepared: Lru[str, bool] = Lru(max_entries=_MAX_PREPARED)
+        self._compiler = Compiler()
 
-    async def prepare(self, revision: Revision) -> None:
+    async def prepare(self, project: str, revision: Revision) -> Rules | None:
         """Compile its conditions, if that has not been done, and let others go on in between.
 
-        To be called before a decision: many and long ones together take long.
+        To be called directly before a decision: many and long ones together take long.
+
+        :param project: uid of the revision's
+        :return: for :func:`choose`; None if there are no rules
         """
-        if not revision.routing.rules or self._prepared.get(revision.uid) is not None:
-            return
-        language = self._languages.of(revision.routing.fields)
-        begun = time.monotonic()
-        for rule in revision.routing.rules:
-            if rule.active:
-                language.condition(rule.condition)
-            if time.monotonic() - begun > _SLICE_SECONDS:
-                await asyncio.sleep(0)
-                begun = time.monotonic()
-        self._prepared.put(revision.uid, True)
+        return await self._compiler.prepare(project, revision) if revision.routing.rules else None
 
     def traced(self, tracing: Tracing) -> Planner:
         """The same one, with spans."""
         traced = Planner(tracing)
-        traced._languages, traced._prepared = self._languages, self._prepared
+        traced._compiler = self._compiler
         return traced
 
     def decide(self, target: Target, key_kind: KeyKind, key: str, context: Context = NO_CONTEXT) -> Decision:
@@ -123,58 +129,56 @@ class Planner:
 
         :param context: as `catalog.conditions.read_context` reads it
         :raises Invalid: `ROUTING_KEY_NOT_TEXT`
-        :raises Precondition: `NO_ACTIVE_VARIANT`
+        :raises NothingActive: `NO_ACTIVE_VARIANT`
         """
         if self._tracing is None or not self._tracing.is_sampled:
             return self._decide(target, key_kind, key, context)
-        attributes = {"feature_flag.key": target.deployment.slug, "feature_flag.provider.name": "turnout"}
-        with self._tracing.detached_span(f"route {target.deployment.slug}", SpanKind.INTERNAL, attributes) as span:
-            decision = self._decide(target, key_kind, key, context)
-            span.set_attributes(told(decision))
+        with self._tracing.detached_span(f"route {target.deployment.slug}", SpanKind.INTERNAL, {}) as span:
+            try:
+                decision = self._decide(target, key_kind, key, context)
+            except NothingActive as nothing:
+                span.set_attributes(told(target, nothing.refusal))
+                raise
+            span.set_attributes(told(target, decision))
             return decision
 
     def _decide(self, target: Target, key_kind: KeyKind, key: str, context: Context) -> Decision:
-        choice = self.choose(target.revision, target.deployment.uid, key, context)
+        revision, rule = target.revision, None
+        if revision.routing.rules:
+            rule = self._compiler.now(target.project.uid, revision).match(context)
+        choice = choose(revision, target.deployment.uid, key, rule)
         if choice.variant is None:
-            raise _nothing_active(target, choice)
+            raise _nothing_active(target, key_kind, choice)
         return Decision(
             target=target,
             variant=choice.variant,
             evaluation=choice.evaluation,
-            propensity=propensity(target.revision, choice, choice.variant),
+            propensity=propensity(revision, choice, choice.variant),
             key_kind=key_kind,
-            rule=choice.rule,
+            rule=rule,
             outside_coverage=choice.outside_coverage,
         )
 
-    def choose(self, revision: Revision, deployment: str, key: str, context: Context) -> Choice:
-        """What a revision says of the unit with this key.
 
-        :param deployment: uid of the revision's
-        :raises Invalid: `ROUTING_KEY_NOT_TEXT`
-        """
-        routing, rule = revision.routing, None
-        if routing.rules:
-            rule = self._match(revision, context)
-        if rule is None:
-            candidates = [(each, each.weight) for each in revision.variants if each.active and each.weight > 0]
-        else:
-            candidates = split_of(rule, revision)
-        if not assignment.is_covered(revision.salt, deployment, key, routing.coverage):
-            return Choice(rule, candidates, True, _active(revision, routing.baseline))
-        winner = assignment.assign(revision.salt, key, ((variant.uid, weight) for variant, weight in candidates))
-        for variant, _ in candidates:
-            if variant.uid == winner:
-                return Choice(rule, candidates, False, variant)
-        return Choice(rule, candidates, False, None)
+def choose(revision: Revision, deployment: str, key: str, rule: Rule | None) -> Choice:
+    """What a revision says of the unit with this key.
 
-    def _match(self, revision: Revision, context: Context) -> Rule | None:
-        language = self._languages.of(revision.routing.fields)
-        bindings = language.bindings(context)
-        for rule in revision.routing.rules:
-            if rule.active and language.condition(rule.condition).is_true(bindings):
-                return rule
-        return None
+    :param deployment: uid of the revision's
+    :param rule: the one that matches the call's context; None if none does
+    :raises Invalid: `ROUTING_KEY_NOT_TEXT`
+    """
+    routing = revision.routing
+    if rule is None:
+        candidates = [(each, each.weight) for each in revision.variants if each.active and each.weight > 0]
+    else:
+        candidates = split_of(rule, revision)
+    if not assignment.is_covered(revision.salt, deployment, key, routing.coverage):
+        return Choice(rule, candidates, True, _active(revision, routing.baseline))
+    winner = assignment.assign(revision.salt, key, ((variant.uid, weight) for variant, weight in candidates))
+    for variant, _ in candidates:
+        if variant.uid == winner:
+            return Choice(rule, candidates, False, variant)
+    return Choice(rule, candidates, False, None)
 
 
 def choose_key(
@@ -219,30 +223,37 @@ def _active(revision: Revision, uid: str) -> Variant | None:
     return next((variant for variant in revision.variants if variant.uid == uid and variant.active), None)
 
 
-def told(decision: Decision) -> dict[str, str | float | bool]:
+def told(target: Target, found: Decision | Refusal | None) -> dict[str, str | float | bool]:
     """A decision in a span, by OpenTelemetry's conventions for feature flags. Without the key, which may be a person's.
 
     https://opentelemetry.io/docs/specs/semconv/feature-flags/feature-flags-events/
+
+    :param found: None if the call failed before it was decided
     """
     told: dict[str, str | float | bool] = {
-        "feature_flag.result.variant": decision.variant.slug,
-        "feature_flag.result.reason": "default"
-        if decision.outside_coverage
-        else "split"
-        if decision.rule is None
-        else "targeting_match",
-        "feature_flag.set.id": decision.target.revision.uid,
-        "feature_flag.version": decision.target.revision.number,
-        "turnout.alias": decision.target.alias,
-        "turnout.evaluation": decision.evaluation.value,
-        "turnout.propensity": decision.propensity,
+        "feature_flag.key": target.deployment.slug,
+        "feature_flag.provider.name": "turnout",
+        "feature_flag.set.id": target.revision.uid,
+        "feature_flag.version": target.revision.number,
+        "turnout.alias": target.alias,
     }
-    if decision.rule is not None:
-        told["turnout.rule"] = decision.rule.uid
+    if found is None:
+        return told
+    told["turnout.evaluation"] = found.evaluation.value
+    if found.rule is not None:
+        told["turnout.rule"] = found.rule.uid
+    if isinstance(found, Decision):
+        told["feature_flag.result.variant"] = found.variant.slug
+        told["turnout.propensity"] = found.propensity
+        by_weight = "split" if found.rule is None else "targeting_match"
+        told["feature_flag.result.reason"] = "default" if found.outside_coverage else by_weight
+    else:
+        # That of a flag whose evaluation fails; which failure it was, the span's `error.type` says.
+        told["feature_flag.result.reason"] = "error"
     return told
 
 
-def _nothing_active(target: Target, choice: Choice) -> Precondition:
+def _nothing_active(target: Target, key_kind: KeyKind, choice: Choice) -> NothingActive:
     slug = target.deployment.slug
     resource = f"projects/{target.project.slug}/deployments/{slug}"
     if choice.outside_coverage:
@@ -252,7 +263,7 @@ def _nothing_active(target: Target, choice: Choice) -> Precondition:
             f"the rule {choice.rule.display_name!r} of the deployment {slug!r} has no active variant with a weight "
             "above 0; activate one, raise a weight there, or switch the rule off"
         )
-        return Precondition(message, reason="NO_ACTIVE_VARIANT", resource=resource, rule=choice.rule.uid)
     else:
         message = f"the deployment {slug!r} has no active variant with a weight above 0; activate one or raise a weight"
-    return Precondition(message, reason="NO_ACTIVE_VARIANT", resource=resource)
+    refusal = Refusal(target, choice.evaluation, key_kind, choice.rule, choice.outside_coverage)
+    return NothingActive(message, resource, refusal)

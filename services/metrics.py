@@ -134,7 +134,9 @@ class RequestMetrics:
             # It served nobody.
             return
         place = self._place_of(event)
-        if (evaluation := _EVALUATIONS.get(event.decision.evaluation)) is not None:
+        # Of a call that was refused the evaluation is known too, but nothing was assigned.
+        evaluation = _EVALUATIONS.get(event.decision.evaluation)
+        if evaluation is not None and event.decision.variant_slug:
             self._decisions.series(*place, evaluation).value += 1
         self._requests.series(*place, _STATUSES.get(event.status, OTHER)).value += 1
         if event.status != request_pb2.REQUEST_STATUS_OK:

@@ -62,11 +62,17 @@ _CODE = re.compile(r"^[A-Z_]+: |\s*\[[A-Z_]+\]$")
 
 
 class Condition:
-    """A compiled condition: immutable, and good for any number of calls with bindings of its own language."""
+    """A compiled condition: immutable, and good for any number of calls with bindings of its own language.
 
-    __slots__ = ("_expression", "_fields", "_has_patterns", "_refusal")
+    :ivar size_bytes: about what it holds in memory
+    """
 
-    def __init__(self, expression: cel.Expression | None, reading: Reading | None, refusal: str = "") -> None:
+    __slots__ = ("__weakref__", "_expression", "_fields", "_has_patterns", "_refusal", "size_bytes")
+
+    def __init__(
+        self, expression: cel.Expression | None, reading: Reading | None, refusal: str = "", *, size_bytes: int
+    ) -> None:
+        self.size_bytes = size_bytes
         self._expression = expression
         self._fields = reading.fields if reading else ()
         self._has_patterns = reading is not None and reading.has_patterns

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from itertools import count
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from catalog.conditions.coercion import Coerced, coerce, to_json
 from catalog.conditions.condition import Condition, Seen, State
@@ -24,9 +25,6 @@ MAX_LANGUAGES = 4000
 MAX_BINDERS = 300
 """One for every set of names that dates have in some declaration; one holds 100 to 200 KB."""
 MAX_CHECKERS = 8
-MAX_CONDITIONS = 10_000
-MAX_COMPILED_BYTES = 64 << 20
-"""Of all conditions that a process keeps compiled."""
 _COMPILED_BYTES, _COMPILED_BYTES_PER_CHARACTER = 1024, 90
 """What a compiled condition holds: measured, 5 KB for 50 characters and 200 KB for 3,000."""
 
@@ -83,13 +81,13 @@ class Bindings:
         return longest
 
 
-class _Compiled:
-    """What languages share, those in use: compiled conditions by language and text, checkers, binders."""
+class _Shared:
+    """What languages share: checkers and binders in use, and compiled conditions that somebody holds."""
 
-    __slots__ = ("_binders", "_checkers", "kept")
+    __slots__ = ("_binders", "_checkers", "conditions")
 
-    def __init__(self, max_conditions: int) -> None:
-        self.kept: Lru[tuple[int, str], Condition] = Lru(max_entries=max_conditions, max_bytes=MAX_COMPILED_BYTES)
+    def __init__(self) -> None:
+        self.conditions: WeakValueDictionary[tuple[int, str], Condition] = WeakValueDictionary()
         self._checkers: Lru[tuple[Field, ...], cel.Env] = Lru(max_entries=MAX_CHECKERS)
         self._binders: Lru[tuple[str, ...], cel.Env] = Lru(max_entries=MAX_BINDERS)
 
@@ -114,16 +112,16 @@ class Language:
     :param fields: without faults, as :func:`catalog.conditions.faults_of` finds them
     """
 
-    __slots__ = ("_conditions", "_dates", "_fields", "_kinds", "_nothing", "_number", "_slots")
+    __slots__ = ("_dates", "_fields", "_kinds", "_nothing", "_number", "_shared", "_slots")
 
-    def __init__(self, fields: Iterable[Field], conditions: _Compiled, number: int = 0) -> None:
+    def __init__(self, fields: Iterable[Field], shared: _Shared, number: int = 0) -> None:
         self._fields = tuple(fields)
         self._kinds = {field.name: field.kind for field in self._fields}
         self._slots = tuple(
             (each.name, each.kind, f"context.{each.name}", f"present.{each.name}") for each in self._fields
         )
         self._nothing: dict[str, object] = {f"present.{field.name}": False for field in self._fields}
-        self._conditions = conditions
+        self._shared = shared
         self._number = number
         self._dates = tuple(sorted(f"context.{field.name}" for field in self._fields if field.kind is FieldKind.DATE))
 
@@ -141,23 +139,24 @@ class Language:
             if found is not None:
                 bound[variable] = found
                 bound[presence] = True
-        return Bindings(self._conditions.binder(self._dates).Activation(bound), bound, context)
+        return Bindings(self._shared.binder(self._dates).Activation(bound), bound, context)
 
     def condition(self, text: str) -> Condition:
-        """The condition, compiled when it is first asked for and kept while in use.
+        """The condition, compiled unless somebody holds it already: keep what is asked for often.
 
         A text that :meth:`check` refuses gives a condition that is an error for every call.
         """
         key = (self._number, text)
-        kept = self._conditions.kept.get(key)
-        if kept is None:
+        held = self._shared.conditions.get(key)
+        if held is None:
+            size_bytes = _COMPILED_BYTES + _COMPILED_BYTES_PER_CHARACTER * len(text)
             try:
-                kept = Condition(*self._compile(text))
+                held = Condition(*self._compile(text), size_bytes=size_bytes)
             except BadCondition as fault:
-                kept = Condition(None, None, f"line {fault.line}, column {fault.column}: {fault.message}")
-            size = _COMPILED_BYTES + _COMPILED_BYTES_PER_CHARACTER * len(text)
-            self._conditions.kept.put(key, kept, size_bytes=size)
-        return kept
+                refusal = f"line {fault.line}, column {fault.column}: {fault.message}"
+                held = Condition(None, None, refusal, size_bytes=size_bytes)
+            self._shared.conditions[key] = held
+        return held
 
     def check(self, text: str) -> None:
         """See that a condition can be used.
@@ -175,7 +174,7 @@ class Language:
     def _compile(self, text: str) -> tuple[cel.Expression, Reading]:
         reading = read(text, self._kinds)
         try:
-            expression = self._conditions.checker(self._fields).compile(text)
+            expression = self._shared.checker(self._fields).compile(text)
         except RuntimeError as error:
             raise _fault(str(error)) from None
         kind = expression.return_type().name()
@@ -188,18 +187,18 @@ class Language:
 
 
 class Languages:
-    """Languages and their compiled conditions, those in use. For one event loop."""
+    """Languages, those in use. For one event loop."""
 
-    def __init__(self, *, max_languages: int = MAX_LANGUAGES, max_conditions: int = MAX_CONDITIONS) -> None:
+    def __init__(self, *, max_languages: int = MAX_LANGUAGES) -> None:
         self._languages: Lru[tuple[Field, ...], Language] = Lru(max_entries=max_languages)
-        self._conditions = _Compiled(max_conditions)
+        self._shared = _Shared()
         self._numbers = count()
 
     def of(self, fields: tuple[Field, ...]) -> Language:
         """The language over these fields; ask once per call, or keep it beside what declares them."""
         language = self._languages.get(fields)
         if language is None:
-            language = Language(fields, self._conditions, next(self._numbers))
+            language = Language(fields, self._shared, next(self._numbers))
             self._languages.put(fields, language)
         return language
 
@@ -209,7 +208,7 @@ def check(text: str, fields: Iterable[Field]) -> None:
 
     :raises BadCondition: what is wrong, and where
     """
-    Language(fields, _Compiled(max_conditions=1)).check(text)
+    Language(fields, _Shared()).check(text)
 
 
 def _fault(error: str) -> BadCondition:
@@ -219,7 +218,7 @@ def _fault(error: str) -> BadCondition:
         if "recursion" in error:
             return BadCondition("the condition is nested too deeply: at most 32 levels; split the rule")
         return BadCondition(f"the condition cannot be read: {error.partition(': ')[2][:200]}")
-    line, column, message = max(int(found[1]), 1), max(int(found[2]), 1), found[3][:500]
+    line, column, message = max(int(found[1]), 1), max(int(found[2]), 1), found[3]
     if "recursion" in message:
         message = "the condition is nested too deeply: at most 32 levels; split the rule"
     elif overload := _OVERLOAD.fullmatch(message):
@@ -239,7 +238,7 @@ def _fault(error: str) -> BadCondition:
         if not advice:
             advice = "fields are context.<field>" if name not in FUNCTIONS else "it takes other arguments"
         message = f"{name[:64]!r} is not known here; {advice}"
-    return BadCondition(message, line, column)
+    return BadCondition(message[:500], line, column)
 
 
 def _article(noun: str) -> str:

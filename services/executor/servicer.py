@@ -48,7 +48,7 @@ class ExecutionServicer(rpc.ExecutionServiceServicer):
     async def GetConfig(
         self, request: pb.GetConfigRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.GetConfigResponse:
-        return config_to_proto(*self._executor.get_config(_call(request.run)))
+        return config_to_proto(*await self._executor.get_config(_call(request.run)))
 
 
 def _call(request: pb.RunRequest, *, is_streamed: bool = False) -> RunCall:

@@ -49,12 +49,8 @@ def _tree(run: Run) -> PastSpan:
         "turnout.project": run.project.slug,
         "turnout.retrospective": True,
     }
-    if run.decision is not None:
-        attributes |= {
-            "feature_flag.key": run.decision.target.deployment.slug,
-            "feature_flag.provider.name": "turnout",
-            **plan.told(run.decision),
-        }
+    if run.target is not None:
+        attributes |= plan.told(run.target, run.decision or run.refusal)
     return PastSpan(
         name="turnout.executor.v1.ExecutionService/" + ("RunStream" if run.call.is_streamed else "Run"),
         kind=SpanKind.SERVER,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from catalog.convert import DEPLOYMENT_KINDS_TO_PROTO, fill_decision
+from catalog.convert import DEPLOYMENT_KINDS_TO_PROTO, fill_decision, fill_undecided
 from kit import storable
 from kit.events.pieces import Pieces
 from kit.resource_names import parse
@@ -110,10 +110,14 @@ def start_to_proto(recommendation: Recommendation, *, service_instance: str) -> 
         user=call.user_id,
     )
     event.start_time.seconds, event.start_time.nanos = divmod(recommendation.start_unix_ns, 1_000_000_000)
-    if recommendation.decision is not None:
-        fill_decision(event.decision, recommendation.decision)
-        if target.revision.routing.rules:
-            event.context_json = call.context_json
+    decision, refusal = recommendation.decision, recommendation.refusal
+    if decision is not None:
+        fill_decision(event.decision, decision)
+    else:
+        fill_undecided(event.decision, target, refusal)
+    # Before a decision it may be anything, of any size.
+    if target.revision.routing.rules and (decision is not None or refusal is not None):
+        event.context_json = call.context_json
     return event
 
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Final
 
 from catalog import view
-from catalog.plan import Decision
+from catalog.plan import Decision, Refusal
 from catalog.targets import Target
 from recommenders.artifact import Manifest
 from recommenders.scoring import Answer
@@ -76,6 +76,8 @@ class Recommendation:
     started: float
     """On the clock of `ports.Clock.now`."""
     decision: Decision | None = None
+    refusal: Refusal | None = None
+    """What was decided instead, if nothing that could serve was active."""
     model: view.Model | None = None
     """The one that answered: the variant's own, or the one before it while that is not loaded yet."""
     answer: Answer | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import grpc
 
 from catalog.targets import Target
@@ -12,6 +14,8 @@ from services.router import convert
 from turnout.registry.v1 import deployment_service_pb2, deployment_service_pb2_grpc
 
 _KEY_HEADERS = ("authorization", "x-api-key")
+_NOT_FOUND: Final = "REVISION_NOT_FOUND"
+_MAX_NAMED: Final = 5
 
 
 class RegistryClient:
@@ -31,17 +35,25 @@ class RegistryClient:
         try:
             resource_names.parse(name, "projects/*/deployments/*/revisions/*", field="revision")
         except Invalid:
-            raise NotFound(
-                f"the deployment {target.deployment.slug!r} has no revision {segment!r}",
-                reason="REVISION_NOT_FOUND",
-                resource=name,
-            ) from None
+            raise _missing(target, segment, name) from None
         request = deployment_service_pb2.GetRevisionRequest(name=name)
         try:
             found = await self._stub.GetRevision(request, metadata=_metadata(), timeout=timeout_seconds)
         except grpc.aio.AioRpcError as failure:
-            raise status.from_rpc_error(failure, peer="registry") from None
+            error = status.from_rpc_error(failure, peer="registry")
+            raise (_missing(target, segment, name) if error.reason == _NOT_FOUND else error) from None
         return convert.revision_from_proto(found)
+
+
+def _missing(target: Target, segment: str, name: str) -> NotFound:
+    aliases = list(target.deployment.aliases)
+    named = ", ".join(aliases[:_MAX_NAMED]) + (", …" if len(aliases) > _MAX_NAMED else "")
+    return NotFound(
+        f"the deployment {target.deployment.slug!r} has no revision {segment!r}; give an alias ({named}), a revision's "
+        "number such as 1.0, or its uid",
+        reason=_NOT_FOUND,
+        resource=name,
+    )
 
 
 def _metadata() -> list[tuple[str, str]]:

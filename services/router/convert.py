@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from catalog.conditions import Seen, State
-from catalog.convert import DEPLOYMENT_KINDS_TO_PROTO, fill_decision, routing_from_proto
+from catalog.convert import DEPLOYMENT_KINDS_TO_PROTO, fill_decision, fill_undecided, routing_from_proto
 from catalog.explain import Candidate, RuleOutcome, RuleTrace
 from catalog.plan import Decision
 from catalog.routing import WEIGHTS_ALONE, Routing
@@ -183,7 +183,7 @@ def _fill_comparison(proto: pb.Comparison, comparison: Comparison, total: int) -
 def _fill_trace(proto: pb.Trace, trace: Trace) -> None:
     if trace.decision is not None:
         fill_decision(proto.decision, trace.decision)
-    proto.refusal, proto.key, proto.request_id = trace.refusal, trace.key, trace.request_id
+    proto.refusal, proto.key, proto.request_id = trace.message, trace.key, trace.request_id
     proto.coverage, proto.coverage_draw = trace.target.revision.routing.coverage, trace.coverage_draw
     proto.rules.extend(map(_rule_to_proto, trace.rules))
     proto.candidates.extend(map(_candidate_to_proto, trace.candidates))
@@ -243,6 +243,8 @@ def served_to_proto(simulated: Simulated, *, service_instance: str) -> request_p
     event.start_time.seconds, event.start_time.nanos = divmod(simulated.start_unix_ns, 1_000_000_000)
     if trace.decision is not None:
         fill_decision(event.decision, trace.decision)
+    else:
+        fill_undecided(event.decision, target, trace.refusal)
     if target.revision.routing.rules:
         event.context_json = unit.context_json
     return event

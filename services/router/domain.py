@@ -8,7 +8,7 @@ from typing import Final
 
 from catalog import plan
 from catalog.explain import Candidate, RuleTrace
-from catalog.plan import Decision, KeyKind
+from catalog.plan import Decision, KeyKind, Refusal
 from catalog.routing import Rule
 from catalog.targets import Target
 from catalog.view import Revision, Variant
@@ -94,12 +94,14 @@ class Trace:
     """Under which the log keeps it."""
     unit: Unit
     target: Target
-    """With the revision that was tried."""
+    """With the revision that was tried, and the alias that points to it; empty if that is none that was asked for."""
     key: str
     decision: Decision | None
+    refusal: Refusal | None
+    """What was decided if there is no decision."""
     reason: str
     """UPPER_SNAKE; empty unless it would be refused."""
-    refusal: str
+    message: str
     """A sentence; as `reason`."""
     rules: tuple[RuleTrace, ...]
     coverage_draw: float

@@ -16,7 +16,7 @@ FIELDS = (
     Field("d", FieldKind.DATE),
     Field("l", FieldKind.LIST),
 )
-LANGUAGES = Languages(max_conditions=50)
+LANGUAGES = Languages()
 
 _WORDS = [
     "context.s",

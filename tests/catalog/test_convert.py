@@ -5,29 +5,44 @@ from types import MappingProxyType
 import pytest
 
 from catalog.conditions import Field, FieldKind
-from catalog.convert import DEPLOYMENT_KINDS_TO_PROTO, FIELD_KINDS, fill_decision, routing_from_proto
-from catalog.plan import Decision, Evaluation, KeyKind
+from catalog.convert import DEPLOYMENT_KINDS_TO_PROTO, FIELD_KINDS, fill_decision, fill_undecided, routing_from_proto
+from catalog.plan import Decision, Evaluation, KeyKind, Refusal
 from catalog.routing import Routing, Rule, Share
 from catalog.targets import Target
 from catalog.view import Completion, Deployment, DeploymentKind, Project, Revision, Variant
 from turnout.registry.v1 import routing_pb2
 from turnout.router.v1 import decision_pb2
 
+VARIANT = Variant("var_1", 1, "mild", "Mild", True, 25, Completion("ver_1", 0, None))
+REVISION = Revision("rev_1", "2.3", "salt", (VARIANT,))
+DEPLOYMENT = Deployment("dep_1", "prj_1", "agent", DeploymentKind.COMPLETION, MappingProxyType({}))
+TARGET = Target(Project("prj_1", 1, "shop"), DEPLOYMENT, "beta", REVISION)
+RULE = Rule("rul_1", "Spanish", "context.es", True, (Share("var_1", 25),))
+
 
 def written(evaluation: Evaluation, key_kind: KeyKind) -> decision_pb2.Decision:
-    variant = Variant("var_1", 1, "mild", "Mild", True, 25, Completion("ver_1", 0, None))
-    revision = Revision("rev_1", "2.3", "salt", (variant,))
-    deployment = Deployment("dep_1", "prj_1", "agent", DeploymentKind.COMPLETION, MappingProxyType({}))
-    target = Target(Project("prj_1", 1, "shop"), deployment, "beta", revision)
     proto = decision_pb2.Decision()
-    rule = Rule("rul_1", "Spanish", "context.es", True, (Share("var_1", 25),))
-    fill_decision(proto, Decision(target, variant, evaluation, 0.25, key_kind, rule, outside_coverage=True))
+    fill_decision(proto, Decision(TARGET, VARIANT, evaluation, 0.25, key_kind, RULE, outside_coverage=True))
     return proto
 
 
 def test_a_decision_is_told_in_every_field() -> None:
     told = written(Evaluation.DEFAULT_MATCHED, KeyKind.USER)
     assert {field.name for field, _ in told.ListFields()} == {field.name for field in told.DESCRIPTOR.fields}
+
+
+def test_a_refusal_is_told_in_every_field_but_those_of_a_variant() -> None:
+    refused, decided = decision_pb2.Decision(), written(Evaluation.MATCHED, KeyKind.USER)
+    fill_undecided(refused, TARGET, Refusal(TARGET, Evaluation.MATCHED, KeyKind.USER, RULE, outside_coverage=True))
+    for field in ("variant", "variant_slug", "propensity"):
+        decided.ClearField(field)
+    assert refused == decided
+
+
+def test_of_what_was_not_decided_it_is_told_what_was_called() -> None:
+    undecided = decision_pb2.Decision()
+    fill_undecided(undecided, TARGET, None)
+    assert undecided == decision_pb2.Decision(deployment="dep_1", alias="beta", revision="rev_1", revision_number="2.3")
 
 
 @pytest.mark.parametrize("evaluation", Evaluation)

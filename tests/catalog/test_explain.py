@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from catalog import explain, plan
 from catalog.conditions import Field, FieldKind, State, read_context
 from catalog.explain import Explainer, RuleOutcome
-from catalog.plan import Planner
 from catalog.routing import Routing, Rule, Share
 from catalog.view import Completion, Revision, Variant
+from kit.json import Json
 from tests.catalog import plans
+from tests.catalog.choices import choose
 from turnout.registry.v1 import catalog_pb2
 
-PLANNER, EXPLAINER = Planner(), Explainer()
+EXPLAINER = Explainer()
 ASKED = (RuleOutcome.TRUE, RuleOutcome.FALSE, RuleOutcome.MISSING, RuleOutcome.ERROR)
 
 
@@ -34,9 +35,9 @@ def revision(variants: tuple[Variant, ...], *rules: Rule, **routing: object) -> 
     return Revision("rev_1", "1.0", "salt", variants, Routing(fields, rules, **routing))  # type: ignore[arg-type]  # of Routing
 
 
-def outcomes(of: Revision, context: dict[str, object]) -> list[tuple[str, RuleOutcome]]:
-    choice = PLANNER.choose(of, "dep_1", "ada", context)  # type: ignore[arg-type]  # JSON
-    return [(each.rule.display_name, each.outcome) for each in EXPLAINER.rules(of, choice, context)]  # type: ignore[arg-type]
+def outcomes(of: Revision, context: dict[str, Json]) -> list[tuple[str, RuleOutcome]]:
+    choice = choose(of, "dep_1", "ada", context)
+    return [(each.rule.display_name, each.outcome) for each in EXPLAINER.rules(of, choice, context)]
 
 
 def test_every_rule_says_what_became_of_it() -> None:
@@ -64,7 +65,7 @@ def test_every_rule_says_what_became_of_it() -> None:
 
 def test_a_rule_that_says_nothing_says_why_and_what_it_saw() -> None:
     tried = revision((variant("a"),), rule("both", 'context.country == "ES" && context.age > 1.0'))
-    choice = PLANNER.choose(tried, "dep_1", "ada", {"country": ["ES"], "age": "old"})
+    choice = choose(tried, "dep_1", "ada", {"country": ["ES"], "age": "old"})
 
     (trace,) = EXPLAINER.rules(tried, choice, {"country": ["ES"], "age": "old"})
 
@@ -78,7 +79,7 @@ def test_a_rule_that_says_nothing_says_why_and_what_it_saw() -> None:
 
 def test_a_condition_that_no_checker_took_is_told_as_an_error() -> None:
     tried = revision((variant("a"),), rule("odd", "context.nothing == 1.0"))
-    (trace,) = EXPLAINER.rules(tried, PLANNER.choose(tried, "dep_1", "ada", {}), {})
+    (trace,) = EXPLAINER.rules(tried, choose(tried, "dep_1", "ada", {}), {})
     assert (trace.outcome, trace.seen) == (RuleOutcome.ERROR, ())
     assert "line 1" in trace.message
 
@@ -88,7 +89,7 @@ def test_the_candidates_are_the_splits_also_those_that_take_no_part() -> None:
         (variant("a"), variant("b", active=False), variant("c")),
         rule("all", "true", Share("var_c", 30), Share("var_b", 50), Share("var_a", 0), Share("var_gone", 1)),
     )
-    found = explain.candidates_of(tried, PLANNER.choose(tried, "dep_1", "ada", {}), "ada")
+    found = explain.candidates_of(tried, choose(tried, "dep_1", "ada", {}), "ada")
 
     assert [(each.variant.slug, each.weight, each.score > 0, each.propensity) for each in found] == [
         ("c", 30, True, 1.0),
@@ -99,7 +100,7 @@ def test_the_candidates_are_the_splits_also_those_that_take_no_part() -> None:
 
 def test_a_baseline_that_is_not_active_serves_nobody() -> None:
     tried = revision((variant("a"), variant("b", active=False)), coverage=0.25, baseline="var_b")
-    choice = PLANNER.choose(tried, "dep_1", "ada", {})
+    choice = choose(tried, "dep_1", "ada", {})
 
     outlook = explain.outlook(tried, choice)
 
@@ -112,7 +113,7 @@ def test_the_trace_explains_exactly_what_the_planner_chooses(
     made: catalog_pb2.CatalogRevision, context_json: str, key: str
 ) -> None:
     tried, context = plans.in_view(made), read_context(context_json)
-    choice = PLANNER.choose(tried, "dep_agent", key, context)
+    choice = choose(tried, "dep_agent", key, context)
 
     rules = list(EXPLAINER.rules(tried, choice, context))
     assert tuple(each.rule for each in rules) == tried.routing.rules
@@ -150,11 +151,11 @@ def test_an_outlook_chooses_for_every_key_what_the_whole_revision_does(
     made: catalog_pb2.CatalogRevision, context_json: str, keys: list[str]
 ) -> None:
     tried, context = plans.in_view(made), read_context(context_json)
-    outlook = explain.outlook(tried, PLANNER.choose(tried, "dep_agent", "", context))
+    outlook = explain.outlook(tried, choose(tried, "dep_agent", "", context))
 
     for key in keys:
-        whole = PLANNER.choose(tried, "dep_agent", key, context)
-        alone = PLANNER.choose(outlook.drawn, "dep_agent", key, {})
+        whole = choose(tried, "dep_agent", key, context)
+        alone = choose(outlook.drawn, "dep_agent", key, {})
         assert outlook.rule is whole.rule
         assert alone.outside_coverage == whole.outside_coverage
         assert (alone.variant and alone.variant.uid) == (whole.variant and whole.variant.uid)
@@ -172,8 +173,8 @@ def test_an_outlooks_propensities_are_what_shares_come_to(is_active: bool) -> No
         baseline="var_base",
     )
     for context in ({"country": "ES"}, {}):
-        outlook = explain.outlook(tried, PLANNER.choose(tried, "dep_1", "", context))
-        chosen = [PLANNER.choose(tried, "dep_1", f"u{n}", context).variant for n in range(20_000)]
+        outlook = explain.outlook(tried, choose(tried, "dep_1", "", context))
+        chosen = [choose(tried, "dep_1", f"u{n}", context).variant for n in range(20_000)]
         counts = Counter(each.uid for each in chosen if each is not None)
         assert set(counts) == set(outlook.propensities)
         for uid, chance in outlook.propensities.items():
@@ -182,5 +183,5 @@ def test_an_outlooks_propensities_are_what_shares_come_to(is_active: bool) -> No
 
 def test_what_is_seen_is_json() -> None:
     tried = revision((variant("a"),), rule("r", "context.age > 1.0"))
-    (trace,) = EXPLAINER.rules(tried, PLANNER.choose(tried, "dep_1", "ada", {"age": 44}), {"age": 44})
+    (trace,) = EXPLAINER.rules(tried, choose(tried, "dep_1", "ada", {"age": 44}), {"age": 44})
     assert json.dumps([seen.value for seen in trace.seen]) == "[44.0]"

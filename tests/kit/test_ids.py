@@ -39,7 +39,10 @@ def test_a_uid_is_a_version_7_uuid_and_knows_its_time() -> None:
     assert ids.time_ms_of(f"req_{ids.encode(value)}") == value >> 80
 
 
-@pytest.mark.parametrize("name", ["dep_01k", "travel-assistant", "dep_", "DEP_01m805sv1je0faf8cxt0zw1nbg", ""])
+@pytest.mark.parametrize(
+    "name",
+    ["dep_01k", "travel-assistant", "dep_", "DEP_01m805sv1je0faf8cxt0zw1nbg", "dep_01m805sv1je0faf8cxt0zw1nbg\n", ""],
+)
 def test_names_are_not_uids(name: str) -> None:
     assert not ids.is_uid(name)
 

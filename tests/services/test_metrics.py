@@ -74,6 +74,15 @@ def test_decisions_are_counted_by_variant_and_by_what_decided(measured: Measured
     assert measured.counts("turnout_decisions") == {(*PLACE, "matched"): 1, (*PLACE, "default_matched"): 2}
 
 
+def test_a_call_that_was_refused_was_assigned_nothing(measured: Measured) -> None:
+    refused = served(status=pb.REQUEST_STATUS_ERROR, reason="NO_ACTIVE_VARIANT")
+    refused.decision.Clear()
+    refused.decision.evaluation = decision_pb2.EVALUATION_MATCHED
+    measured.observe(refused)
+    assert measured.counts("turnout_decisions") == {}
+    assert sum(measured.counts("turnout_request_errors").values()) == 1
+
+
 def test_what_was_only_tried_moves_nothing(measured: Measured) -> None:
     measured.observe(served(source=execution_pb2.SOURCE_SIMULATOR, status=pb.REQUEST_STATUS_ERROR, reason="X"))
     assert all(not list(counter.all()) for counter in measured.metrics.counters if counter.name.startswith("turnout_r"))

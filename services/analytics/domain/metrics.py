@@ -53,8 +53,7 @@ class Metrics:
 def rows_of(measured: Mapping[Series, Totals], dimension: Dimension, *, uids: Mapping[str, str]) -> list[Row]:
     """Totals by group.
 
-    A deployment is told by its slug, which is unique in a project and never changes: a call that failed before a
-    decision knows no uid.
+    A deployment is told by its slug, which is unique in a project and never changes: not every event knows its uid.
 
     :param measured: of one project
     :param uids: of deployments, by slug

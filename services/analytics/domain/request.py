@@ -26,10 +26,10 @@ class Series(NamedTuple):
 
     project: str
     deployment: str
-    """Empty if the call failed before a decision: then only the slug tells."""
+    """Empty of a call without a deployment, and of events that knew none: then only the slug tells."""
     deployment_slug: str
     variant: str
-    """Of the assigned variant; empty if the call failed before one was chosen."""
+    """Of the assigned variant; empty if the call was refused, or failed before it was decided."""
     variant_slug: str
 
 

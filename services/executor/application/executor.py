@@ -86,13 +86,14 @@ class Executor:
                     yield run, piece
         yield run, None
 
-    def get_config(self, call: RunCall) -> tuple[Run, Job, Sequence[Outgoing | str]]:
+    async def get_config(self, call: RunCall) -> tuple[Run, Job, Sequence[Outgoing | str]]:
         """What :meth:`run` would send, to each place in order; a sentence where it could not ask. Asks nobody and
         records nothing.
 
         :raises AppError: as :meth:`run`, before it asks a provider
         """
         run = self._begin(call)
+        await self._compile(run)
         job = self.preparation.job(run)
         return run, job, [self._outgoing(place) for place in job.places]
 
@@ -123,7 +124,7 @@ class Executor:
     async def _compile(self, run: Run) -> None:
         """The conditions of a revision that nobody has called before."""
         if run.target is not None:
-            await self.preparation.planner.prepare(run.target.revision)
+            await self.preparation.planner.prepare(run.target.project.uid, run.target.revision)
 
     def _mock(self, run: Run, job: Job) -> None:
         """Answer as if the version's own provider had."""

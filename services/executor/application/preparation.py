@@ -11,6 +11,7 @@ import orjson
 
 from catalog import plan, view
 from catalog.conditions import read_context
+from catalog.rules import Context
 from catalog.view import DeploymentKind, OutputPolicy, ProviderKind
 from completions import schema
 from completions import version as versions
@@ -80,7 +81,7 @@ class Preparation:
             output_policy=completion.output_policy,
         )
 
-    def _decide(self, run: Run, variables: dict[str, Json], context: plan.Context) -> view.Completion:
+    def _decide(self, run: Run, variables: dict[str, Json], context: Context) -> view.Completion:
         call, target = run.call, run.target
         assert target is not None  # noqa: S101  # the caller's case
         if target.deployment.kind is not DeploymentKind.COMPLETION:
@@ -93,7 +94,11 @@ class Preparation:
             thread=call.thread,
             user=call.user,
         )
-        run.decision = self.planner.decide(target, key_kind, key, context)
+        try:
+            run.decision = self.planner.decide(target, key_kind, key, context)
+        except plan.NothingActive as nothing:
+            run.refusal = nothing.refusal
+            raise
         completion = domain.completion_of(run.decision)
         run.version = completion.version
         return completion

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from catalog.configurations import version_to_proto
-from catalog.convert import DEPLOYMENT_KINDS_TO_PROTO, fill_decision
+from catalog.convert import DEPLOYMENT_KINDS_TO_PROTO, fill_decision, fill_undecided
 from catalog.view import DeploymentKind
 from kit.events.pieces import Pieces
 from services.executor.convert.answers import FINISH_REASONS, attempt_to_proto, fill_usage
@@ -49,9 +49,14 @@ def start_to_proto(run: Run, *, service_instance: str) -> request_pb2.RequestSer
         streamed=call.is_streamed,
     )
     event.start_time.seconds, event.start_time.nanos = divmod(run.start_unix_ns, 1_000_000_000)
-    if run.decision is not None:
-        fill_decision(event.decision, run.decision)
-        if run.decision.target.revision.routing.rules:
+    if run.target is not None:
+        if run.decision is not None:
+            fill_decision(event.decision, run.decision)
+        else:
+            fill_undecided(event.decision, run.target, run.refusal)
+        # Before a decision it may be anything, of any size.
+        is_decided = run.decision is not None or run.refusal is not None
+        if is_decided and run.target.revision.routing.rules:
             event.context_json = call.context_json
     return event
 

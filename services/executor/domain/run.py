@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from catalog import view
-from catalog.plan import Decision
+from catalog.plan import Decision, Refusal
 from catalog.targets import Target
 from completions.chat import Message
 from completions.version import Version
@@ -61,6 +61,8 @@ class Run:
     has_variables: bool = False
     """Whether the call's variables were found to be a JSON object."""
     decision: Decision | None = None
+    refusal: Refusal | None = None
+    """What was decided instead, if nothing that could serve was active."""
     provider: str = ""
     """The slug."""
     model: str = ""

@@ -6,24 +6,25 @@ import asyncio
 from dataclasses import replace
 from typing import Final
 
-from catalog import explain, targets
+from catalog import explain, plan, targets
 from catalog.conditions import read_context
 from catalog.explain import Explainer
-from catalog.plan import Context, Decision, Planner
+from catalog.plan import Decision, NothingActive, Planner, Refusal
+from catalog.routing import Rule
+from catalog.rules import Context
 from catalog.targets import Target
 from catalog.view import Revision
 from kit import storable
-from kit.errors import Deadline, Precondition
+from kit.errors import Deadline
 from services.router import inputs
 from services.router.application.places import Places
 from services.router.application.slices import Slices
-from services.router.application.tally import Trial
+from services.router.application.tally import Tally, Trial
 from services.router.domain import Experiment, Population, Simulated, Simulation, Trace, Unit
 from services.router.ports import Clock, Ids, Recorder, Registry, Views
 
 REGISTRY_SECONDS: Final = 5.0
 """How long the registry may take to tell a revision."""
-_NO_VARIANT: Final = "NO_ACTIVE_VARIANT"
 
 
 class Simulator:
@@ -79,7 +80,7 @@ class Simulator:
         inputs.check_texts(unit, "calls[0].")
         context = read_context(unit.context_json, field="calls[0].context_json")
         target, trial, slices = await self._prepared(wanted)
-        trace = await self._trace(target, unit, context, slices)
+        trace = await self._trace(target, unit, context, trial.rule(unit.context_json, context), slices)
         trial.add(unit.context_json, context, trace.key)
         latency_us = max(0, int((self._clock.now() - started) * 1e6))
         self._recorder.record(Simulated(trace, start_unix_ns, latency_us, wanted.key_id, wanted.trace_id))
@@ -116,17 +117,26 @@ class Simulator:
     async def _prepared(self, wanted: Experiment) -> tuple[Target, Trial, Slices]:
         """The target with the revision that is tried, and the trial."""
         target = targets.resolve(self._catalog.usable_view(), wanted.deployment, tenant=wanted.tenant)
-        revision = await self._revision(target, wanted.revision, wanted.deadline) if wanted.revision else None
+        tried = await self._tried(target, wanted.revision, wanted.deadline) if wanted.revision else target
         compared = (
             await self._revision(target, wanted.compared_revision, wanted.deadline)
             if wanted.compared_revision
             else None
         )
-        target = replace(target, revision=revision or target.revision)
-        trial = Trial(self._planner, target.deployment.uid, target.revision, compared)
-        slices = Slices(self._clock)
-        await trial.prepare()
-        return target, trial, slices
+        after = await self._tally(tried, tried.revision)
+        before = None if compared is None else await self._tally(target, compared)
+        return tried, Trial(after, before), Slices(self._clock)
+
+    async def _tally(self, target: Target, revision: Revision) -> Tally:
+        rules = await self._planner.prepare(target.project.uid, revision)
+        return Tally(target.deployment.uid, revision, rules)
+
+    async def _tried(self, target: Target, segment: str, deadline: float) -> Target:
+        """With another revision, and the alias that was asked for if it points there; else without one."""
+        revision = await self._revision(target, segment, deadline)
+        aliases = target.deployment.aliases
+        alias = segment if segment in aliases else target.alias
+        return replace(target, revision=revision, alias=alias if aliases[alias].uid == revision.uid else "")
 
     async def _revision(self, target: Target, segment: str, deadline: float) -> Revision:
         """By alias, number or uid: here if an alias points to it, else as the registry keeps it."""
@@ -138,22 +148,21 @@ class Simulator:
                 return revision
         return await self._registry.revision(target, segment, min(REGISTRY_SECONDS, deadline - self._clock.now()))
 
-    async def _trace(self, target: Target, unit: Unit, context: Context, slices: Slices) -> Trace:
+    async def _trace(self, target: Target, unit: Unit, context: Context, rule: Rule | None, slices: Slices) -> Trace:
         request_id = self._new_uid("req")
         key_kind, key = unit.key(unit.request_id or request_id)
         revision, deployment = target.revision, target.deployment.uid
         decision: Decision | None = None
-        reason = refusal = ""
+        refusal: Refusal | None = None
+        reason = message = ""
         try:
             decision = self._planner.decide(target, key_kind, key, context)
-        except Precondition as error:
-            if error.reason != _NO_VARIANT:
-                raise
-            reason, refusal = error.reason, error.message
-        choice = self._planner.choose(revision, deployment, key, context)
+        except NothingActive as error:
+            refusal, reason, message = error.refusal, error.reason, error.message
+        choice = plan.choose(revision, deployment, key, rule)
         rules = []
-        for rule in self._explainer.rules(revision, choice, context):
-            rules.append(rule)
+        for traced in self._explainer.rules(revision, choice, context):
+            rules.append(traced)
             if slices.is_over:
                 await slices.pause()
         return Trace(
@@ -162,8 +171,9 @@ class Simulator:
             target=target,
             key=key,
             decision=decision,
-            reason=reason,
             refusal=refusal,
+            reason=reason,
+            message=message,
             rules=tuple(rules),
             coverage_draw=explain.coverage_draw(revision, deployment, key),
             candidates=explain.candidates_of(revision, choice, key),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
-from catalog import explain
+from catalog import explain, plan
 from catalog.explain import Outlook
-from catalog.plan import NO_CONTEXT, Context, Planner
+from catalog.routing import Rule
+from catalog.rules import Context, Rules
 from catalog.view import Revision
 from services.router.domain import Comparison, Movement, Share, Simulation, Trace
 
@@ -28,30 +29,30 @@ class Tally:
 
     What rules say of a context is asked once for each context, and what a rule means is worked out once for each rule:
     both are the same for every key.
+
+    :param deployment: uid of the revision's
+    :param rules: the revision's; None if it has none
     """
 
-    def __init__(self, planner: Planner, deployment: str, revision: Revision) -> None:
+    def __init__(self, deployment: str, revision: Revision, rules: Rules | None) -> None:
         self.revision = revision
-        self._planner = planner
         self._deployment = deployment
+        self._rules = rules
         self._groups: dict[str, Group] = {}
         self._by_context: dict[str, Group] = {}
         self._served: Counter[str] = Counter()
         self._outside = 0
 
-    async def prepare(self) -> None:
-        """Once, before anything is asked."""
-        await self._planner.prepare(self.revision)
-
     def group(self, context_json: str, context: Context) -> Group:
-        """Those whose context is this."""
+        """Those whose context is this, or picks the same rule."""
         found = self._by_context.get(context_json)
         if found is None:
-            choice = self._planner.choose(self.revision, self._deployment, "", context)
-            rule = "" if choice.rule is None else choice.rule.uid
-            found = self._groups.get(rule)
+            rule = None if self._rules is None else self._rules.match(context)
+            uid = "" if rule is None else rule.uid
+            found = self._groups.get(uid)
             if found is None:
-                found = self._groups[rule] = Group(explain.outlook(self.revision, choice))
+                choice = plan.choose(self.revision, self._deployment, "", rule)
+                found = self._groups[uid] = Group(explain.outlook(self.revision, choice))
             self._by_context[context_json] = found
         return found
 
@@ -60,7 +61,7 @@ class Tally:
 
         :return: the uid of the variant that it is assigned, or REFUSED
         """
-        choice = self._planner.choose(group.outlook.drawn, self._deployment, key, NO_CONTEXT)
+        choice = plan.choose(group.outlook.drawn, self._deployment, key, None)
         uid = REFUSED if choice.variant is None else choice.variant.uid
         group.count += 1
         self._served[uid] += 1
@@ -100,20 +101,14 @@ class Tally:
 class Trial:
     """Counts under a revision, and who would move to it from another.
 
-    :param deployment: uid of the revisions'
-    :param compared: None for no comparison
+    :param after: of the revision that is tried
+    :param before: of the other; None for no comparison
     """
 
-    def __init__(self, planner: Planner, deployment: str, revision: Revision, compared: Revision | None) -> None:
-        self._after = Tally(planner, deployment, revision)
-        self._before = None if compared is None else Tally(planner, deployment, compared)
+    def __init__(self, after: Tally, before: Tally | None) -> None:
+        self._after = after
+        self._before = before
         self._pairs: Counter[tuple[str, str]] = Counter()
-
-    async def prepare(self) -> None:
-        """Once, before anything is added."""
-        for tally in (self._after, self._before):
-            if tally is not None:
-                await tally.prepare()
 
     def add(self, context_json: str, context: Context, key: str) -> None:
         """Count one more.
@@ -124,6 +119,10 @@ class Trial:
         if self._before is not None:
             before = self._before.add(self._before.group(context_json, context), key)
             self._pairs[before, after] += 1
+
+    def rule(self, context_json: str, context: Context) -> Rule | None:
+        """The one that picks where calls with this context go, in the revision that is tried."""
+        return self._after.group(context_json, context).outlook.rule
 
     def result(self, trace: Trace | None = None) -> Simulation:
         """What has been counted."""

@@ -13,8 +13,10 @@ from services.analytics import convert
 from services.analytics.convert import Malformed
 from services.analytics.domain.request import Outcome
 from turnout.events.v1 import request_pb2
+from turnout.router.v1 import decision_pb2
 
 EVENT_ID = ids.encode(ids.uuid7())
+HELPER = "dep_" + "0" * 25 + "1"
 
 
 def test_a_request_keeps_what_is_counted_and_the_event_as_it_was(make_event: Any) -> None:
@@ -38,6 +40,16 @@ def test_a_price_is_unknown_only_if_something_was_used(make_event: Any) -> None:
     assert used.has_unknown_cost
     assert used.cost_usd_micros is None
     assert not idle.has_unknown_cost
+
+
+def test_a_refused_request_is_its_deployments_and_no_variants(make_event: Any) -> None:
+    refused = decision_pb2.Decision(deployment=HELPER, rule="rul_1", evaluation=decision_pb2.EVALUATION_MATCHED)
+    packed = make_event(variant=None, decision=refused, status=request_pb2.REQUEST_STATUS_ERROR).SerializeToString()
+
+    request = convert.request_of(EVENT_ID, packed)
+
+    assert request.series[1:] == (HELPER, "helper", "", "")
+    assert request.packed == packed
 
 
 def test_a_lost_request_has_no_latency(make_event: Any) -> None:

@@ -19,6 +19,7 @@ from stack.nats import Nats
 from stack.postgres import Postgres
 from turnout.analytics.v1 import log_service_pb2, metrics_service_pb2
 from turnout.events.v1 import request_pb2
+from turnout.router.v1 import decision_pb2
 
 SHOP, TOYS = "prj_" + "0" * 25 + "1", "prj_" + "0" * 25 + "2"
 HELPER, QUIET = "dep_" + "0" * 25 + "1", "dep_" + "0" * 25 + "2"
@@ -109,6 +110,40 @@ async def test_metrics_count_and_measure_by_variant_and_deployment(
         quiet = await analytics.metrics.QueryMetrics(metrics_request(deployment="quiet"), metadata=analytics.key())
         assert (list(quiet.rows), quiet.total.requests) == ([], 0)
         assert not quiet.total.HasField("latency_p50_us")
+
+
+async def test_a_call_that_was_refused_is_found_with_its_rule_and_counts_as_its_deployments_error(
+    run: Any, make_event: Any, record_of: MakeRecord, until: Any
+) -> None:
+    refusal = decision_pb2.Decision(
+        deployment=HELPER,
+        alias="canary",
+        revision="rev_1",
+        revision_number="1.0",
+        evaluation=decision_pb2.EVALUATION_MATCHED,
+        key_kind=decision_pb2.KEY_KIND_USER,
+        rule="rul_1",
+        rule_name="Spanish",
+    )
+    failed = {"variant": None, "status": request_pb2.REQUEST_STATUS_ERROR, "tokens": None}
+    refused = make_event(**failed, decision=refusal, reason="NO_ACTIVE_VARIANT", context_json='{"country":"ES"}')
+    # As an older process announces the same.
+    of_old = make_event(**failed, reason="NO_ACTIVE_VARIANT", start_us=refused.start_time.ToMicroseconds() - 1)
+    events = [refused, of_old, make_event(start_us=refused.start_time.ToMicroseconds() - 2)]
+    async with run() as analytics:
+        await announce(analytics, until, [record_of(event) for event in events])
+
+        for name in ("helper", HELPER):
+            request = log_service_pb2.ListLogsRequest(
+                parent="projects/shop", deployment=name, status=request_pb2.REQUEST_STATUS_ERROR
+            )
+            answer = await analytics.logs.ListLogs(request, metadata=analytics.key())
+            assert [log.request for log in answer.logs] == [refused, of_old]
+            answer = await analytics.metrics.QueryMetrics(metrics_request(deployment=name), metadata=analytics.key())
+            rows = [(row.deployment, row.variant, row.variant_slug, row.ok, row.errors) for row in answer.rows]
+            assert rows == [(HELPER, "", "", 0, 2), (HELPER, RED, "red", 1, 0)]
+        of_red = log_service_pb2.ListLogsRequest(parent="projects/shop", deployment="helper", variant=RED)
+        assert len((await analytics.logs.ListLogs(of_red, metadata=analytics.key())).logs) == 1
 
 
 async def test_windows_with_ragged_edges_are_exact(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from catalog.conditions import Field, FieldKind
 from catalog.plan import Evaluation, Planner
 from catalog.routing import Routing, Rule, Share
+from catalog.rules import Rules
 from catalog.view import Deployment, Revision, View
 from kit.errors import Invalid, Precondition
 from kit.telemetry import Tracing
@@ -106,19 +108,8 @@ async def test_a_context_that_no_rule_asks_about_is_not_kept() -> None:
 
 
 async def test_a_sampled_call_has_a_span_of_its_decision_without_the_key() -> None:
-    exporter = InMemorySpanExporter()
-    tracing = Tracing(sample_ratio=1, resource={}, exporter=exporter)
-    house = house_of(RULES)
-    preparation = replace(house.executor.preparation, planner=Planner(tracing))
-    executor = replace(house.executor, preparation=preparation)
-    span = tracing.start_server_span("call", tracing.begin(None), is_root=True)
-    assert span is not None
-    with trace.use_span(span, end_on_exit=True):
-        await executor.run(house.call(context_json='{"country":"ES"}', routing_key="ada@example.org"))
-    tracing.shutdown()
-
-    [told] = [each for each in exporter.get_finished_spans() if each.name == "route assistant"]
-    assert dict(told.attributes or {}) == {
+    told = await _told_of_decision(RULES, context_json='{"country":"ES"}', routing_key="ada@example.org")
+    assert told == {
         "feature_flag.key": "assistant",
         "feature_flag.provider.name": "turnout",
         "feature_flag.result.variant": "v2",
@@ -132,11 +123,35 @@ async def test_a_sampled_call_has_a_span_of_its_decision_without_the_key() -> No
     }
 
 
+async def test_the_span_of_a_decision_that_nothing_can_serve_tells_the_rule() -> None:
+    nobody = replace(RULES, rules=tuple(replace(each, shares=(Share("var_gone", 1),)) for each in RULES.rules))
+    told = await _told_of_decision(nobody, context_json='{"country":"ES"}', routing_key="ada@example.org")
+    assert told["feature_flag.result.reason"] == "error"
+    assert (told["turnout.rule"], told["turnout.evaluation"]) == ("rul_es", "matched")
+    assert "feature_flag.result.variant" not in told
+
+
+async def _told_of_decision(routing: Routing, **call: Any) -> dict[str, Any]:
+    exporter = InMemorySpanExporter()
+    tracing = Tracing(sample_ratio=1, resource={}, exporter=exporter)
+    house = house_of(routing)
+    preparation = replace(house.executor.preparation, planner=Planner(tracing))
+    executor = replace(house.executor, preparation=preparation)
+    span = tracing.start_server_span("call", tracing.begin(None), is_root=True)
+    assert span is not None
+    with trace.use_span(span, end_on_exit=True), suppress(Precondition):
+        await executor.run(house.call(**call))
+    tracing.shutdown()
+    [told] = [each for each in exporter.get_finished_spans() if each.name == "route assistant"]
+    return dict(told.attributes or {})
+
+
 class Compiling(Planner):
     """Has conditions to compile for ever."""
 
-    async def prepare(self, revision: Revision) -> None:
+    async def prepare(self, project: str, revision: Revision) -> Rules | None:
         await asyncio.Event().wait()
+        return None
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])

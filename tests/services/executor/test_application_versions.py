@@ -164,7 +164,7 @@ async def test_the_configuration_of_a_call_is_what_it_would_send_everywhere() ->
     spare = Fallback("prv_other", "spare", b"0.1", 0, None)
     house = House(fallbacks=(spare,))
     call = house.call(messages=(QUESTION,), overrides=over(parameters=Parameters(temperature=0.5)), routing_key="u")
-    told, job, sent = house.executor.get_config(call)
+    told, job, sent = await house.executor.get_config(call)
 
     assert not house.provider.requests
     assert not house.records.opened
@@ -180,7 +180,7 @@ async def test_the_configuration_of_a_call_is_what_it_would_send_everywhere() ->
 
 async def test_the_configuration_says_where_a_call_could_not_ask() -> None:
     house = House(kind=ProviderKind.OPENAI, fallbacks=(Fallback("prv_other", "spare", None, 0, None),))
-    _, _, sent = house.executor.get_config(house.call())
+    _, _, sent = await house.executor.get_config(house.call())
     assert [each for each in sent if isinstance(each, str) and "set one" in each] == list(sent)
 
 

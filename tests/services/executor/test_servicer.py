@@ -156,11 +156,16 @@ async def test_a_platform_key_names_the_project(room: Any, make_key: Any) -> Non
     assert len(room.served()) == 1
 
 
-async def test_a_failure_before_the_decision_is_recorded_without_a_variant(room: Any) -> None:
+async def test_a_failure_before_the_decision_is_recorded_with_what_was_called_alone(room: Any) -> None:
     failure = await room.failure(variables_json="[1]")
     [served] = room.served()
     assert (served.status, served.reason) == (ERROR, "JSON_NOT_OBJECT")
-    assert not served.HasField("decision")
+    assert {field.name for field, _ in served.decision.ListFields()} == {
+        "deployment",
+        "alias",
+        "revision",
+        "revision_number",
+    }
     assert details(failure, error_details_pb2.ErrorInfo).metadata["request_id"] == served.request_id
     assert json.loads(room.payloads()[0].data)["variables"] == "[1]"
 
@@ -169,6 +174,9 @@ async def test_nothing_to_serve_with_is_a_precondition(room: Any) -> None:
     await room.put_deployment(weight=0)
     failure = await room.failure()
     assert (failure.code(), reason_of(failure)) == (grpc.StatusCode.FAILED_PRECONDITION, "NO_ACTIVE_VARIANT")
+    [served] = room.served()
+    assert (served.status, served.reason, served.decision.variant) == (ERROR, "NO_ACTIVE_VARIANT", "")
+    assert served.decision.evaluation == decision_pb2.EVALUATION_DEFAULT_MATCHED
 
 
 async def test_a_provider_that_is_down_is_unavailable_with_every_attempt(room: Any) -> None:

@@ -6,6 +6,8 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from catalog.plan import Evaluation, KeyKind, Refusal
+from catalog.routing import Rule
 from kit.telemetry import Tracing
 from services.executor.domain import Attempt, Reason, Run, Status
 from services.executor.traces import PastTraces
@@ -99,3 +101,47 @@ def test_when_everything_fails_some_are_told_whenever_it_began(told: Told, began
         run.latency_us = round((ended - run.started) * 1e6)
         told.past.consider(run)
     assert len(told.spans()) == 40
+
+
+def told_of(told: Told, run: Run) -> dict[str, object]:
+    """The attributes of the only span, without those of every call."""
+    told.past.consider(run)
+    [root] = told.spans()
+    ours = ("turnout.request_id", "turnout.project", "turnout.retrospective")
+    return {name: value for name, value in (root.attributes or {}).items() if name not in ours}
+
+
+CALLED = {
+    "feature_flag.key": "assistant",
+    "feature_flag.provider.name": "turnout",
+    "feature_flag.set.id": "rev_1",
+    "feature_flag.version": "1.0",
+    "turnout.alias": "live",
+}
+
+
+def test_of_a_call_that_nothing_could_serve_it_is_told_what_was_decided(told: Told) -> None:
+    run = failed()
+    run.attempts, run.decision, run.reason = [], None, "NO_ACTIVE_VARIANT"
+    assert run.target is not None
+    rule = Rule("rul_1", "Spanish", "true", True, ())
+    run.refusal = Refusal(run.target, Evaluation.MATCHED, KeyKind.THREAD, rule, outside_coverage=False)
+
+    assert told_of(told, run) == CALLED | {
+        "error.type": "NO_ACTIVE_VARIANT",
+        "feature_flag.result.reason": "error",
+        "turnout.evaluation": "matched",
+        "turnout.rule": "rul_1",
+    }
+
+
+def test_of_a_call_that_failed_before_its_decision_it_is_told_what_it_called(told: Told) -> None:
+    run = failed()
+    run.attempts, run.decision, run.reason = [], None, "JSON_MALFORMED"
+    assert told_of(told, run) == CALLED | {"error.type": "JSON_MALFORMED"}
+
+
+def test_a_completion_without_a_deployment_is_no_flag(told: Told) -> None:
+    run = failed()
+    run.attempts, run.decision, run.target = [], None, None
+    assert told_of(told, run) == {"error.type": "PROVIDER_FAILED"}

@@ -113,6 +113,9 @@ async def test_bad_input_gets_a_defined_status(
     failure = await room.failure(**fields)
     assert (failure.code(), reason_of(failure)) == (code, reason)
     assert [served.reason for served in room.served()] == [reason] * is_recorded
+    # A call that is recorded belongs to its deployment, whatever became of it.
+    slug = fields.get("deployment")
+    assert [served.decision.deployment for served in room.served()] == [f"dep_{slug}"] * is_recorded
 
 
 async def test_a_key_without_the_scope_may_not(room: Any) -> None:

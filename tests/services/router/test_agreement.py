@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from catalog import plan, targets
 from catalog.conditions import read_context
-from catalog.convert import fill_decision
-from catalog.plan import Decision, Planner
+from catalog.convert import fill_decision, fill_undecided
+from catalog.plan import Decision, NothingActive, Planner, Refusal
 from catalog.view import View
 from kit.errors import AppError
 from kit.status import reason_of
@@ -41,6 +41,7 @@ CALLS = st.fixed_dictionaries(
         "user": plans.NAMES,
     }
 )
+REPEATED = "req_" + "0" * 26
 SETTINGS = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -56,6 +57,12 @@ def decide(planner: Planner, view: View, target: str, call: dict[str, str], requ
 def told(decision: Decision) -> decision_pb2.Decision:
     message = decision_pb2.Decision()
     fill_decision(message, decision)
+    return message
+
+
+def told_refusal(refusal: Refusal) -> decision_pb2.Decision:
+    message = decision_pb2.Decision()
+    fill_undecided(message, refusal.target, refusal)
     return message
 
 
@@ -100,8 +107,10 @@ async def test_planner_route_and_simulate_agree_in_every_field(
     recorded = room.served()[-1]
     assert recorded.request_id == simulated.trace.request_id
     if isinstance(decided, AppError):
+        assert isinstance(decided, NothingActive)
         assert simulated.trace.refusal == decided.message
         assert (recorded.status, recorded.reason) == (request_pb2.REQUEST_STATUS_ERROR, decided.reason)
+        assert recorded.decision == told_refusal(decided.refusal)
         return
 
     routed = await room.route(target, **call)
@@ -131,7 +140,7 @@ async def test_a_revision_of_the_registry_decides_as_the_catalog_had_it(
         ),
     )
     await room.put(entry)
-    while_live = await room.simulate("agent", calls=[call | {"request_id": "req_1"}])
+    while_live = await room.simulate("agent", calls=[call | {"request_id": REPEATED}])
     entry.deployment.revisions[0].uid, entry.deployment.revisions[0].number = "rev_now", "1.0"
     entry.deployment.aliases[0].revision = "rev_now"
     del entry.deployment.revisions[0].variants[:]
@@ -139,8 +148,13 @@ async def test_a_revision_of_the_registry_decides_as_the_catalog_had_it(
     room.revisions.tell(plans.as_answered(past), "dep_agent")
 
     for segment in ("0.9", "rev_past"):
-        later = await room.simulate("agent", revision=segment, calls=[call | {"request_id": "req_1"}])
+        later = await room.simulate("agent", revision=segment, calls=[call | {"request_id": REPEATED}])
         later.trace.request_id = while_live.trace.request_id
+        # No alias points there any more.
+        assert later.trace.decision.alias == ""
+        later.trace.decision.alias = while_live.trace.decision.alias
+        if not while_live.trace.HasField("decision"):
+            later.trace.ClearField("decision")
         assert later == while_live
 
 
@@ -161,7 +175,7 @@ async def test_a_logged_decision_is_repeated_exactly(
     await room.put(entry)
 
     again = await room.simulate(
-        f"dep_agent:{logged.decision.alias or 'canary'}",
+        f"dep_agent:{logged.decision.alias}",
         revision=first.revision_uid,
         calls=[
             pb.SimulatedCall(
@@ -175,6 +189,10 @@ async def test_a_logged_decision_is_repeated_exactly(
         ],
     )
 
-    assert again.trace.HasField("decision") == logged.HasField("decision")
-    assert again.trace.decision == logged.decision
+    assert logged.decision.alias == "canary"
+    repeated = room.served()[-1].decision
+    assert repeated.alias == ""
+    repeated.alias = "canary"
+    assert repeated == logged.decision
+    assert again.trace.HasField("decision") == bool(logged.decision.variant)
     assert again.trace.key == first.trace.key

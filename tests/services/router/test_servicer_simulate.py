@@ -18,6 +18,8 @@ from turnout.registry.v1 import catalog_pb2, deployment_pb2, routing_pb2
 from turnout.router.v1 import decision_pb2
 from turnout.router.v1 import routing_service_pb2 as pb
 
+BEFORE = "req_" + "0" * 26
+
 
 def spanish() -> catalog_pb2.CatalogEntry:
     """Spanish users to one variant of two, everybody else to another; nine in ten of them."""
@@ -80,9 +82,7 @@ async def test_a_trace_tells_every_step(room: Any) -> None:
 
 async def test_one_call_is_kept_in_the_log_as_a_simulators(room: Any) -> None:
     await room.put(spanish())
-    call = pb.SimulatedCall(
-        context_json='{"country":"ES"}', identity="ada", thread="t", user="u", request_id="req_before"
-    )
+    call = pb.SimulatedCall(context_json='{"country":"ES"}', identity="ada", thread="t", user="u", request_id=BEFORE)
 
     trace = (await room.simulate(calls=[call])).trace
 
@@ -103,14 +103,14 @@ async def test_one_call_is_kept_in_the_log_as_a_simulators(room: Any) -> None:
         identity="ada",
         thread="t",
         user="u",
-        metadata_json='{"simulated_request_id":"req_before"}',
+        metadata_json=json.dumps({"simulated_request_id": BEFORE}, separators=(",", ":")),
         trace_id=served.trace_id,
         service_instance=room.process.runtime.options.instance,
         kind=deployment_pb2.DEPLOYMENT_KIND_COMPLETION,
         context_json='{"country":"ES"}',
     )
     assert served.request_id.startswith("req_")
-    assert served.request_id != "req_before"
+    assert served.request_id != BEFORE
     assert (len(served.trace_id), served.api_key) == (32, room.key.split("_")[1])
 
 
@@ -122,7 +122,35 @@ async def test_a_call_that_would_be_refused_is_no_failure(room: Any) -> None:
     assert response.refused_count == 1
     (served,) = room.served()
     assert (served.status, served.reason) == (request_pb2.REQUEST_STATUS_ERROR, "NO_ACTIVE_VARIANT")
-    assert not served.HasField("decision")
+    assert served.decision == decision_pb2.Decision(
+        deployment="dep_closed",
+        alias="live",
+        revision=response.revision_uid,
+        revision_number=response.revision,
+        evaluation=decision_pb2.EVALUATION_DEFAULT_MATCHED,
+        key_kind=decision_pb2.KEY_KIND_REQUEST,
+    )
+
+
+async def test_the_log_says_by_which_rule_a_call_would_be_refused(room: Any) -> None:
+    entry = spanish()
+    del entry.deployment.revisions[0].variants[2]
+    await room.put(entry)
+
+    response = await room.simulate(calls=[pb.SimulatedCall(context_json='{"age":44}', routing_key="ada")])
+
+    assert (response.trace.HasField("decision"), response.refused_count) == (False, 1)
+    (served,) = room.served()
+    assert (served.decision.rule, served.decision.rule_name, served.decision.variant) == ("rul_1", "Adults", "")
+    assert served.decision.evaluation == decision_pb2.EVALUATION_MATCHED
+    assert (served.context_json, served.routing_key) == ('{"age":44}', "ada")
+
+
+@pytest.mark.parametrize("wrong", ["yesterday", "chg_" + "0" * 26, "req_1", "\0"])
+async def test_a_request_to_repeat_that_is_none_is_refused_with_its_path(room: Any, wrong: str) -> None:
+    failure = await room.simulation_failure(calls=[pb.SimulatedCall(), pb.SimulatedCall(request_id=wrong)])
+    assert (failure.code(), reason_of(failure)) == (grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_MALFORMED")
+    assert "calls[1].request_id" in failure.details()
 
 
 async def test_calls_and_a_population_are_counted_together(room: Any) -> None:
@@ -188,6 +216,7 @@ async def test_the_registry_is_asked_with_the_callers_key_and_deadline(room: Any
         await room.stub.Simulate(request, metadata=((header, value),), timeout=3)
 
     assert (failure.value.code(), reason_of(failure.value)) == (grpc.StatusCode.NOT_FOUND, "REVISION_NOT_FOUND")
+    assert "'assistant' has no revision '0.1'; give an alias (" in (failure.value.details() or "")
     (asker,) = room.revisions.askers
     assert asker.text(header) == value
     assert asker.principal.tenant == "prj_shop"
@@ -278,7 +307,7 @@ async def test_a_deadline_ends_a_simulation(room: Any) -> None:
 
 async def test_ten_thousand_calls_are_few_enough(room: Any) -> None:
     calls = [
-        pb.SimulatedCall(context_json=json.dumps({"n": number}), user=f"u{number}", request_id="req_1")
+        pb.SimulatedCall(context_json=json.dumps({"n": number}), user=f"u{number}", request_id=BEFORE)
         for number in range(10_000)
     ]
     response = await room.simulate(calls=calls)

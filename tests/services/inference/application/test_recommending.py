@@ -32,6 +32,10 @@ from tests.services.inference.fakes import (
     until,
     variant,
 )
+from turnout.router.v1 import decision_pb2
+
+CALLED = decision_pb2.Decision(deployment="dep_films", alias="live", revision="rev_1", revision_number="1.0")
+"""What is known before a decision."""
 
 
 @dataclass
@@ -185,7 +189,8 @@ async def test_a_deployment_of_another_kind_is_refused_and_recorded_without_a_de
         await house.recommend()
     assert failure.value.reason == "DEPLOYMENT_KIND_MISMATCH"
     [record] = house.records.closed
-    assert (record.reason, record.decision) == ("DEPLOYMENT_KIND_MISMATCH", None)
+    assert (record.reason, record.decision, record.refusal) == ("DEPLOYMENT_KIND_MISMATCH", None, None)
+    assert start_to_proto(record, service_instance="i").decision == CALLED
 
 
 async def test_no_active_slot_is_a_precondition(house: House) -> None:
@@ -195,11 +200,39 @@ async def test_no_active_slot_is_a_precondition(house: House) -> None:
     assert failure.value.reason == "NO_ACTIVE_VARIANT"
 
 
+async def test_what_was_decided_of_a_call_that_no_slot_could_serve_is_kept(house: House) -> None:
+    kids = Rule("rul_1", "Kids", "context.age < 13", True, (Share("var_v1", 100),))
+    films = deployment(variant("v1", "mod_1", active=False), variant("v2", "mod_2"))
+    routing = Routing((Field("age", FieldKind.NUMBER),), (kids,))
+    house.views.show(
+        replace(films, aliases={"live": replace(films.aliases["live"], routing=routing)}), model(1), model(2)
+    )
+    with pytest.raises(Precondition):
+        await house.recommend(context_json='{"age":7}', routing_key="k")
+
+    [record] = house.records.closed
+    assert (record.reason, record.decision) == ("NO_ACTIVE_VARIANT", None)
+    assert record.refusal is not None
+    assert record.refusal.rule == kids
+    event = start_to_proto(record, service_instance="i")
+    expected = decision_pb2.Decision(
+        evaluation=decision_pb2.EVALUATION_MATCHED,
+        key_kind=decision_pb2.KEY_KIND_ROUTING_KEY,
+        rule="rul_1",
+        rule_name="Kids",
+    )
+    expected.MergeFrom(CALLED)
+    assert event.decision == expected
+    assert (event.context_json, event.routing_key) == ('{"age":7}', "k")
+
+
 async def test_input_is_checked_before_the_variant_is_chosen(house: House) -> None:
     with pytest.raises(Invalid) as failure:
         await house.recommend(metadata_json="[1]")
     assert failure.value.reason == "JSON_NOT_OBJECT"
-    assert house.records.closed[0].decision is None
+    [record] = house.records.closed
+    assert record.decision is None
+    assert start_to_proto(record, service_instance="i").decision == CALLED
 
 
 async def test_a_deployment_that_is_not_there_leaves_no_record(house: House) -> None:

@@ -123,7 +123,7 @@ async def test_one_call_is_shown_the_whole_way_and_recorded() -> None:
         Evaluation.MATCHED,
         spain,
     )
-    assert (trace.key, trace.decision.key_kind, trace.refusal) == ("ada", KeyKind.USER, "")
+    assert (trace.key, trace.decision.key_kind, trace.refusal, trace.message) == ("ada", KeyKind.USER, None, "")
     assert [each.variant.slug for each in trace.candidates] == ["b"]
     assert (simulation.decided_count, counts(simulation), simulation.matched_count) == (1, {"a": 0, "b": 1}, 1)
     (recorded,) = room.recorded
@@ -139,9 +139,45 @@ async def test_a_call_that_would_be_refused_is_shown_and_recorded_too() -> None:
 
     assert simulation.trace is not None
     assert simulation.trace.decision is None
-    assert "no active variant" in simulation.trace.refusal
+    assert "no active variant" in simulation.trace.message
     assert simulation.refused_count == 1
-    assert [each.trace.reason for each in room.recorded] == ["NO_ACTIVE_VARIANT"]
+    [recorded] = room.recorded
+    assert recorded.trace.reason == "NO_ACTIVE_VARIANT"
+    assert recorded.trace.refusal is not None
+    assert (recorded.trace.refusal.evaluation, recorded.trace.refusal.rule) == (Evaluation.DEFAULT_MATCHED, None)
+
+
+@pytest.mark.parametrize("weight", [100, 0])
+@pytest.mark.parametrize(
+    ("wanted", "alias"),
+    [
+        ("", "live"),
+        ("live", "live"),
+        ("1.0", "live"),
+        ("rev_1", "live"),
+        ("beta", "beta"),
+        ("same", "same"),
+        ("2.0", ""),
+        ("rev_2", ""),
+        ("0.9", ""),
+    ],
+)
+async def test_the_alias_of_what_is_tried_is_one_that_was_asked_for_and_points_there(
+    wanted: str, alias: str, weight: float
+) -> None:
+    live = revision("rev_1", "1.0", variant("a", weight))
+    room = Room(
+        live,
+        aliases={"beta": revision("rev_2", "2.0", variant("b", weight)), "same": live},
+        others={"0.9": revision("rev_0", "0.9", variant("old", weight))},
+    )
+
+    await room.simulate(Unit(), revision=wanted, compared_revision="beta")
+
+    [recorded] = room.recorded
+    decided = recorded.trace.decision or recorded.trace.refusal
+    assert decided is not None
+    assert recorded.trace.target.alias == decided.target.alias == alias
 
 
 async def test_a_decision_that_cannot_be_recorded_is_not_told() -> None:
@@ -288,10 +324,10 @@ async def test_what_route_would_refuse_is_refused_with_its_path(
 async def test_a_call_without_a_key_is_decided_by_the_request_that_it_repeats() -> None:
     room = Room(revision("rev_1", "1.0", variant("a"), variant("b")))
 
-    simulation = await room.simulate(Unit(request_id="req_once"))
+    simulation = await room.simulate(Unit(request_id="req_" + "0" * 26))
 
     assert simulation.trace is not None
-    assert simulation.trace.key == "req_once"
+    assert simulation.trace.key == "req_" + "0" * 26
     # Two records of one name would count as one.
     assert simulation.trace.request_id == "req_0"
 

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from catalog import plan
 from catalog.conditions import read_context
-from catalog.plan import Planner
-from services.router.application.tally import Trial
+from catalog.rules import Compiler
+from services.router.application.tally import Tally, Trial
 from tests.catalog import plans
+from tests.catalog.choices import choose
 from turnout.registry.v1 import catalog_pb2
 
-PLANNER = Planner()
 UNITS = st.lists(st.tuples(plans.CONTEXTS, plans.KEYS), min_size=1, max_size=30)
 
 
@@ -22,15 +22,13 @@ async def test_what_is_counted_is_what_the_planner_chooses_for_each(
     first: catalog_pb2.CatalogRevision, second: catalog_pb2.CatalogRevision, units: list[tuple[str, str]]
 ) -> None:
     after, before = (plans.in_view(each) for each in (first, second))
-    trial = Trial(PLANNER, "dep_agent", after, before)
-    await trial.prepare()
+    trial = Trial(*(Tally("dep_agent", each, Compiler().now("", each)) for each in (after, before)))
     for text, key in units:
         trial.add(text, read_context(text), key)
     result = trial.result()
 
     choices = [
-        [PLANNER.choose(revision, "dep_agent", key, read_context(text)) for text, key in units]
-        for revision in (after, before)
+        [choose(revision, "dep_agent", key, read_context(text)) for text, key in units] for revision in (after, before)
     ]
     served = Counter(choice.variant and choice.variant.uid for choice in choices[0])
     assert {share.variant.uid: share.count for share in result.shares} == {

@@ -60,7 +60,9 @@ Global___RequestStatus: _TypeAlias = RequestStatus  # noqa: Y015
 
 @_typing.final
 class RequestServed(_message.Message):
-    """RequestServed is the end of one call, whatever it was. Exactly one per call that was decided."""
+    """RequestServed is the end of one call, whatever it was. Exactly one per call whose deployment was found, and per direct
+    completion.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -168,7 +170,7 @@ class RequestServed(_message.Message):
     """routing_key is what the caller wanted the choice of variant to stick to. Empty if not said."""
     context_json: _builtins.str
     """context_json is what the deployment's rules were asked about: with it and the keys, the decision can be repeated exactly.
-    Empty if none was given, and if the revision has no rules.
+    Empty if none was given, if the revision has no rules, and if the call failed before it was decided.
     """
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
@@ -176,7 +178,10 @@ class RequestServed(_message.Message):
 
     @_builtins.property
     def decision(self) -> _decision_pb2.Decision:
-        """decision is the variant assigned, and how. Absent if the call failed before one was chosen."""
+        """decision is the variant assigned, and how. Of a call that was refused with `NO_ACTIVE_VARIANT` it says all but the variant
+        and the propensity; of one that failed before it was decided the deployment, the alias and the revision alone. Absent of
+        direct completions.
+        """
 
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[_execution_pb2.Attempt]:

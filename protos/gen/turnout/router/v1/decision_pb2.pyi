@@ -24,7 +24,7 @@ class _Evaluation:
 class _EvaluationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Evaluation.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     EVALUATION_UNSPECIFIED: _Evaluation.ValueType  # 0
-    """EVALUATION_UNSPECIFIED is never written."""
+    """EVALUATION_UNSPECIFIED means that the call failed before it was decided. Only events have it."""
     EVALUATION_MATCHED: _Evaluation.ValueType  # 1
     """EVALUATION_MATCHED means that a rule's condition was true for the call."""
     EVALUATION_DEFAULT_MATCHED: _Evaluation.ValueType  # 2
@@ -34,7 +34,7 @@ class Evaluation(_Evaluation, metaclass=_EvaluationEnumTypeWrapper):
     """Evaluation says how a decision came about."""
 
 EVALUATION_UNSPECIFIED: Evaluation.ValueType  # 0
-"""EVALUATION_UNSPECIFIED is never written."""
+"""EVALUATION_UNSPECIFIED means that the call failed before it was decided. Only events have it."""
 EVALUATION_MATCHED: Evaluation.ValueType  # 1
 """EVALUATION_MATCHED means that a rule's condition was true for the call."""
 EVALUATION_DEFAULT_MATCHED: Evaluation.ValueType  # 2
@@ -48,7 +48,7 @@ class _KeyKind:
 class _KeyKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_KeyKind.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     KEY_KIND_UNSPECIFIED: _KeyKind.ValueType  # 0
-    """KEY_KIND_UNSPECIFIED is never written."""
+    """KEY_KIND_UNSPECIFIED is that of a call which failed before it was decided. Only events have it."""
     KEY_KIND_ROUTING_KEY: _KeyKind.ValueType  # 1
     """KEY_KIND_ROUTING_KEY is the call's `routing_key`."""
     KEY_KIND_IDENTITY: _KeyKind.ValueType  # 2
@@ -64,7 +64,7 @@ class KeyKind(_KeyKind, metaclass=_KeyKindEnumTypeWrapper):
     """KeyKind says which of the call's values was hashed to choose the variant."""
 
 KEY_KIND_UNSPECIFIED: KeyKind.ValueType  # 0
-"""KEY_KIND_UNSPECIFIED is never written."""
+"""KEY_KIND_UNSPECIFIED is that of a call which failed before it was decided. Only events have it."""
 KEY_KIND_ROUTING_KEY: KeyKind.ValueType  # 1
 """KEY_KIND_ROUTING_KEY is the call's `routing_key`."""
 KEY_KIND_IDENTITY: KeyKind.ValueType  # 2
@@ -79,7 +79,12 @@ Global___KeyKind: _TypeAlias = KeyKind  # noqa: Y015
 
 @_typing.final
 class Decision(_message.Message):
-    """Decision is the variant a call was assigned, how, and with which probability. It is enough to repeat the choice exactly."""
+    """Decision is the variant a call was assigned, how, and with which probability. It is enough to repeat the choice exactly.
+
+    In events it is also what is known of a call that was assigned none: refused with `NO_ACTIVE_VARIANT`, because what it could
+    be assigned is not active, it has all but the variant and the propensity; failed before it was decided, it has the deployment,
+    the alias and the revision alone.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -98,19 +103,23 @@ class Decision(_message.Message):
     deployment: _builtins.str
     """deployment is the uid of the deployment."""
     alias: _builtins.str
-    """alias is the name through which the deployment was called, such as `live`."""
+    """alias is the name through which the deployment was called, such as `live`. Empty where a simulation tried a revision that it
+    does not point to.
+    """
     revision: _builtins.str
-    """revision is the uid of the revision that the alias pointed to."""
+    """revision is the uid of the revision that the alias pointed to, or that a simulation tried."""
     revision_number: _builtins.str
     """revision_number is that revision's number, such as `1.0`."""
     variant: _builtins.str
-    """variant is the uid of the assigned variant. A fallback may serve in its place; the assignment stays."""
+    """variant is the uid of the assigned variant. A fallback may serve in its place; the assignment stays. Empty if none was
+    assigned.
+    """
     variant_slug: _builtins.str
-    """variant_slug is that variant's slug, for people."""
+    """variant_slug is that variant's slug, for people. Empty as `variant`."""
     evaluation: Global___Evaluation.ValueType
     """evaluation says whether a rule decided."""
     propensity: _builtins.float
-    """propensity is the probability, in (0, 1], with which this variant was to be chosen for a random key."""
+    """propensity is the probability, in (0, 1], with which this variant was to be chosen for a random key. 0 if none was assigned."""
     key_kind: Global___KeyKind.ValueType
     """key_kind says what was hashed."""
     rule: _builtins.str
@@ -119,7 +128,7 @@ class Decision(_message.Message):
     """rule_name is that rule's display name, for people."""
     outside_coverage: _builtins.bool
     """outside_coverage says that the unit is outside the revision's coverage, so that the baseline was assigned whatever the rules
-    and weights say.
+    and weights say, or nothing, if the baseline is not active.
     """
     def __init__(
         self,

@@ -323,8 +323,8 @@ class SimulatedCall(_message.Message):
     user: _builtins.str
     """user is the user of a completion or a recommendation. Optional."""
     request_id: _builtins.str
-    """request_id is that of a call that was served, `req_…`: what was hashed if it gave nothing to stick to. Empty means a new
-    one.
+    """request_id is that of a call that was recorded, `req_…`: what was hashed if it gave nothing to stick to. Empty means a new
+    one; another text is refused with `REQUEST_MALFORMED`.
     """
     def __init__(
         self,
