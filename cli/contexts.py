@@ -11,7 +11,7 @@ from typing import Annotated, Final, TypeAlias
 import orjson
 import typer
 
-from catalog.conditions import MAX_CONTEXT_BYTES
+from catalog.conditions import MAX_CONTEXT_BYTES, read_context
 from kit.errors import Invalid
 from kit.json import Json, parse
 
@@ -19,12 +19,17 @@ _PANEL: Final = "Who calls, and with what"
 _MAX_FILE_BYTES: Final = 64 << 20
 """Of a file with many contexts."""
 _STDIN: Final = "-"
+_CONTEXT: Final = ("--context", "-c")
+"""The option, as whoever used it wrote it."""
+_CONTEXTS: Final = ("--contexts",)
+_VARIABLE: Final = ("--variable", "-v")
+_HERE: Final = "the context"
+"""What is on the command line itself."""
 
 Contexts: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
-        "--context",
-        "-c",
+        *_CONTEXT,
         help="What the deployment's rules ask about: name=value, a JSON object, or @FILE with one; repeat for more "
         "members. A value that is JSON is taken as such, all else as text.",
         rich_help_panel=_PANEL,
@@ -58,15 +63,26 @@ def context_json(given: Sequence[str]) -> str:
     members: dict[str, str] = {}
     for each in given:
         if each.startswith("@"):
-            members |= _members(_read(each[1:]), hint=each)
+            members |= _members(_read(each[1:]), _CONTEXT, where=each[1:])
         elif each.lstrip()[:1] == "{":
-            members |= _members(each.encode(errors="surrogatepass"), hint="--context")
+            members |= _members(each.encode(errors="surrogatepass"), _CONTEXT)
         else:
-            members |= pair(each, "a context is written name=value, as a JSON object, or @FILE")
-    return _object(members) if given else ""
+            members |= _pair(each, "a context is written name=value, as a JSON object, or @FILE", _CONTEXT)
+    return _object(members, _CONTEXT) if given else ""
 
 
-def pair(given: str, how: str) -> dict[str, str]:
+def variables_json(given: Sequence[str]) -> str:
+    """What all `-v name=value` together amount to: a JSON object; of a repeated name the last counts.
+
+    :raises typer.BadParameter: if one of them is not written so
+    """
+    members: dict[str, str] = {}
+    for each in given:
+        members |= _pair(each, "a variable is written name=value", _VARIABLE)
+    return _joined(members)
+
+
+def _pair(given: str, how: str, option: Sequence[str]) -> dict[str, str]:
     """`name=value` as the name and the value's JSON; a value that is none is a text.
 
     :param how: how it is written, for whoever wrote it otherwise
@@ -74,21 +90,13 @@ def pair(given: str, how: str) -> dict[str, str]:
     """
     name, equals, value = given.partition("=")
     if not equals or not name:
-        raise typer.BadParameter(f"{how}, not {given!r}")
+        raise _bad(f"{how}, not {given!r}", option)
     try:
         # The text itself is sent: long numbers keep their digits.
         orjson.loads(value)
     except orjson.JSONDecodeError:
         value = orjson.dumps(value).decode()
     return {name: value}
-
-
-def pairs_json(pairs: Sequence[str], how: str) -> str:
-    """Several of :func:`pair` as one JSON object; of a repeated name the last counts."""
-    members: dict[str, str] = {}
-    for each in pairs:
-        members |= pair(each, how)
-    return _object(members)
 
 
 def many(file: str, *, most: int) -> list[str]:
@@ -99,12 +107,13 @@ def many(file: str, *, most: int) -> list[str]:
     :raises typer.BadParameter: with the line that is none, or if there are none or too many
     """
     found: list[str] = []
-    for number, line in _lines(_read(file, most_bytes=_MAX_FILE_BYTES, hint="--contexts")):
+    for number, line in _lines(_read(file, _CONTEXTS, most_bytes=_MAX_FILE_BYTES)):
         if len(found) == most:
-            raise _bad(f"{file} has more than {most:,} contexts: at most so many can be tried at once", "--contexts")
-        found.append(_object(_members(line, hint="--contexts", where=f"{file}:{number}")))
+            raise _bad(f"{file} has more than {most:,} contexts: at most so many can be tried at once", _CONTEXTS)
+        where = f"{file}:{number}"
+        found.append(_object(_members(line, _CONTEXTS, where=where), _CONTEXTS, where=where))
     if not found:
-        raise _bad(f"{file} has no context in it: one JSON object a line is read", "--contexts")
+        raise _bad(f"{file} has no context in it: one JSON object a line is read", _CONTEXTS)
     return found
 
 
@@ -112,24 +121,37 @@ def _lines(data: bytes) -> Iterator[tuple[int, bytes]]:
     return ((number, line) for number, line in enumerate(data.split(b"\n"), start=1) if line.strip())
 
 
-def _members(data: bytes, *, hint: str, where: str = "") -> dict[str, str]:
+def _members(data: bytes, option: Sequence[str], *, where: str = _HERE) -> dict[str, str]:
     """By name, each in JSON."""
     try:
-        document: Json = parse(data, field=where or "the context", max_bytes=MAX_CONTEXT_BYTES)
+        document: Json = parse(data, field=where, max_bytes=MAX_CONTEXT_BYTES)
     except Invalid as error:
-        raise _bad(error.message, hint) from None
+        raise _bad(error.message, option) from None
     if not isinstance(document, dict):
-        raise _bad(f'{where or "the context"} must be a JSON object, such as {{"country": "ES"}}', hint)
+        raise _bad(f'{where} must be a JSON object, such as {{"country": "ES"}}', option)
     return {name: orjson.dumps(value).decode() for name, value in document.items()}
 
 
-def _object(members: dict[str, str]) -> str:
+def _object(members: dict[str, str], option: Sequence[str], *, where: str = _HERE) -> str:
+    """As it is sent.
+
+    :raises typer.BadParameter: if it would be refused
+    """
+    text = _joined(members)
+    try:
+        read_context(text, field=where)
+    except Invalid as error:
+        raise _bad(error.message, option) from None
+    return text
+
+
+def _joined(members: dict[str, str]) -> str:
     return "{" + ",".join(f"{orjson.dumps(name).decode()}:{value}" for name, value in members.items()) + "}"
 
 
-def _read(file: str, *, most_bytes: int = MAX_CONTEXT_BYTES, hint: str = "--context") -> bytes:
+def _read(file: str, option: Sequence[str] = _CONTEXT, *, most_bytes: int = MAX_CONTEXT_BYTES) -> bytes:
     if not file:
-        raise _bad("@ names no file", hint)
+        raise _bad("@ names no file", option)
     try:
         if file == _STDIN:
             data = sys.stdin.buffer.read(most_bytes + 1)
@@ -137,11 +159,11 @@ def _read(file: str, *, most_bytes: int = MAX_CONTEXT_BYTES, hint: str = "--cont
             with Path(file).open("rb") as opened:
                 data = opened.read(most_bytes + 1)
     except OSError as error:
-        raise _bad(f"{file} cannot be read: {error.strerror}", hint) from None
+        raise _bad(f"{file} cannot be read: {error.strerror}", option) from None
     if len(data) > most_bytes:
-        raise _bad(f"{file} is too large: at most {most_bytes:,} bytes are read", hint)
+        raise _bad(f"{file} is too large: at most {most_bytes:,} bytes are read", option)
     return data
 
 
-def _bad(problem: str, hint: str) -> typer.BadParameter:
-    return typer.BadParameter(problem, param_hint=hint)
+def _bad(problem: str, option: Sequence[str]) -> typer.BadParameter:
+    return typer.BadParameter(problem, param_hint=option)

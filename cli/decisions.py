@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from rich.cells import cell_len, set_cell_size
+
 from turnout.router.v1 import decision_pb2 as pb
 
 _KEYS: Final = {
@@ -13,6 +15,33 @@ _KEYS: Final = {
     pb.KEY_KIND_USER: "the user",
     pb.KEY_KIND_REQUEST: "nothing but the request's id",
 }
+
+_NAME_CELLS: Final = 32
+"""Of a rule, where one line has to do."""
+
+
+def by(decision: pb.Decision) -> str:
+    """What decided, in a cell: the rule's name, `default` for the variants' weights, `baseline` outside coverage.
+
+    `–` if nothing did.
+    """
+    if decision.evaluation == pb.EVALUATION_UNSPECIFIED:
+        return "–"
+    if decision.outside_coverage:
+        return "baseline"
+    if decision.evaluation != pb.EVALUATION_MATCHED:
+        return "default"
+    name = decision.rule_name or decision.rule
+    return name if cell_len(name) <= _NAME_CELLS else f"{set_cell_size(name, _NAME_CELLS - 1).rstrip()}…"
+
+
+def evaluation(decision: pb.Decision) -> str:
+    """How it came about, in the contracts' word, and by which rule."""
+    if decision.evaluation == pb.EVALUATION_UNSPECIFIED:
+        return "–"
+    word = pb.Evaluation.Name(decision.evaluation).removeprefix("EVALUATION_")
+    rule = f" by rule {decision.rule_name or decision.rule} ({decision.rule})" if decision.rule else ""
+    return f"{word}{rule}{'; outside coverage: the baseline' if decision.outside_coverage else ''}"
 
 
 def why(decision: pb.Decision) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from cli import names, output, pages, proposals
+from cli import decisions, names, output, pages, proposals, request_facts
 from cli.client import Client, failures_for_people
 from kit import ids
 from kit.errors import Invalid, NotFound
@@ -29,7 +29,7 @@ def logs(
     deployment: Annotated[
         str,
         typer.Argument(
-            help="A deployment, or guide/variant-1. Default: all.",
+            help="A deployment, or guide/variant-1. Default: all. Or a request's id, req_…: all that is known of it.",
             autocompletion=proposals.deployments,
             show_default=False,
         ),
@@ -38,11 +38,22 @@ def logs(
     errors: Annotated[bool, typer.Option("--errors", help="Only those that ended in an error.")] = False,
     limit: pages.Limit = 20,
 ) -> None:
-    """Show the newest requests, one a line.
+    """Show the newest requests, one a line, or all of one.
 
-    Examples: turnout logs; turnout logs guide --errors; turnout logs guide/variant-1 --limit 100
+    Examples: turnout logs; turnout logs guide --errors; turnout logs guide/variant-1 --limit 100;
+    turnout logs req_0123456789abcdefghjkmnpqrs
     """
     client: Client = context.obj
+    if _is_request(deployment):
+        if variant or errors:
+            raise typer.BadParameter("one request is shown whatever it is: leave --variant and --errors out")
+        with failures_for_people():
+            log = _log(client, client.parent, deployment)
+        if client.as_json:
+            output.as_json(log)
+        else:
+            request_facts.tell(log.request)
+        return
     with failures_for_people():
         named = names.deployment(client, deployment) if deployment else None
         if named and named.alias:
@@ -72,9 +83,11 @@ def logs(
     if not found:
         output.aside("there are no such requests; a new one is here within seconds")
     output.table(
-        ["time", "request", "deployment", "variant", "status", "latency", "tokens", "attempts"],
+        ["time", "request", "deployment", "variant", "status", "latency", "tokens", "attempts", "by", "propensity"],
         [_cells(log.request) for log in found],
-        numbers=["latency", "tokens", "attempts"],
+        numbers=["latency", "tokens", "attempts", "propensity"],
+        # Last, so that whoever takes the table apart finds the others where they were.
+        spare=(9, 8),
     )
 
 
@@ -86,7 +99,15 @@ def one(client: Client, parent: str, request_id: str, *, deployment: str = "") -
     :raises Invalid: `REQUEST_MALFORMED`
     :raises NotFound: `REQUEST_NOT_FOUND`
     """
-    if not (ids.is_uid(request_id) and request_id.startswith("req_")):
+    return _log(client, parent, request_id, deployment=deployment).request
+
+
+def _is_request(text: str) -> bool:
+    return ids.is_uid(text) and text.startswith("req_")
+
+
+def _log(client: Client, parent: str, request_id: str, *, deployment: str = "") -> pb.Log:
+    if not _is_request(request_id):
         raise Invalid(
             f"a request is named by its id, as req_…, not {request_id!r}; `turnout logs` shows them",
             reason="REQUEST_MALFORMED",
@@ -116,7 +137,7 @@ def one(client: Client, parent: str, request_id: str, *, deployment: str = "") -
 
         for log in pages.items(page):
             if log.request.request_id == request_id:
-                return log.request
+                return log
     raise missing
 
 
@@ -127,15 +148,17 @@ def _stamp(seconds: float) -> Timestamp:
 
 
 def _cells(request: request_pb2.RequestServed) -> tuple[object, ...]:
-    status = request_pb2.RequestStatus.Name(request.status).removeprefix("REQUEST_STATUS_")
+    decision = request.decision
     simulated = " (simulated)" if request.source == execution_pb2.SOURCE_SIMULATOR else ""
     return (
         request.start_time.ToJsonString(),
         request.request_id,
         request.deployment_slug,
-        request.decision.variant_slug or "–",
-        f"{status} {request.reason}".strip() + simulated,
+        decision.variant_slug or "–",
+        request_facts.status(request) + simulated,
         output.milliseconds(request.latency_us),
         request.usage.input_tokens + request.usage.output_tokens,
         len(request.attempts),
+        decisions.by(decision),
+        decisions.share(decision.propensity) if decision.variant else "–",
     )

@@ -14,6 +14,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from rich.cells import cell_len
 from rich.console import Console, ConsoleRenderable, RenderHook
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
@@ -67,6 +68,8 @@ errors: Final = _console(stderr=True)
 _UNFOLDED_WIDTH: Final = 10_000
 _UNFOLDED_CELL: Final = 32
 """In characters: narrower cells stay in one line."""
+_NARROW_CELL: Final = 8
+"""The same where nothing may be wider than the terminal: counts and shares are narrower."""
 _COMMANDS: Final = {
     "retain_contract": "--retain-contract",
     "skip_model_check": "--skip-model-check",
@@ -115,23 +118,54 @@ def answer(text: str, *, end: str = "\n") -> None:
     print(visible(text) if sys.stdout.isatty() else text, end=end)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[str] = ()) -> None:
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    numbers: Sequence[str] = (),
+    spare: Sequence[int] = (),
+    fits: bool = False,
+) -> None:
     """A table; columns named in `numbers` are aligned to the right. Cells are text, never markup. On a terminal long
-    ones are folded where that makes the table fit; else nothing is: pipes get one line a row."""
+    ones are folded where that makes the table fit; else nothing is: pipes get one line a row.
+
+    :param spare: the places of columns that are left out, in this order, where a terminal has no room for all
+    :param fits: no line is to be longer than the terminal: where folding is not enough, each row has several lines
+    """
     cells = [[visible(str(cell), in_line=True) for cell in row] for row in rows]
+    kept, room = list(range(len(columns))), _room()
     widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
+    for place in spare:
+        if _across(widths[at] for at in kept) > room:
+            kept.remove(place)
+    limits = _folded([widths[at] for at in kept], room)
+    if limits is None and fits:
+        limits = _folded([widths[at] for at in kept], room, least=_NARROW_CELL)
+        if limits is None:
+            _stacked([columns[at] for at in kept], [[row[at] for at in kept] for row in cells], room)
+            return
     shown = Table(box=None, pad_edge=False, header_style="bold")
-    for column, width in zip(columns, _folded(widths, _room()), strict=True):
+    for at, width in zip(kept, limits or [None] * len(kept), strict=True):
         shown.add_column(
-            column,
-            justify="right" if column in numbers else "left",
+            columns[at],
+            justify="right" if columns[at] in numbers else "left",
             no_wrap=width is None,
             max_width=width,
             overflow="fold",
         )
     for row in cells:
-        shown.add_row(*map(Text, row))
+        shown.add_row(*(Text(row[at]) for at in kept))
     Console(width=_UNFOLDED_WIDTH).print(shown)
+
+
+def _stacked(columns: Sequence[str], rows: Sequence[Sequence[str]], room: int) -> None:
+    """A table whose cells stand below each other, those of a row behind the names of their columns."""
+    console = Console(width=room)
+    for first, *others in rows:
+        console.print(Text(first, style="bold", overflow="fold"))
+        for column, cell in zip(columns[1:], others, strict=True):
+            line = Text(f"{column} ", style="dim", overflow="fold").append(cell, style="not dim")
+            console.print(Padding(line, (0, 0, 0, 2), expand=False))
 
 
 def tree(root: Tree) -> None:
@@ -144,13 +178,22 @@ def _room() -> int:
     return screen.width if screen.is_terminal else _UNFOLDED_WIDTH
 
 
-def _folded(widths: Sequence[int], room: int) -> list[int | None]:
-    """How wide columns may be that have to fold: the widest ones first, none below what names and uids take."""
+def _across(widths: Iterable[int]) -> int:
+    """How wide columns are beside each other."""
+    found = list(widths)
+    return sum(found) + 2 * (len(found) - 1)
+
+
+def _folded(widths: Sequence[int], room: int, *, least: int = _UNFOLDED_CELL) -> list[int | None] | None:
+    """How wide columns may be that have to fold: the widest ones first. None if they do not fit in the end.
+
+    :param least: what no column is folded below: by default what names and uids take
+    """
     limits = list(widths)
-    while sum(limits) + 2 * (len(limits) - 1) > room:
+    while _across(limits) > room:
         widest = max(range(len(limits)), key=limits.__getitem__)
-        if limits[widest] <= _UNFOLDED_CELL:
-            return [None] * len(limits)
+        if limits[widest] <= least:
+            return None
         limits[widest] -= 1
     return [limit if limit < width else None for limit, width in zip(limits, widths, strict=True)]
 
@@ -184,12 +227,23 @@ def listed(parts: Sequence[str], *, width: int = CELL_WIDTH) -> str:
     return ", ".join(shown)
 
 
-def facts(pairs: Iterable[tuple[str, object]]) -> None:
-    """Names and values, one pair a line, however long: keys and addresses are copied from here."""
-    shown = list(pairs)
-    width = max(len(name) for name, _ in shown)
+def facts(pairs: Iterable[tuple[str, object]], *, fits: bool = False) -> None:
+    """Names and values, one pair a line, however long: keys and addresses are copied from here.
+
+    :param fits: on a terminal, values are folded where they are too long for it
+    """
+    shown = [(name, visible(str(value), in_line=True)) for name, value in pairs]
+    width, room = max(len(name) for name, _ in shown), _room()
+    if fits and any(width + 2 + cell_len(value) > room for _, value in shown):
+        grid = Table.grid(padding=(0, 2), pad_edge=False)
+        grid.add_column(style="bold", no_wrap=True)
+        grid.add_column(overflow="fold")
+        for name, value in shown:
+            grid.add_row(name, Text(value))
+        Console(width=room).print(grid)
+        return
     for name, value in shown:
-        line = Text(f"{name:<{width}}  ", style="bold").append(visible(str(value), in_line=True), style="not bold")
+        line = Text(f"{name:<{width}}  ", style="bold").append(value, style="not bold")
         screen.print(line, soft_wrap=True)
 
 

@@ -8,10 +8,9 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from cli import message_files, names, output, pages, proposals, words
+from cli import contexts, message_files, names, output, pages, proposals, words
 from cli.client import Client, failures_for_people
 from cli.program import program
-from cli.run import variables_json
 from turnout.chat.v1 import message_pb2
 from turnout.registry.v1 import prompt_pb2
 from turnout.registry.v1 import prompt_service_pb2 as pb
@@ -206,7 +205,7 @@ def render(
     Example: turnout prompts render welcome@3 -v hotel=Astoria
     """
     client: Client = context.obj
-    variables = variables_json(variable or [])
+    variables = contexts.variables_json(variable or [])
     with failures_for_people():
         request = pb.RenderPromptRequest(name=_name(client, prompt), variables_json=variables)
         rendered = _stub(client).RenderPrompt(request)

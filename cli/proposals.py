@@ -89,11 +89,6 @@ def revisions(context: typer.Context, incomplete: str) -> list[Proposal]:
     return _listed(context, incomplete, page) if named else []
 
 
-def numbers(context: typer.Context, incomplete: str) -> list[Proposal]:
-    """Revisions of the deployment that the command names, by number."""
-    return [each for each in revisions(context, incomplete) if each[0][:1].isdecimal()]
-
-
 def projects(context: typer.Context, incomplete: str) -> list[Proposal]:
     """Projects that the key may see."""
 

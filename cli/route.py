@@ -67,7 +67,8 @@ def route(
             ("sticks to", decisions.key(decision)),
             ("runs", _runs(client, answer)),
             ("revision", f"{decision.revision_number}, as {decision.alias} now"),
-        ]
+        ],
+        fits=True,
     )
 
 

@@ -43,7 +43,7 @@ def run(
     client: Client = context.obj
     request = pb.RunRequest(
         deployment=deployment,
-        variables_json=variables_json(variable or []),
+        variables_json=contexts.variables_json(variable or []),
         routing_key=routing_key,
         context_json=contexts.context_json(context_given or []),
     )
@@ -61,11 +61,3 @@ def run(
         f"{answer.provider}/{answer.model}, {answer.usage.input_tokens}+{answer.usage.output_tokens} tokens, {cost}, "
         f"{output.milliseconds(answer.latency_us)}, {answer.request_id}"
     )
-
-
-def variables_json(pairs: list[str]) -> str:
-    """What `-v name=value …` amounts to: a JSON object; of a repeated name the last counts.
-
-    :raises typer.BadParameter: if one of them is not written so
-    """
-    return contexts.pairs_json(pairs, "a variable is written name=value")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
 from dataclasses import dataclass
 from typing import Annotated, Final
 
 import typer
 
-from cli import contexts, decisions, logs, names, output, proposals, ranges, traces
+from cli import contexts, logs, names, output, proposals, ranges, shares, traces
 from cli.client import Client, failures_for_people
 from kit.errors import Precondition
 from turnout.events.v1 import request_pb2
+from turnout.executor.v1 import execution_pb2
 from turnout.router.v1 import decision_pb2
 from turnout.router.v1 import routing_service_pb2 as pb
 from turnout.router.v1.routing_service_pb2_grpc import RoutingServiceStub
@@ -20,9 +21,6 @@ _MAX_CALLS: Final = 10_000
 _MAX_UNITS: Final = 100_000
 _MAX_CONTEXTS: Final = 100
 """Of a population."""
-_BAR: Final = 20
-"""Characters of all calls."""
-_EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 _PANEL: Final = "What is tried"
 _MANY: Final = "Many calls"
 
@@ -38,15 +36,15 @@ def simulate(
     revision: Annotated[
         str,
         typer.Option(
-            help="A revision's number or uid, a draft's too. Default: that of the alias.",
-            autocompletion=proposals.numbers,
+            help="A revision's number or uid, a draft's too, or an alias. Default: that of the alias.",
+            autocompletion=proposals.revisions,
             rich_help_panel=_PANEL,
         ),
     ] = "",
     compare: Annotated[
         str,
         typer.Option(
-            help="A revision's number, or an alias: who would get another variant than by that.",
+            help="A revision's number or uid, or an alias: who would get another variant than by that.",
             autocompletion=proposals.revisions,
             rich_help_panel=_PANEL,
         ),
@@ -124,9 +122,9 @@ def simulate(
     if answer.HasField("trace"):
         output.tree(traces.drawn(answer.trace, title=f"{deployment}, revision {answer.revision}"))
     else:
-        _tell_shares(answer)
+        shares.tell(answer)
     if answer.HasField("comparison"):
-        _tell_comparison(answer)
+        shares.tell_comparison(answer)
     if served is not None:
         _tell_replayed(served, answer, other=revision)
     elif not given.has_context and answer.rules:
@@ -187,10 +185,10 @@ def _logged(client: Client, deployment: str, request_id: str) -> request_pb2.Req
     """
     named = names.deployment(client, deployment)
     served = logs.one(client, named.parent, request_id, deployment=named.slug)
-    if not served.HasField("decision"):
+    if not served.decision.evaluation:
         why = f" ({served.reason})" if served.reason else ""
         raise Precondition(
-            f"{request_id} has nothing to replay: it ended before a variant was chosen{why}", reason="NOT_DECIDED"
+            f"{request_id} has nothing to replay: it ended before it was decided{why}", reason="NOT_DECIDED"
         )
     return served
 
@@ -204,8 +202,30 @@ def _repeat(request: pb.SimulateRequest, served: request_pb2.RequestServed) -> N
         identity=served.identity,
         thread=served.thread,
         user=served.user,
-        request_id=served.request_id,
+        request_id=_repeated_id(served),
     )
+
+
+def _repeated_id(served: request_pb2.RequestServed) -> str:
+    """What was hashed of a request that gave no key: its id, or that of the one which it repeated."""
+    if served.source == execution_pb2.SOURCE_SIMULATOR and served.metadata_json:
+        return str(json.loads(served.metadata_json).get("simulated_request_id", served.request_id))
+    return served.request_id
+
+
+def _outcome(trace: pb.Trace) -> decision_pb2.Decision:
+    """What a call comes to; of one that would be refused, as the log would have it."""
+    if trace.HasField("decision"):
+        return trace.decision
+    matched = next((rule for rule in trace.rules if rule.outcome == pb.RULE_OUTCOME_TRUE), None)
+    refused = decision_pb2.Decision(
+        evaluation=decision_pb2.EVALUATION_DEFAULT_MATCHED,
+        outside_coverage=trace.coverage_draw >= trace.coverage,
+    )
+    if matched is not None:
+        refused.evaluation = decision_pb2.EVALUATION_MATCHED
+        refused.rule, refused.rule_name = matched.rule, matched.display_name
+    return refused
 
 
 def _decides(decision: decision_pb2.Decision) -> tuple[object, ...]:
@@ -215,7 +235,8 @@ def _decides(decision: decision_pb2.Decision) -> tuple[object, ...]:
         decision.evaluation,
         decision.rule,
         decision.propensity,
-        decision.key_kind,
+        # A trace does not say it of a call that would be refused.
+        decision.key_kind if decision.variant else None,
         decision.outside_coverage,
     )
 
@@ -226,92 +247,42 @@ def _replayed(served: request_pb2.RequestServed, answer: pb.SimulateResponse) ->
         "revision": served.decision.revision_number,
         "variant": served.decision.variant,
         "variant_slug": served.decision.variant_slug,
-        "same": _decides(served.decision) == _decides(answer.trace.decision),
+        "rule": served.decision.rule,
+        "refused": not served.decision.variant,
+        "same": _decides(served.decision) == _decides(_outcome(answer.trace)),
     }
 
 
 def _tell_replayed(served: request_pb2.RequestServed, answer: pb.SimulateResponse, *, other: str) -> None:
-    then, now = served.decision, answer.trace.decision
-    at = served.start_time.ToJsonString()
-    comes = "the same variant comes out" if then.variant == now.variant else f"now {now.variant_slug or 'nothing'} does"
-    if then.variant == now.variant and not other and _decides(then) != _decides(now):
-        comes += ", but for other reasons"
+    then, now = served.decision, _outcome(answer.trace)
+    was = f"got {then.variant_slug}" if then.variant else "was refused"
+    because = "" if then.variant else f", as {_why_refused(then)}"
     by = f" by revision {answer.revision}" if other else ""
-    output.say(f"{served.request_id} got {then.variant_slug} by revision {then.revision_number} at {at}; {comes}{by}")
+    at = f"by revision {then.revision_number} at {served.start_time.ToJsonString()}"
+    output.say(f"{served.request_id} {was} {at}{because}; {_compared(then, now, by)}")
     if other and answer.rules and not served.context_json:
         output.aside("— no context is kept of it: it had none, or nothing asked for it then")
 
 
-def _tell_shares(answer: pb.SimulateResponse) -> None:
-    count = answer.decided_count
-    parts = [f"{answer.matched_count:,} by a rule"] if answer.rules else []
-    parts += [f"{answer.outside_count:,} outside coverage"] if answer.outside_count else []
-    parts += [f"{answer.refused_count:,} refused"] if answer.refused_count else []
-    told = f": {', '.join(parts)}" if parts else ""
-    output.say(f"{count:,} decided by revision {answer.revision}{told}")
-    output.say("")
-    output.table(
-        ["variant", "count", "share", "", "expected", ""],
-        [
-            (
-                each.variant_slug,
-                f"{each.count:,}",
-                decisions.share(each.share),
-                _bar(each.share),
-                decisions.share(each.expected_share),
-                _bar(each.expected_share),
-            )
-            for each in answer.shares
-        ],
-        numbers=["count", "share", "expected"],
-    )
-    if answer.rules:
-        output.say("")
-        none = ("(none: by weights)", count - answer.matched_count)
-        rows: Iterable[tuple[str, int]] = [
-            *((each.display_name or each.rule, each.count) for each in answer.rules),
-            none,
-        ]
-        output.table(
-            ["rule", "count", "share"],
-            [(name, f"{decided:,}", decisions.share(decided / count if count else 0.0)) for name, decided in rows],
-            numbers=["count", "share"],
-        )
+def _compared(then: decision_pb2.Decision, now: decision_pb2.Decision, by: str) -> str:
+    """What comes out now, beside what came out then.
+
+    :param by: which other revision decides now; empty if it is the same
+    """
+    if now.variant and now.variant != then.variant:
+        return f"now {now.variant_slug} {'does' if then.variant else 'comes out'}{by}"
+    if then.variant and not now.variant:
+        return f"now it is refused{by}, as {_why_refused(now)}"
+    is_same = _decides(then) == _decides(now)
+    if now.variant:
+        return f"the same variant comes out{'' if by or is_same else ', but for other reasons'}{by}"
+    return f"the same refusal comes again{by}" if is_same else f"it is refused again{by}, but as {_why_refused(now)}"
 
 
-def _tell_comparison(answer: pb.SimulateResponse) -> None:
-    comparison, count = answer.comparison, answer.decided_count
-    than = f"than by revision {comparison.revision}"
-    output.say("")
-    if answer.HasField("trace"):
-        before = next((each.from_slug or "refused" for each in comparison.movements), "refused")
-        same = not comparison.moved_count
-        output.say(f"by revision {comparison.revision} it would be {before}{', too' if same else ''}")
-        return
-    if not comparison.moved_count:
-        output.say(f"none of {count:,} would get another variant {than}")
-    else:
-        moved = f"{comparison.moved_count:,} of {count:,} ({decisions.share(comparison.moved_share)})"
-        output.say(f"{moved} would get another variant {than}")
-    output.say("")
-    output.table(
-        ["from", "to", "count", "share"],
-        [
-            (
-                each.from_slug or "(refused)",
-                "(stays)" if each.from_variant == each.to_variant else each.to_slug or "(refused)",
-                f"{each.count:,}",
-                decisions.share(each.share),
-            )
-            for each in comparison.movements
-        ],
-        numbers=["count", "share"],
-    )
-
-
-def _bar(share: float) -> str:
-    """A part of 1; what is not nothing shows."""
-    eighths = round(min(max(share, 0.0), 1.0) * _BAR * 8)
-    if share > 0:
-        eighths = max(eighths, 1)
-    return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).rstrip()
+def _why_refused(decision: decision_pb2.Decision) -> str:
+    """What has nothing active, of a call that was assigned no variant."""
+    if decision.outside_coverage:
+        return "it is outside coverage, and the baseline is not active"
+    if decision.evaluation == decision_pb2.EVALUATION_MATCHED:
+        return f"rule {decision.rule_name or decision.rule} has nothing active to send it to"
+    return "no rule matched, and no variant with a weight is active"

@@ -21,6 +21,7 @@ class Language(StrEnum):
     NODE_OPENAI = "node-openai"
     PYTHON_GRPC = "python-grpc"
     CURL = "curl"
+    CLI = "cli"
 
 
 def snippets(

@@ -147,6 +147,8 @@ def _mentions(text: str, words: list[Token], kinds: Mapping[str, FieldKind]) -> 
         if found and found[-1][0] == place - 2 and _is(words, place - 1, "."):
             continue  # a field of that name: context.present
         name = words[place + 2] if _is(words, place + 1, ".") and place + 2 < len(words) else word
+        if _is_element(words, place):
+            raise bad_at(text, word.offset, f"{word.text} is taken: choose another name for the element")
         if name is word or name.kind is not Kind.NAME:
             raise bad_at(text, word.offset, f"{word.text} is followed by a dot and a field: {word.text}.country")
         if name.text not in kinds:
@@ -155,6 +157,12 @@ def _mentions(text: str, words: list[Token], kinds: Mapping[str, FieldKind]) -> 
             raise bad_at(text, name.offset, f"there is no declared field {name.text[:64]!r}; {advice}")
         found.append((place, name.text))
     return found
+
+
+def _is_element(words: list[Token], place: int) -> bool:
+    """Whether a name is that of the element that a macro looks at: `exists(name, …)`."""
+    is_macro = place >= 2 and words[place - 2].text in MACROS and _is(words, place - 1, "(")
+    return is_macro and _is(words, place - 3, ".") and _is(words, place + 1, ",")
 
 
 def _check_body(

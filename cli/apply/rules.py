@@ -73,16 +73,19 @@ def routing(fields: Mapping[str, Any], former: pb.Routing, slug_of: Callable[[st
     )
     if "coverage" in fields:
         proto.coverage = fields["coverage"]
-    given = fields.get("rules", [])
-    for rule, uid in zip(given, _uids(given, former.rules), strict=True):
+    for rule in fields.get("rules", []):
         added = proto.rules.add(
-            uid=uid, display_name=rule["name"], condition=rule["when"], active=rule.get("active", True)
+            uid=rule.get("uid", ""),
+            display_name=rule["name"],
+            condition=rule["when"],
+            active=rule.get("active", True),
         )
         if "variant" in rule:
             added.variant = slug_of(rule["variant"])
         else:
             shares = [pb.Share(variant=slug_of(name), weight=weight) for name, weight in rule["split"].items()]
             added.split.CopyFrom(pb.Split(shares=shares))
+    _keep_uids(proto.rules, former.rules)
     return proto
 
 
@@ -154,17 +157,31 @@ def _nth(names: Mapping[str, Any], index: int) -> str:
     return next((name for at, name in enumerate(names) if at == index), str(index))
 
 
-def _uids(given: Sequence[Mapping[str, Any]], former: Sequence[pb.Rule]) -> list[str]:
-    """Which rule each was: the one whose uid it has; else the first of its name; else of its condition."""
-    uids = [str(rule.get("uid", "")) for rule in given]
-    left = [rule for rule in former if rule.uid not in uids]
-    for said, of_former in (("name", "display_name"), ("when", "condition")):
-        for at, rule in enumerate(given):
-            same = next((each for each in left if getattr(each, of_former) == rule[said]), None)
-            if not uids[at] and same is not None:
-                uids[at] = same.uid
-                left.remove(same)
-    return uids
+def _keep_uids(given: Sequence[pb.Rule], former: Sequence[pb.Rule]) -> None:
+    """Each is the one whose uid it has; else the first of its name; else the one that says the same, if neither's name
+    is found on the other side: then it was renamed. All else is new."""
+    taken = {rule.uid for rule in given if rule.uid}
+    left = [rule for rule in former if rule.uid not in taken]
+    names, names_before = ({rule.display_name for rule in side} for side in (given, former))
+    for is_same in (
+        lambda rule, was: rule.display_name == was.display_name,
+        lambda rule, was: (
+            rule.display_name not in names_before
+            and was.display_name not in names
+            and (rule.condition, _shares(rule)) == (was.condition, _shares(was))
+        ),
+    ):
+        for rule in given:
+            was = None if rule.uid else next((each for each in left if is_same(rule, each)), None)
+            if was is not None:
+                rule.uid = was.uid
+                left.remove(was)
+
+
+def _shares(rule: pb.Rule) -> dict[str, float]:
+    """Weights by variant; one alone has all of it."""
+    shares = {each.variant: each.weight if each.HasField("weight") else _WHOLE for each in rule.split.shares}
+    return shares if len(shares) > 1 else dict.fromkeys(shares or [rule.variant], _WHOLE)
 
 
 def _rule_document(proto: pb.Rule) -> dict[str, Json]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -47,7 +48,8 @@ class Router(rpc.RoutingServiceServicer, log_rpc.LogServiceServicer):
         found = [
             each
             for each in self.logged
-            if begin <= each.start_time.ToNanoseconds() < end and request.deployment in ("", each.deployment_slug)
+            if begin <= each.start_time.ToNanoseconds() < (end or math.inf)
+            and request.deployment in ("", each.deployment_slug)
         ]
         at = int(request.page_token or 0)
         more = str(at + 2) if at + 2 < len(found) else ""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import Result
 
 from catalog.conditions import MAX_CONTEXT_BYTES
 from cli.contexts import context_json, many
@@ -50,13 +52,40 @@ def test_a_file_holds_one_and_pairs_go_over_it(tmp_path: Path) -> None:
         ("@", "names no file"),
         ("@nowhere.json", "nowhere.json cannot be read: No such file or directory"),
         ('{"a": "' + "x" * MAX_CONTEXT_BYTES + '"}', "at most 16384 bytes"),
+        ("a=" + "x" * MAX_CONTEXT_BYTES, "the context must be at most 16384 bytes"),
+        ("a=" + "[" * 16 + "]" * 16, "the context must be nested at most 16 levels deep"),
+        ('{"a": "\\u0000"}', "the context must not contain the NUL character"),
     ],
 )
-def test_what_is_none_is_refused_with_what_is_wrong(given: str, said: str) -> None:
+def test_what_is_none_is_refused_with_the_option_and_what_is_wrong(given: str, said: str) -> None:
     with pytest.raises(typer.BadParameter) as refused:
         context_json([given])
 
     assert said in refused.value.message
+    assert refused.value.param_hint == ("--context", "-c")
+
+
+def test_all_together_are_no_larger_than_a_call_may_have() -> None:
+    half = "x" * (MAX_CONTEXT_BYTES // 2)
+
+    with pytest.raises(typer.BadParameter, match="at most 16384 bytes"):
+        context_json([f"a={half}", f"b={half}"])
+    assert context_json([f"a={half}", f"a={half}"])
+
+
+@pytest.mark.parametrize(
+    "command", [("route", "guide"), ("simulate", "guide"), ("run", "guide", "Hola"), ("recommend", "movies", "42")]
+)
+@pytest.mark.parametrize(
+    "given", [("-c", "x"), ("--context", "{x}"), ("-c", "@nowhere"), ("-c", "a=" + "[" * 16 + "]" * 16)]
+)
+def test_every_command_that_takes_one_names_the_option(
+    turnout: Callable[..., Result], command: tuple[str, ...], given: tuple[str, str]
+) -> None:
+    shown = turnout(*command, *given, TURNOUT_ADDRESS="127.0.0.1:1", TURNOUT_PROJECT="shop")
+
+    assert shown.exit_code == 2
+    assert "Invalid value for '--context' / '-c': " in shown.stderr
 
 
 @pytest.mark.parametrize("content", ['["ES"]', "5", "", "x" * (MAX_CONTEXT_BYTES + 1)])
@@ -93,6 +122,7 @@ def test_many_come_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
         ('{"a": 1}\n{"a": \n', "calls.jsonl:2"),
         ('{"a": 1}\n\n[1]\n', "calls.jsonl:3"),
         ("\n", "has no context in it"),
+        ('{"a": 1}\n{"a": ' + "[" * 16 + "]" * 16 + "}", "calls.jsonl:2 must be nested at most 16 levels deep"),
     ],
 )
 def test_a_line_that_is_none_is_told(content: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,3 +133,4 @@ def test_a_line_that_is_none_is_told(content: str, said: str, tmp_path: Path, mo
         many("calls.jsonl", most=9)
 
     assert said in refused.value.message
+    assert refused.value.param_hint == ("--contexts",)

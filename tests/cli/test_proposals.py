@@ -206,7 +206,6 @@ def test_revisions_are_proposed_with_the_aliases_that_point_to_them(names: Names
 
     assert proposals.revisions(context, "") == [("live", "2.0"), ("staging", "2.0"), ("2.0", "try it"), ("1.0", "")]
     assert shown(proposals.revisions(context, "1")) == ["1.0"]
-    assert shown(proposals.numbers(context, "")) == ["2.0", "1.0"]
 
 
 def test_what_is_fixed_is_proposed_without_asking() -> None:
@@ -230,7 +229,7 @@ def test_bash_gets_of_an_alias_what_stands_behind_the_colon(names: Names) -> Non
     [
         ("route b", b"beta-1\nbeta-2\nbeta-3\n"),
         ("simulate gamma", b"gamma\ngamma:staging\n"),
-        ("simulate gamma --revision ", b"2.0\n1.0\n"),
+        ("simulate gamma --revision ", b"live\nstaging\n2.0\n1.0\n"),
         ("simulate gamma --compare ", b"live\nstaging\n2.0\n1.0\n"),
         ("deployments routing gam", b"gamma\n"),
         ("simulate gamma --po", b"--population\n"),

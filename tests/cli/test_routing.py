@@ -131,7 +131,8 @@ def test_a_decision_is_shown_with_its_rule(guide: Shop) -> None:
     assert "variant     variant-1 (Plain)" in other
     assert "100 % of random keys" in other
     assert "DEPLOYMENT_NOT_FOUND" in told(guide("route", "nope"))
-    assert "JSON_TOO_DEEP" in told(guide("route", "guide", "--context", "a=" + "[" * 30 + "]" * 30))
+    deep = guide("route", "guide", "--context", "a=" + "[" * 30 + "]" * 30)
+    assert (deep.exit_code, "'--context' / '-c'" in deep.stderr) == (2, True)
 
 
 def answer_revision(result: Result, shop: Shop) -> str:

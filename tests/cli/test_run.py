@@ -7,7 +7,7 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli.run import variables_json
+from cli.contexts import variables_json
 from kit.json import parse_object
 
 
@@ -61,5 +61,6 @@ def test_whatever_is_typed_makes_an_object_that_the_server_reads(typed: dict[str
 
 @pytest.mark.parametrize("pair", ["name", "=value", ""])
 def test_what_is_no_pair_is_refused(pair: str) -> None:
-    with pytest.raises(typer.BadParameter, match="name=value"):
+    with pytest.raises(typer.BadParameter, match="name=value") as refused:
         variables_json([pair])
+    assert refused.value.param_hint == ("--variable", "-v")

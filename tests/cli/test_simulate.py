@@ -11,10 +11,11 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from typer.testing import Result
 
-from cli.simulate import _bar
 from kit import ids
 from tests.cli.routers import Router, decision, serving, trace
 from turnout.events.v1 import request_pb2
+from turnout.executor.v1 import execution_pb2
+from turnout.router.v1 import decision_pb2
 from turnout.router.v1 import routing_service_pb2 as pb
 
 Asked: TypeAlias = Callable[..., Result]
@@ -213,8 +214,94 @@ def test_it_is_told_if_another_variant_comes_out(asked: Asked, router: Router) -
         "revision": "1.3",
         "variant": "var_9",
         "variant_slug": "former",
+        "rule": "rul_1",
+        "refused": False,
         "same": False,
     }
+
+
+NOBODY = {"variant": "", "variant_slug": "", "propensity": 0.0}
+NO_RULE = {"evaluation": decision_pb2.EVALUATION_DEFAULT_MATCHED, "rule": "", "rule_name": ""}
+
+
+def refusing(router: Router, *, draw: float = 0.25, is_matched: bool = True) -> None:
+    """Let it refuse what it is asked."""
+    told = trace(refusal="nobody is active", coverage_draw=draw)
+    told.ClearField("decision")
+    for rule in told.rules:
+        if rule.outcome == pb.RULE_OUTCOME_TRUE:
+            rule.rule, rule.display_name = "rul_1", "Spanish"
+            rule.outcome = pb.RULE_OUTCOME_TRUE if is_matched else pb.RULE_OUTCOME_FALSE
+    router.simulated.trace.CopyFrom(told)
+
+
+@pytest.mark.parametrize(
+    ("then", "draw", "why"),
+    [
+        ({}, 0.25, "rule Spanish has nothing active to send it to"),
+        ({"outside_coverage": True}, 0.9, "it is outside coverage, and the baseline is not active"),
+        (NO_RULE, 0.25, "no rule matched, and no variant with a weight is active"),
+    ],
+)
+def test_a_refused_request_is_refused_again_by_the_same(
+    asked: Asked, router: Router, then: dict[str, Any], draw: float, why: str
+) -> None:
+    router.logged = [logged(reason="NO_ACTIVE_VARIANT", decision=decision(**NOBODY | then))]
+    wanted = router.logged[0]
+    refusing(router, draw=draw, is_matched=then is not NO_RULE)
+
+    shown = asked("simulate", "guide", "--replay", wanted.request_id)
+    found = json.loads(done(asked("--json", "simulate", "guide", "--replay", wanted.request_id)))
+
+    assert "refused: nobody is active" in done(shown)
+    assert done(shown).splitlines()[-1] == (
+        f"{wanted.request_id} was refused by revision 1.3 at {wanted.start_time.ToJsonString()}, as {why}; "
+        "the same refusal comes again"
+    )
+    assert router.requests[1].revision == "rev_1"
+    assert found["replayed"] == {
+        "request_id": wanted.request_id,
+        "revision": "1.3",
+        "variant": "",
+        "variant_slug": "",
+        "rule": wanted.decision.rule,
+        "refused": True,
+        "same": True,
+    }
+
+
+def test_it_is_told_if_a_refusal_comes_out_otherwise(asked: Asked, router: Router) -> None:
+    router.logged = [logged(decision=decision(**NOBODY)), logged()]
+    refused, served = [each.request_id for each in router.logged]
+    by_other = ("--revision", "2.0")
+
+    assert done(asked("simulate", "guide", "--replay", refused)).endswith("; now spanish comes out\n")
+    assert done(asked("simulate", "guide", "--replay", refused, *by_other)).endswith(
+        "; now spanish comes out by revision 2.0\n"
+    )
+    refusing(router, draw=0.9)
+    outside = "it is outside coverage, and the baseline is not active"
+    assert done(asked("simulate", "guide", "--replay", served)).endswith(f"; now it is refused, as {outside}\n")
+    assert done(asked("simulate", "guide", "--replay", refused)).endswith(f"; it is refused again, but as {outside}\n")
+    assert not json.loads(done(asked("--json", "simulate", "guide", "--replay", refused)))["replayed"]["same"]
+    refusing(router)
+    assert done(asked("simulate", "guide", "--replay", refused, *by_other)).endswith(
+        "; the same refusal comes again by revision 2.0\n"
+    )
+
+
+def test_what_was_a_replay_itself_is_replayed_with_the_same_key(asked: Asked, router: Router) -> None:
+    first = ids.new_uid("req")
+    repeated = logged(
+        source=execution_pb2.SOURCE_SIMULATOR, metadata_json=json.dumps({"simulated_request_id": first}), thread=""
+    )
+    alone = logged(source=execution_pb2.SOURCE_SIMULATOR)
+    of_a_caller = logged(source=execution_pb2.SOURCE_API, metadata_json='{"simulated_request_id":"mine"}')
+    router.logged = [repeated, alone, of_a_caller]
+
+    for each, uid in ((repeated, first), (alone, alone.request_id), (of_a_caller, of_a_caller.request_id)):
+        done(asked("simulate", "guide", "--replay", each.request_id))
+        assert router.requests[-1].calls[0].request_id == uid
 
 
 def test_a_request_whose_clock_was_put_right_is_found_too(asked: Asked, router: Router) -> None:
@@ -226,12 +313,14 @@ def test_a_request_whose_clock_was_put_right_is_found_too(asked: Asked, router: 
 
 
 def test_what_cannot_be_replayed_is_told_in_a_sentence(asked: Asked, router: Router) -> None:
-    undecided = logged(reason="DEPLOYMENT_ARCHIVED")
-    undecided.ClearField("decision")
-    router.logged = [undecided]
+    called = {"variant": "", "variant_slug": "", "evaluation": 0, "propensity": 0, "key_kind": 0, "rule": ""}
+    undecided = logged(reason="JSON_MALFORMED", decision=decision(**called, rule_name=""))
+    direct = logged(reason="PROVIDER_FAILED", decision=None)
+    router.logged = [undecided, direct]
 
     for uid, said in (
-        (undecided.request_id, "nothing to replay: it ended before a variant was chosen (DEPLOYMENT_ARCHIVED)"),
+        (undecided.request_id, "nothing to replay: it ended before it was decided (JSON_MALFORMED)"),
+        (direct.request_id, "nothing to replay: it ended before it was decided (PROVIDER_FAILED)"),
         (ids.new_uid("req"), "REQUEST_NOT_FOUND"),
         ("req_" + "7" + "z" * 25, "REQUEST_NOT_FOUND"),
         ("req_00000000000000000000000000", "REQUEST_NOT_FOUND"),
@@ -241,10 +330,3 @@ def test_what_cannot_be_replayed_is_told_in_a_sentence(asked: Asked, router: Rou
         shown = asked("simulate", "guide", "--replay", uid)
         assert shown.exit_code == 1
         assert said in shown.stderr
-
-
-@pytest.mark.parametrize(
-    ("share", "bar"), [(0, ""), (1e-9, "▏"), (0.05, "█"), (0.1, "██"), (0.5, "█" * 10), (1, "█" * 20), (7, "█" * 20)]
-)
-def test_bars_are_as_long_as_shares(share: float, bar: str) -> None:
-    assert _bar(share) == bar

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -201,6 +205,86 @@ async def test_what_was_only_tried_is_in_the_log_and_in_no_metric(shop: Clients,
         assert (totals.requests, totals.ok) == (1, 1)
 
     await eventually(counted)
+
+
+async def turnout(shop: Clients, folder: Path, *arguments: str) -> str:
+    """What the command line says, in an empty folder."""
+    services = ("registry", "router", "analytics")
+    environment = {f"TURNOUT_{service.upper()}_ADDRESS": shop.addresses[service] for service in services}
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", "import sys; from cli.main import main; sys.exit(main())", *arguments],
+        env={name: value for name, value in os.environ.items() if not name.startswith("TURNOUT_")}
+        | environment
+        | {"TURNOUT_API_KEY": shop.key, "TURNOUT_PROJECT": shop.project},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+async def test_a_refused_call_is_found_in_the_log_with_its_rule_and_refused_again_when_it_is_replayed(
+    shop: Clients, instant_llm: str, tmp_path: Path
+) -> None:
+    made = await languages(shop, instant_llm)
+    for variant in made.variants[2:]:
+        await shop.update_variant(variant.name, active=False)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await shop.run("support", routing_key="ada", context_json='{"locale":"es-MX"}')
+    error = status.from_rpc_error(refused.value, peer="executor")
+    assert error.reason == "NO_ACTIVE_VARIANT"
+    with pytest.raises(grpc.aio.AioRpcError) as unreadable:
+        await shop.run("support", context_json="[")
+    assert status.reason_of(unreadable.value) == "JSON_MALFORMED"
+
+    async def counted() -> tuple[request_pb2.RequestServed, request_pb2.RequestServed]:
+        logs = {log.request.reason: log.request for log in await shop.all_logs(made.uid)}
+        assert logs.keys() == {"NO_ACTIVE_VARIANT", "JSON_MALFORMED"}
+        [row] = (await shop.totals(made.uid)).rows
+        assert (row.deployment, row.variant, row.errors, row.requests) == (made.uid, "", 2, 2)
+        return logs["NO_ACTIVE_VARIANT"], logs["JSON_MALFORMED"]
+
+    logged, undecided = await eventually(counted)
+    assert logged.request_id == error.metadata["request_id"]
+    decision = logged.decision
+    assert (decision.deployment, decision.alias, decision.variant, decision.propensity) == (made.uid, "live", "", 0)
+    assert (decision.evaluation, decision.rule, decision.rule_name) == (
+        decision_pb2.EVALUATION_MATCHED,
+        made.routing.rules[0].uid,
+        "Spanish users",
+    )
+    assert (logged.context_json, logged.routing_key) == ('{"locale":"es-MX"}', "ada")
+    assert undecided.decision == decision_pb2.Decision(
+        deployment=made.uid,
+        alias="live",
+        revision=decision.revision,
+        revision_number=decision.revision_number,
+    )
+
+    # Since then it was mended; the revision that refused is a past one.
+    await shop.update_variant(made.variants[3].name, active=True)
+    said = await turnout(shop, tmp_path, "simulate", "support", "--replay", logged.request_id, "--compare", "live")
+    assert "rule Spanish users has nothing active to send it to; the same refusal comes again" in said
+    assert "it would be spanish-warm" in said
+    replay = ("--json", "simulate", "support", "--replay", logged.request_id)
+    again = json.loads(await turnout(shop, tmp_path, *replay))["replayed"]
+    assert (again["refused"], again["same"], again["rule"]) == (True, True, decision.rule)
+    mended = json.loads(await turnout(shop, tmp_path, *replay, "--revision", "live"))
+    assert (mended["replayed"]["same"], mended["trace"]["decision"]["variant_slug"]) == (False, "spanish-warm")
+
+    async def tried() -> None:
+        logs = [log.request for log in await shop.all_logs("support")]
+        simulated = [log for log in logs if log.source == execution_pb2.SOURCE_SIMULATOR]
+        # What was tried is told by the alias that points there, if one does.
+        found = sorted((log.decision.alias, log.decision.rule_name, log.decision.variant_slug) for log in simulated)
+        assert found == [("", "Spanish users", "")] * 2 + [("live", "Spanish users", "spanish-warm")]
+        assert (await shop.totals("support")).total.requests == 2
+
+    await eventually(tried)
 
 
 @pytest.mark.parametrize("mistake", ["type", "undeclared", "variant", "coverage", "nesting", "backtracking", "huge"])

@@ -123,7 +123,7 @@ from services.registry.domain.routing import (
     users_of,
 )
 from services.registry.domain.sightings import Sighting
-from services.registry.domain.snippets import Addresses, Snippet, caller_of, needs_context, snippets
+from services.registry.domain.snippets import Addresses, Call, Snippet, call_of, caller_of, needs_context, snippets
 from services.registry.domain.standing import standing_warnings, warnings
 
 Thing: TypeAlias = Project | Provider | Version | Deployment | Model | ApiKey
@@ -148,6 +148,7 @@ __all__ = [
     "ApiKeyChange",
     "ApiKeyDraft",
     "Bump",
+    "Call",
     "Caller",
     "Change",
     "ChangeRequest",
@@ -210,6 +211,7 @@ __all__ = [
     "approval_required",
     "base_url",
     "bump_of",
+    "call_of",
     "caller_of",
     "changed_since",
     "check_credential",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from kit import json
 from kit.resource_names import parse
 from kit.storable import check_message
 from services.registry.application.access import ListRequest, Written
@@ -180,7 +181,7 @@ class DeploymentServicer(deployment_service_pb2_grpc.DeploymentServiceServicer):
         else:
             name = _variant(request.name, field="name")
         addresses = Addresses(request.http_url, request.grpc_address)
-        found, routing_key = await self._snippets.code_snippets(
+        found, call = await self._snippets.code_snippets(
             caller(), (name[0], name[1], name[2]), request.alias or LIVE, addresses
         )
         return pb.GetCodeSnippetsResponse(
@@ -188,7 +189,8 @@ class DeploymentServicer(deployment_service_pb2_grpc.DeploymentServiceServicer):
                 pb.CodeSnippet(snippet=each.snippet, title=each.title, language=each.language, code=each.code)
                 for each in found
             ],
-            routing_key=routing_key,
+            routing_key=call.routing_key,
+            context_json=json.dump(call.context) if call.context else "",
         )
 
     async def CheckCompatibility(

@@ -184,13 +184,13 @@ def test_a_rule_before_the_others_is_told_with_its_place() -> None:
     assert found["routing.rules"] == (["Spanish", "English"], ["VIP", "Spanish", "English"])
 
 
-def test_a_rule_keeps_its_uid_by_uid_name_or_condition() -> None:
+def test_a_rule_keeps_its_uid_by_uid_or_name_or_where_it_was_only_renamed() -> None:
     there = stored()
     there.rules.add(uid="rul_" + "0" * 26, display_name="Spanish", condition="true", variant="en")
     fields = {
         "rules": [
             {"name": "Anything", "when": "false", "variant": "en", "uid": "rul_" + "0" * 26},
-            {"name": "Renamed", "when": 'context.country == "GB"', "variant": "en"},
+            {"name": "Renamed", "when": 'context.country == "GB"', "split": {"en": 7}},
             {"name": "Spanish", "when": "true", "variant": "en"},
             {"name": "Spanish", "when": "1 == 1", "variant": "en"},
         ]
@@ -199,6 +199,41 @@ def test_a_rule_keeps_its_uid_by_uid_name_or_condition() -> None:
     uids = [rule.uid for rule in rules.routing(fields, there).rules]
 
     assert uids == ["rul_" + "0" * 26, "rul_1", "rul_0", ""]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"name": "Iberian", "when": 'context.country in ["ES", "MX"]', "split": {"es-1": 30, "es-2": 71}},
+        {"name": "Iberian", "when": 'context.country in ["ES", "MX"]', "variant": "es-1"},
+        {"name": "Iberian", "when": 'context.country == "ES"', "split": {"es-1": 30, "es-2": 70}},
+    ],
+)
+def test_a_rule_of_another_name_that_says_something_else_is_new(rule: dict[str, Any]) -> None:
+    assert [each.uid for each in rules.routing({"rules": [rule]}, stored()).rules] == [""]
+
+
+def test_a_rule_that_says_the_same_beside_one_that_is_still_there_is_new() -> None:
+    there = stored()
+    copied = read(FILE)[0]
+    copied["rules"].insert(0, copied["rules"][0] | {"name": "Iberian"})
+    # Two of one name, of which one goes: what says the same as that one is no new name of it.
+    twice = stored()
+    twice.rules.add(uid="rul_2", display_name="Spanish", condition="true", variant="en")
+    one_gone = read(FILE)[0]
+    one_gone["rules"].append({"name": "Others", "when": "true", "variant": "en"})
+
+    assert [each.uid for each in rules.routing(copied, there).rules] == ["", "rul_0", "rul_1"]
+    assert [each.uid for each in rules.routing(one_gone, twice).rules] == ["rul_0", "rul_1", ""]
+
+
+def test_a_rule_is_renamed_in_the_slugs_of_its_variants() -> None:
+    there = rules.routing(read(FILE)[0], pb.Routing(), lambda name: f"{name}-x")
+    for index, each in enumerate(there.rules):
+        each.uid = f"rul_{index}"
+    renamed = read(FILE.replace("name: Spanish", "name: Iberian"))[0]
+
+    assert [each.uid for each in rules.routing(renamed, there, lambda name: f"{name}-x").rules] == ["rul_0", "rul_1"]
 
 
 @pytest.mark.parametrize(

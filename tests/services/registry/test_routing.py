@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from typing import Any
 
 import pytest
@@ -304,46 +306,38 @@ async def test_on_a_protected_deployment_a_routing_waits_for_approval(registry: 
     assert (at_once.change_request, at_once.HasField("routing")) == ("", False)
 
 
-async def test_a_caller_in_a_snippet_is_served_without_a_context(registry: Any, shop: Any, made: Any) -> None:
+async def test_the_caller_in_a_snippet_is_served_by_the_variant_with_the_context_in_it(
+    registry: Any, shop: Any, made: Any
+) -> None:
     wanted = story()
     wanted.coverage, wanted.baseline = 0.5, "variant-3"
-    wanted.rules[1].active = True
-    wanted.rules[1].ClearField("variant")
-    wanted.rules[1].split.shares.add(variant="variant-1", weight=10)
-    wanted.rules[1].split.shares.add(variant="variant-2", weight=20)
     await shop.call("UpdateDeployment", update(made, wanted))
     await registry.catalog.reach(shop.sequence)
     target = targets.resolve(registry.catalog.usable_view(), made.name, tenant="")
 
     for variant in made.variants:
         found = await shop.call("GetCodeSnippets", pb.GetCodeSnippetsRequest(name=variant.name))
-        decided = plan.Planner().decide(target, KeyKind.ROUTING_KEY, found.routing_key)
+        context = sent(found)
+        assert json.loads(found.context_json) == context
+        decided = plan.Planner().decide(target, KeyKind.ROUTING_KEY, found.routing_key, context)
         assert decided.variant.uid == variant.uid
-        assert decided.outside_coverage is (variant.slug == "variant-3")
+        assert context
+    assert sent(await shop.call("GetCodeSnippets", pb.GetCodeSnippetsRequest(name=made.name))) == context
 
 
-async def test_a_variant_that_only_rules_reach_has_no_caller_and_the_refusal_says_why(shop: Any, made: Any) -> None:
-    await shop.call("UpdateDeployment", update(made, story()))
+def sent(found: pb.GetCodeSnippetsResponse) -> Any:
+    """The context that cURL sends."""
+    [curl] = [each.code for each in found.snippets if each.snippet == "curl"]
+    return json.loads(shlex.split(curl)[-1]).get("context", {})
+
+
+async def test_a_variant_whose_rule_no_comparison_fulfils_has_no_caller_and_the_refusal_says_why(
+    shop: Any, made: Any
+) -> None:
+    wanted = story()
+    for rule in wanted.rules:
+        rule.condition = "size(context.country) > 100"
+    await shop.call("UpdateDeployment", update(made, wanted))
     failure = await shop.fails("GetCodeSnippets", pb.GetCodeSnippetsRequest(name=made.variants[1].name))
     assert (type(failure), failure.reason) == (Precondition, "VARIANT_NOT_REACHABLE")
     assert "context" in failure.message
-
-
-async def test_pages_of_large_routings_fit_an_answer(shop: Any, made: Any) -> None:
-    large = routing.Routing()
-    for number in range(200):
-        large.rules.add(display_name="日" * 200, condition=f"true // {number:060}", variant="variant-1")
-    assert large.ByteSize() > 130_000
-    for number in range(30):
-        large.coverage, large.baseline = 1 - number / 100, "variant-1"
-        await shop.call("UpdateDeployment", update(made, large))
-    names, token = [], ""
-    while True:
-        request = pb.ListRevisionsRequest(parent=made.name, page_size=100, page_token=token)
-        page = await shop.call("ListRevisions", request)
-        assert page.ByteSize() < 3.2 * (1 << 20)
-        names += [each.number for each in page.revisions]
-        token = page.next_page_token
-        if not token:
-            break
-    assert len(names) == len(set(names)) == 31

@@ -913,7 +913,7 @@ class CodeSnippet(_message.Message):
     LANGUAGE_FIELD_NUMBER: _builtins.int
     CODE_FIELD_NUMBER: _builtins.int
     snippet: _builtins.str
-    """snippet says for what: `python-openai`, `node-openai`, `python-grpc` or `curl`."""
+    """snippet says for what: `python-openai`, `node-openai`, `python-grpc`, `curl` or `cli`."""
     title: _builtins.str
     """title is for people, such as `Python, OpenAI SDK`."""
     language: _builtins.str
@@ -944,8 +944,11 @@ class GetCodeSnippetsResponse(_message.Message):
 
     SNIPPETS_FIELD_NUMBER: _builtins.int
     ROUTING_KEY_FIELD_NUMBER: _builtins.int
+    CONTEXT_JSON_FIELD_NUMBER: _builtins.int
     routing_key: _builtins.str
     """routing_key is the caller in them whom the variant serves. Empty if the name is a deployment's."""
+    context_json: _builtins.str
+    """context_json is the context in them, a JSON object. Empty if the deployment declares no fields."""
     @_builtins.property
     def snippets(self) -> _containers.RepeatedCompositeFieldContainer[Global___CodeSnippet]:
         """snippets are all there are for such a deployment."""
@@ -955,10 +958,11 @@ class GetCodeSnippetsResponse(_message.Message):
         *,
         snippets: _abc.Iterable[Global___CodeSnippet] | None = ...,
         routing_key: _builtins.str = ...,
+        context_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["routing_key", b"routing_key", "snippets", b"snippets"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_json", b"context_json", "routing_key", b"routing_key", "snippets", b"snippets"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

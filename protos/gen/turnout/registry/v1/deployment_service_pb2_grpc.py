@@ -243,9 +243,10 @@ class DeploymentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetCodeSnippets(self, request, context):
-        """GetCodeSnippets answers programs that call a deployment, ready to run: filled with its variables, and for one variant
-        with a caller whom that variant serves. Of many variables some are left out. Fails with FAILED_PRECONDITION
-        `VARIANT_NOT_REACHABLE` if without a context the variant serves nobody, or hardly anybody.
+        """GetCodeSnippets answers programs that call a deployment, ready to run: filled with its variables and an example
+        of its context, and for one variant with a caller and a context whom that variant serves. Of many variables some are left
+        out. Fails with FAILED_PRECONDITION `VARIANT_NOT_REACHABLE` if the variant serves nobody, or hardly anybody, whatever of
+        what the rules compare with is in the context.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -99,9 +99,10 @@ class DeploymentServiceStub:
     says nothing: without variants, and of recommendations.
     """
     GetCodeSnippets: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.GetCodeSnippetsRequest, _deployment_service_pb2.GetCodeSnippetsResponse]
-    """GetCodeSnippets answers programs that call a deployment, ready to run: filled with its variables, and for one variant
-    with a caller whom that variant serves. Of many variables some are left out. Fails with FAILED_PRECONDITION
-    `VARIANT_NOT_REACHABLE` if without a context the variant serves nobody, or hardly anybody.
+    """GetCodeSnippets answers programs that call a deployment, ready to run: filled with its variables and an example
+    of its context, and for one variant with a caller and a context whom that variant serves. Of many variables some are left
+    out. Fails with FAILED_PRECONDITION `VARIANT_NOT_REACHABLE` if the variant serves nobody, or hardly anybody, whatever of
+    what the rules compare with is in the context.
     """
     CompareRevisions: _grpc.UnaryUnaryMultiCallable[_deployment_service_pb2.CompareRevisionsRequest, _deployment_service_pb2.CompareRevisionsResponse]
     """CompareRevisions answers in what two revisions of a deployment differ."""
@@ -191,9 +192,10 @@ class DeploymentServiceAsyncStub(DeploymentServiceStub):
     says nothing: without variants, and of recommendations.
     """
     GetCodeSnippets: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.GetCodeSnippetsRequest, _deployment_service_pb2.GetCodeSnippetsResponse]  # type: ignore[assignment]
-    """GetCodeSnippets answers programs that call a deployment, ready to run: filled with its variables, and for one variant
-    with a caller whom that variant serves. Of many variables some are left out. Fails with FAILED_PRECONDITION
-    `VARIANT_NOT_REACHABLE` if without a context the variant serves nobody, or hardly anybody.
+    """GetCodeSnippets answers programs that call a deployment, ready to run: filled with its variables and an example
+    of its context, and for one variant with a caller and a context whom that variant serves. Of many variables some are left
+    out. Fails with FAILED_PRECONDITION `VARIANT_NOT_REACHABLE` if the variant serves nobody, or hardly anybody, whatever of
+    what the rules compare with is in the context.
     """
     CompareRevisions: _aio.UnaryUnaryMultiCallable[_deployment_service_pb2.CompareRevisionsRequest, _deployment_service_pb2.CompareRevisionsResponse]  # type: ignore[assignment]
     """CompareRevisions answers in what two revisions of a deployment differ."""
@@ -358,9 +360,10 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _deployment_service_pb2.GetCodeSnippetsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_deployment_service_pb2.GetCodeSnippetsResponse, _abc.Awaitable[_deployment_service_pb2.GetCodeSnippetsResponse]]:
-        """GetCodeSnippets answers programs that call a deployment, ready to run: filled with its variables, and for one variant
-        with a caller whom that variant serves. Of many variables some are left out. Fails with FAILED_PRECONDITION
-        `VARIANT_NOT_REACHABLE` if without a context the variant serves nobody, or hardly anybody.
+        """GetCodeSnippets answers programs that call a deployment, ready to run: filled with its variables and an example
+        of its context, and for one variant with a caller and a context whom that variant serves. Of many variables some are left
+        out. Fails with FAILED_PRECONDITION `VARIANT_NOT_REACHABLE` if the variant serves nobody, or hardly anybody, whatever of
+        what the rules compare with is in the context.
         """
 
     @_abc_1.abstractmethod
