@@ -13,6 +13,7 @@ has been called twice.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import gc
 import json
 import os
@@ -20,7 +21,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
 
@@ -148,23 +149,23 @@ def project() -> pb.CatalogEntry:
     return pb.CatalogEntry(key="project/prj_bench", project=pb.CatalogProject(uid="prj_bench", number=1, slug="bench"))
 
 
-def decisions(name: str, count: int, *, rules: int, matching: int | None, context: str) -> Row:
+async def decisions(name: str, count: int, *, rules: int, matching: int | None, context: str) -> Row:
     """Decide again and again, each time for another unit."""
     sent = [project(), *entries(0, rules=rules, matching=matching)]
     target = resolve(View().with_changes(1, map(change_from_proto, sent)), "d0", tenant="prj_bench")
     planner, expected = Planner(), None if matching is None else target.revision.routing.rules[matching].uid
     keys = [f"user-{number}" for number in range(1000)]
     began = time.perf_counter_ns()
-    planner.decide(target, KeyKind.ROUTING_KEY, "first", read_context(context))
+    await planner.decide(target, KeyKind.ROUTING_KEY, "first", read_context(context))
     first_us = (time.perf_counter_ns() - began) / 1000
     for key in keys:
-        planner.decide(target, KeyKind.ROUTING_KEY, key, read_context(context))
+        await planner.decide(target, KeyKind.ROUTING_KEY, key, read_context(context))
     taken: list[float] = []
     cpu = time.process_time()
     for number in range(count):
         key = keys[number % len(keys)]
         began = time.perf_counter_ns()
-        decision = planner.decide(target, KeyKind.ROUTING_KEY, key, read_context(context))
+        decision = await planner.decide(target, KeyKind.ROUTING_KEY, key, read_context(context))
         taken.append((time.perf_counter_ns() - began) / 1000)
         if (decision.rule.uid if decision.rule else None) != expected:
             raise AssertionError(f"{name}: another rule matched than was meant")
@@ -173,26 +174,29 @@ def decisions(name: str, count: int, *, rules: int, matching: int | None, contex
     return Row(name, rules, percentile(taken, 0.5), percentile(taken, 0.99), cpu / count * 1e6, first_us)
 
 
-def all_decisions(count: int) -> Iterator[Row]:
+async def all_decisions(count: int) -> list[Row]:
     """Every kind."""
     context = json.dumps(_CONTEXT)
     # Loads CEL.
-    decisions("warm", 1, rules=1, matching=0, context=context)
-    yield decisions("no rules, no context", count, rules=0, matching=None, context="")
-    yield decisions("no rules", count, rules=0, matching=None, context=context)
+    await decisions("warm", 1, rules=1, matching=0, context=context)
+    rows = [
+        await decisions("no rules, no context", count, rules=0, matching=None, context=""),
+        await decisions("no rules", count, rules=0, matching=None, context=context),
+    ]
     for rules in (5, 50):
-        yield decisions(f"{rules} rules, the first matches", count, rules=rules, matching=0, context=context)
-        yield decisions(f"{rules} rules, the last matches", count, rules=rules, matching=rules - 1, context=context)
-        yield decisions(f"{rules} rules, none matches", count, rules=rules, matching=None, context=context)
+        for name, matching in (("the first matches", 0), ("the last matches", rules - 1), ("none matches", None)):
+            row = await decisions(f"{rules} rules, {name}", count, rules=rules, matching=matching, context=context)
+            rows.append(row)
+    return rows
 
 
-def hold(kind: str, plans: int) -> Memory:
+async def hold(kind: str, plans: int) -> Memory:
     """Take so many plans into a view, then call each once, and again."""
     rules, own_fields = (0 if kind == KINDS[0] else PLAN_RULES), kind == KINDS[2]
     view = View().with_changes(1, [change_from_proto(_sent(project()))])
     # Loads what every process loads.
     warm = View().with_changes(1, map(change_from_proto, [project(), *entries(plans, rules=0)]))
-    Planner().decide(resolve(warm, f"d{plans}", tenant="prj_bench"), KeyKind.ROUTING_KEY, "warm")
+    await Planner().decide(resolve(warm, f"d{plans}", tenant="prj_bench"), KeyKind.ROUTING_KEY, "warm")
     before = _resident_bytes()
     for start in range(0, plans, 100):
         numbers = range(start, min(start + 100, plans))
@@ -212,7 +216,7 @@ def hold(kind: str, plans: int) -> Memory:
             context = json.dumps({name + suffix: value for name, value in _CONTEXT.items()})
             target: Target = resolve(view, f"d{number}", tenant="prj_bench")
             began = time.perf_counter_ns()
-            decision = planner.decide(target, KeyKind.ROUTING_KEY, "user-1", read_context(context))
+            decision = await planner.decide(target, KeyKind.ROUTING_KEY, "user-1", read_context(context))
             taken.append((time.perf_counter_ns() - began) / 1000)
             if decision.rule is not None:
                 raise AssertionError("a rule matched that should not")
@@ -275,9 +279,9 @@ def main() -> int:
     parser.add_argument("--hold", choices=KINDS, help="only hold plans of one kind, and say so as JSON")
     options = parser.parse_args()
     if options.hold:
-        print(json.dumps(asdict(hold(options.hold, options.plans))))
+        print(json.dumps(asdict(asyncio.run(hold(options.hold, options.plans)))))
         return 0
-    rows = list(all_decisions(options.decisions))
+    rows = asyncio.run(all_decisions(options.decisions))
     report(rows, [held_elsewhere(kind, options.plans) for kind in KINDS], options)
     return 0
 

@@ -11,7 +11,7 @@ from opentelemetry.trace import SpanKind
 
 from catalog import assignment
 from catalog.routing import Rule
-from catalog.rules import Compiler, Context, Rules
+from catalog.rules import Compiler, Context
 from catalog.targets import Target
 from catalog.view import Revision, Variant
 from kit.errors import Precondition
@@ -99,65 +99,56 @@ class Choice:
 class Planner:
     """Decides calls by revisions' rules, coverage and weights. For one event loop.
 
-    Keeps the conditions compiled that are in use.
-
     :param tracing: for a span of each decision in a sampled call; None for none
+    :param compiler: keeps rules compiled; several planners may share one
     """
 
-    def __init__(self, tracing: Tracing | None = None) -> None:
+    def __init__(self, tracing: Tracing | None = None, compiler: Compiler | None = None) -> None:
         self._tracing = tracing
-        self._compiler = Compiler()
+        self._compiler = compiler or Compiler()
 
-    async def prepare(self, project: str, revision: Revision) -> Rules | None:
-        """Compile its conditions, if that has not been done, and let others go on in between.
-
-        To be called directly before a decision: many and long ones together take long.
-
-        :param project: uid of the revision's
-        :return: for :func:`choose`; None if there are no rules
-        """
-        return await self._compiler.prepare(project, revision) if revision.routing.rules else None
-
-    def traced(self, tracing: Tracing) -> Planner:
-        """The same one, with spans."""
-        traced = Planner(tracing)
-        traced._compiler = self._compiler
-        return traced
-
-    def decide(self, target: Target, key_kind: KeyKind, key: str, context: Context = NO_CONTEXT) -> Decision:
-        """Assign a variant.
+    async def decide(self, target: Target, key_kind: KeyKind, key: str, context: Context = NO_CONTEXT) -> Decision:
+        """Assign a variant. Others go on meanwhile where the rules must be compiled, or take long.
 
         :param context: as `catalog.conditions.read_context` reads it
         :raises Invalid: `ROUTING_KEY_NOT_TEXT`
         :raises NothingActive: `NO_ACTIVE_VARIANT`
         """
         if self._tracing is None or not self._tracing.is_sampled:
-            return self._decide(target, key_kind, key, context)
+            return decide(target, key_kind, key, await self.match(target, context))
         with self._tracing.detached_span(f"route {target.deployment.slug}", SpanKind.INTERNAL, {}) as span:
             try:
-                decision = self._decide(target, key_kind, key, context)
+                decision = decide(target, key_kind, key, await self.match(target, context))
             except NothingActive as nothing:
                 span.set_attributes(told(target, nothing.refusal))
                 raise
             span.set_attributes(told(target, decision))
             return decision
 
-    def _decide(self, target: Target, key_kind: KeyKind, key: str, context: Context) -> Decision:
-        revision, rule = target.revision, None
-        if revision.routing.rules:
-            rule = self._compiler.now(target.project.uid, revision).match(context)
-        choice = choose(revision, target.deployment.uid, key, rule)
-        if choice.variant is None:
-            raise _nothing_active(target, key_kind, choice)
-        return Decision(
-            target=target,
-            variant=choice.variant,
-            evaluation=choice.evaluation,
-            propensity=propensity(revision, choice, choice.variant),
-            key_kind=key_kind,
-            rule=rule,
-            outside_coverage=choice.outside_coverage,
-        )
+    async def match(self, target: Target, context: Context) -> Rule | None:
+        """The target's first rule that is true of a context."""
+        return await self._compiler.match(target.project.uid, target.revision, context)
+
+
+def decide(target: Target, key_kind: KeyKind, key: str, rule: Rule | None = None) -> Decision:
+    """Assign a variant.
+
+    :param rule: the one that matches the call's context; None if none does
+    :raises Invalid: `ROUTING_KEY_NOT_TEXT`
+    :raises NothingActive: `NO_ACTIVE_VARIANT`
+    """
+    choice = choose(target.revision, target.deployment.uid, key, rule)
+    if choice.variant is None:
+        raise _nothing_active(target, key_kind, choice)
+    return Decision(
+        target=target,
+        variant=choice.variant,
+        evaluation=choice.evaluation,
+        propensity=propensity(target.revision, choice, choice.variant),
+        key_kind=key_kind,
+        rule=rule,
+        outside_coverage=choice.outside_coverage,
+    )
 
 
 def choose(revision: Revision, deployment: str, key: str, rule: Rule | None) -> Choice:

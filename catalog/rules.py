@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping
 from typing import Final
-from weakref import WeakValueDictionary
 
 from catalog.conditions import Condition, Language, Languages
 from catalog.routing import Routing, Rule
 from catalog.view import Revision
 from kit.json import Json
 from kit.shared_lru import SharedLru
+from kit.turns import SLICE_SECONDS, Turns
 
 MAX_COMPILED_BYTES: Final = 64 << 20
 """Of all that a process keeps compiled."""
 _RULES_BYTES: Final = 1024
 """What the rules of a revision hold beside their conditions."""
-_SLICE_SECONDS: Final = 0.002
 
 Context = Mapping[str, Json]
 """What a call says of itself, for rules to ask about."""
@@ -55,6 +53,29 @@ class Rules:
                 return rule
         return None
 
+    async def find(self, context: Context, turns: Turns, project: str) -> Rule | None:
+        """As :meth:`match`; but what takes long, as lists and patterns may, goes on in slices.
+
+        :param project: whose slices they are
+        """
+        if not self._rules:
+            return None
+        bindings = self._language.bindings(context)
+        until, asked = time.monotonic() + SLICE_SECONDS, 0
+        for rule, condition in self._rules:
+            if condition.is_true(bindings):
+                return rule
+            asked += 1
+            if time.monotonic() > until:
+                break
+        if asked < len(self._rules):
+            async with turns.of(project) as turn:
+                for rule, condition in self._rules[asked:]:
+                    if condition.is_true(bindings):
+                        return rule
+                    await turn.rest()
+        return None
+
     @property
     def size_bytes(self) -> int:
         """About what they hold in memory."""
@@ -62,48 +83,44 @@ class Rules:
 
 
 class Compiler:
-    """Compiles rules, and keeps those in use. For one event loop.
+    """Compiles rules, keeps those in use, and asks them. For one event loop.
 
-    Projects share the memory, and one project's rules are compiled one revision at a time: whoever brings many and long
-    ones waits for his own, and the others' stay.
+    Projects share the memory fairly, and the time that compiling and slow rules take by turns: whoever brings many and
+    long ones waits for his own, and pushes out his own.
+
+    :param turns: None for its own
     """
 
-    def __init__(self, max_bytes: int = MAX_COMPILED_BYTES) -> None:
+    def __init__(self, max_bytes: int = MAX_COMPILED_BYTES, *, turns: Turns | None = None) -> None:
+        self.turns: Final = turns or Turns()
         self._languages = Languages()
-        self._kept: SharedLru[str, str, Rules] = SharedLru(max_bytes=max_bytes)
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._kept: SharedLru[str, Rules] = SharedLru(max_bytes=max_bytes)
 
-    async def prepare(self, project: str, revision: Revision) -> Rules:
-        """Its rules, compiled in slices between which everybody else runs, unless they are kept.
+    async def match(self, project: str, revision: Revision, context: Context) -> Rule | None:
+        """The first rule that is true, compiled if need be.
 
         :param project: uid of the revision's
+        :param context: as `catalog.conditions.read_context` reads it
         """
-        kept = self._find(project, revision)
-        if kept is not None:
-            return kept
-        turn = self._turns.setdefault(project, asyncio.Lock())
-        async with turn:
+        if not revision.routing.rules:
+            return None
+        rules = self._find(project, revision)
+        if rules is None:
+            rules = await self.prepare(project, revision)
+        return await rules.find(context, self.turns, project)
+
+    async def prepare(self, project: str, revision: Revision) -> Rules:
+        """The revision's rules, compiled in slices unless they are kept."""
+        async with self.turns.of(project) as turn:
             kept = self._find(project, revision)
             if kept is not None:
                 return kept
             rules = self._begun(revision)
-            begun = time.monotonic()
             for rule in revision.routing.rules:
                 rules.add(rule)
-                if time.monotonic() - begun > _SLICE_SECONDS:
-                    await asyncio.sleep(0)
-                    begun = time.monotonic()
-            return self._keep(project, revision, rules)
-
-    def now(self, project: str, revision: Revision) -> Rules:
-        """As :meth:`prepare`, but in one go: for whoever has prepared them a moment ago, or has nobody beside."""
-        kept = self._find(project, revision)
-        if kept is not None:
-            return kept
-        rules = self._begun(revision)
-        for rule in revision.routing.rules:
-            rules.add(rule)
-        return self._keep(project, revision, rules)
+                await turn.rest()
+            self._kept.put(project, revision.uid, rules, size_bytes=rules.size_bytes)
+            return rules
 
     def _find(self, project: str, revision: Revision) -> Rules | None:
         kept = self._kept.get(project, revision.uid)
@@ -117,9 +134,13 @@ class Compiler:
     def _begun(self, revision: Revision) -> Rules:
         return Rules(self._languages.of(revision.routing.fields), revision.routing)
 
-    def _keep(self, project: str, revision: Revision, rules: Rules) -> Rules:
-        self._kept.put(project, revision.uid, rules, size_bytes=rules.size_bytes)
-        return rules
+
+def compiled_rules(revision: Revision) -> Rules:
+    """Those of a revision, compiled in one go and kept nowhere: for whoever has nobody beside."""
+    rules = Rules(Languages().of(revision.routing.fields), revision.routing)
+    for rule in revision.routing.rules:
+        rules.add(rule)
+    return rules
 
 
 def match(revision: Revision, context: Context) -> Rule | None:
@@ -127,4 +148,4 @@ def match(revision: Revision, context: Context) -> Rule | None:
 
     :param context: as `catalog.conditions.read_context` reads it
     """
-    return Compiler().now("", revision).match(context)
+    return compiled_rules(revision).match(context)

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 ACK_SECONDS: Final = 10.0
 """How long the broker may take to acknowledge a batch before the batch is repeated."""
 ID_HEADER: Final = "Nats-Msg-Id"
+_AT_ONCE: Final = 32
+"""Records that are sent before calls get their turn: some 20 µs each."""
 
 # Tokens without white space, wildcards or control characters; long ones would break the protocol's line.
 _SUBJECT = re.compile(r"[^\s.*>\x00-\x1f\x7f]+(\.[^\s.*>\x00-\x1f\x7f]+)+")
@@ -71,11 +73,13 @@ class JetStreamPublisher:
         token = str(self._sent)
         self._answers[token] = answers
         try:
-            for index in indexes:
+            for count, index in enumerate(indexes, start=1):
                 record = answers.batch[index]
                 headers = {**record.headers, ID_HEADER: record.id}
                 reply = f"{self._inbox}.{token}.{index}"
                 await connection.publish(record.subject, record.payload, reply=reply, headers=headers)
+                if count % _AT_ONCE == 0:
+                    await asyncio.sleep(0)
             await connection.wait(answers.complete, seconds=ACK_SECONDS)
         except TimeoutError:
             raise Unavailable("the event broker does not answer", reason="BROKER_SILENT") from None

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from catalog import watch
 from catalog.configurations import parameters_from_packed, version_from_packed
 from catalog.plan import Planner
+from catalog.process import compiler
 from catalog.view import ProviderKind
 from completions import vocabulary
 from completions.version import Parameters, Version
@@ -70,7 +71,7 @@ async def module(runtime: Runtime) -> AsyncIterator[None]:
         executor = Executor(
             catalog=catalog,
             preparation=Preparation(
-                Planner(runtime.tracing),
+                Planner(runtime.tracing, await runtime.shared(compiler)),
                 Contracts(max_contracts=settings.prepared_versions, max_bytes=settings.prepared_bytes // 4),
                 PreparedVersions(
                     _PackedVersions(),

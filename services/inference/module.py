@@ -11,6 +11,7 @@ from typing import Final
 from catalog import watch
 from catalog.config import CatalogConfig
 from catalog.plan import Planner
+from catalog.process import compiler
 from kit import config
 from kit.clock import SystemClock
 from kit.errors import CannotStart
@@ -53,7 +54,8 @@ async def module(runtime: Runtime) -> AsyncIterator[None]:
         computing = Computing(compute, settings.max_batch, settings.max_queued, settings.direct_multiplications)
         models = Models(catalog, artifacts, clock, computing, loaders)
         recorder = OutboxRecorder(events, runtime.options.instance, settings.capture_payloads)
-        recommending = Recommending(catalog, Planner(runtime.tracing), models, recorder, clock)
+        planner = Planner(runtime.tracing, await runtime.shared(compiler))
+        recommending = Recommending(catalog, planner, models, recorder, clock)
         limits = UploadLimits(settings.max_artifact_bytes, settings.upload_idle_seconds, settings.concurrent_uploads)
         uploading = Uploading(catalog, artifacts, RegistryClient(channel, service_key), clock, limits)
         rpc.add_RecommendationServiceServicer_to_server(RecommendationServicer(recommending), runtime.server.registrar)

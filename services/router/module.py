@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 
 from catalog import watch
 from catalog.plan import Planner
+from catalog.process import compiler
+from catalog.rules import Compiler
 from kit import config, ids
 from kit.clock import SystemClock
 from kit.events.outbox import outbox
@@ -28,14 +30,14 @@ async def module(runtime: Runtime) -> AsyncIterator[None]:
     catalog = await runtime.shared(watch.catalog)
     recorder = OutboxRecorder(await runtime.shared(outbox), runtime.options.instance)
     registry = RegistryClient(await runtime.channel("registry"))
-    planner, clock = Planner(), SystemClock()
+    compiled, clock = await runtime.shared(compiler), SystemClock()
     batches = Places(settings.concurrent_batches, what="decides batches", reason="ROUTER_BUSY")
-    router = Router(catalog, planner.traced(runtime.tracing), planner, clock, ids.new_uid, batches)
+    router = Router(catalog, Planner(runtime.tracing, compiled), Planner(None, compiled), clock, ids.new_uid, batches)
     simulator = Simulator(
-        # Its own planner: what is tried must not push out what calls need.
         catalog,
         registry,
-        Planner(),
+        # Of its own: what is tried must not push out what calls need. Of time it gets no more for that.
+        Compiler(turns=compiled.turns),
         recorder,
         clock,
         ids.new_uid,

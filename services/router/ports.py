@@ -65,5 +65,5 @@ class Clock(Protocol):
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Wait; 0 lets everybody else run once."""
+        """Wait."""
         ...

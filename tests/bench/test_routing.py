@@ -24,8 +24,8 @@ def test_it_measures_every_kind_of_decision_and_of_plan(
         assert float(figures[-1]) > 0
 
 
-def test_it_fails_if_another_rule_matches_than_was_meant() -> None:
+async def test_it_fails_if_another_rule_matches_than_was_meant() -> None:
     context = json.dumps({"country": "ES"})
 
     with pytest.raises(AssertionError, match="another rule"):
-        routing.decisions("wrong", 1, rules=5, matching=None, context=context)
+        await routing.decisions("wrong", 1, rules=5, matching=None, context=context)

@@ -13,11 +13,12 @@ from typing import Any, Final
 
 from catalog import assignment
 from catalog.conditions import Field, FieldKind
-from catalog.plan import Planner, choose_key
+from catalog.plan import choose_key
 from catalog.routing import Routing, Rule, Share
 from catalog.targets import Target
 from catalog.view import Completion, Deployment, DeploymentKind, Project, Revision, Variant
 from kit.errors import Precondition
+from tests.catalog.choices import decide
 
 FILE: Final = Path(__file__).resolve().parents[2] / "docs" / "routing-vectors.json"
 Json = dict[str, Any]
@@ -85,7 +86,7 @@ def _decision(given: Json, revision: Json) -> Json:
     kind, key = choose_key(**{name: call[name] for name in call if name != "context"})
     target = target_of(revision)
     try:
-        decision = Planner().decide(target, kind, key, call.get("context", {}))
+        decision = decide(target, kind, key, call.get("context", {}))
     except Precondition as refusal:
         # Which rule it was stands in the refusal too.
         return {"key_kind": kind.value, "rule": refusal.metadata.get("rule"), "refusal": refusal.reason}

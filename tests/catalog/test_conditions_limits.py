@@ -6,8 +6,12 @@ import time
 
 import pytest
 
-from catalog.conditions import MAX_LIST_ELEMENTS, BadCondition, Field, FieldKind, Languages, check
+from catalog.conditions import MAX_LIST_ELEMENTS, BadCondition, Field, FieldKind, Languages, check, repetitions
+from catalog.routing import Routing, Rule, Share
+from catalog.rules import compiled_rules
+from catalog.view import Revision
 from kit.json import Json
+from services.registry.domain.routing import MAX_CONDITION_BYTES, MAX_REPETITIONS
 
 FIELDS = (
     Field("s", FieldKind.STRING),
@@ -145,6 +149,20 @@ REFUSED = {
 @pytest.mark.parametrize("context", CONTEXTS, ids=range(len(CONTEXTS)))
 def test_an_expensive_condition_is_answered_soon(name: str, context: dict[str, Json]) -> None:
     assert _cpu_seconds(ACCEPTED[name], context) < BOUND_SECONDS
+
+
+@pytest.mark.parametrize("name", ["a list inside a macro", "searches that nearly find", "many states by hand"])
+def test_as_many_of_the_most_expensive_as_a_revision_may_hold_are_asked_soon(name: str) -> None:
+    text = ACCEPTED[name]
+    count = min(MAX_CONDITION_BYTES // len(text.encode()), MAX_REPETITIONS // max(repetitions(text), 1))
+    rules = tuple(Rule(f"rul_{n}", "", text, True, (Share("var_1", 1),)) for n in range(count))
+    compiled = compiled_rules(Revision("rev_1", "1.0", "salt", (), Routing(FIELDS, rules)))
+    taken = []
+    for context in CONTEXTS:
+        start = time.process_time()
+        compiled.match(context)
+        taken.append(time.process_time() - start)
+    assert max(taken) < 8 * BOUND_SECONDS, "in slices, but all the same"
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -8,17 +8,16 @@ import pytest
 
 from catalog import plan
 from catalog.conditions import Field, FieldKind, read_context
-from catalog.plan import Decision, Evaluation, KeyKind, Planner
+from catalog.plan import Decision, Evaluation, KeyKind
 from catalog.routing import Routing, Rule, Share
 from catalog.targets import Target
 from catalog.view import Completion, Deployment, DeploymentKind, Project, Revision, Variant
 from kit.errors import Invalid, Precondition
+from tests.catalog.choices import decide
 
 FIELDS = (Field("country", FieldKind.STRING), Field("age", FieldKind.NUMBER), Field("locale", FieldKind.LIST))
 ES = 'context.country == "ES"'
 KEYS = [f"user-{number}" for number in range(300)]
-PLANNER = Planner()
-"""One for all: it keeps nothing but what it has compiled."""
 
 
 def _target(*variants: tuple[str, float, bool], routing: Routing | None = None) -> Target:
@@ -41,7 +40,7 @@ def _routing(*rules: Rule, coverage: float = 1.0, baseline: str = "") -> Routing
 
 
 def _decide(target: Target, key: str = "user-1", **context: object) -> Decision:
-    return PLANNER.decide(target, KeyKind.ROUTING_KEY, key, read_context(json.dumps(context)))
+    return decide(target, KeyKind.ROUTING_KEY, key, read_context(json.dumps(context)))
 
 
 def test_the_key_is_the_first_thing_that_the_call_gives() -> None:
@@ -55,7 +54,7 @@ def test_the_key_is_the_first_thing_that_the_call_gives() -> None:
 def test_a_decision_is_sticky_and_says_its_propensity() -> None:
     target = _target(("var_a", 30, True), ("var_b", 10, True), ("var_c", 60, False))
 
-    decisions = [Planner().decide(target, KeyKind.ROUTING_KEY, "user-1") for _ in range(5)]
+    decisions = [plan.decide(target, KeyKind.ROUTING_KEY, "user-1") for _ in range(5)]
 
     assert len({decision.variant.uid for decision in decisions}) == 1
     assert decisions[0].propensity == {"var_a": 0.75, "var_b": 0.25}[decisions[0].variant.uid]
@@ -78,9 +77,8 @@ def test_without_an_eligible_variant_serving_is_refused(variants: tuple[tuple[st
 
 def test_each_of_many_variants_serves_its_share() -> None:
     target = _target(*((f"var_{number:03}", 0.5, True) for number in range(200)))
-    planner = Planner()
 
-    decisions = [planner.decide(target, KeyKind.ROUTING_KEY, f"user-{number}") for number in range(4000)]
+    decisions = [plan.decide(target, KeyKind.ROUTING_KEY, f"user-{number}") for number in range(4000)]
 
     served = Counter(decision.variant.uid for decision in decisions)
     assert len(served) == 200
@@ -208,7 +206,7 @@ def test_a_context_at_the_limits_is_read() -> None:
     large = '{"country": "ES", "a": "' + "x" * ((16 << 10) - 26) + '"}'
 
     for context in (deep, large):
-        assert Planner().decide(target, KeyKind.ROUTING_KEY, "user-1", read_context(context)).rule is not None
+        assert decide(target, KeyKind.ROUTING_KEY, "user-1", read_context(context)).rule is not None
     assert len(large) == 16 << 10
 
 

@@ -53,12 +53,10 @@ class Executor:
         """
         run = self._begin(call)
         if call.mock_response:
-            await self._compile(run)
-            self._mock(run, self.preparation.job(run))
+            self._mock(run, await self.preparation.job(run))
             return run
         with Record(self.recorder, self.clock, run) as record:
-            await self._compile(run)
-            job = self.preparation.job(run)
+            job = await self.preparation.job(run)
             record.open()
             run.answer = await self.attempts.whole(run, job)
         return run
@@ -71,15 +69,13 @@ class Executor:
         """
         run = self._begin(call)
         if call.mock_response:
-            await self._compile(run)
-            self._mock(run, self.preparation.job(run))
+            self._mock(run, await self.preparation.job(run))
             yield run, Started(run.model)
             yield run, Delta(call.mock_response)
             yield run, None
             return
         with Record(self.recorder, self.clock, run) as record:
-            await self._compile(run)
-            job = self.preparation.job(run)
+            job = await self.preparation.job(run)
             record.open()
             async with aclosing(self.attempts.streamed(run, job)) as pieces:
                 async for piece in pieces:
@@ -93,8 +89,7 @@ class Executor:
         :raises AppError: as :meth:`run`, before it asks a provider
         """
         run = self._begin(call)
-        await self._compile(run)
-        job = self.preparation.job(run)
+        job = await self.preparation.job(run)
         return run, job, [self._outgoing(place) for place in job.places]
 
     def _outgoing(self, place: Place) -> Outgoing | str:
@@ -120,11 +115,6 @@ class Executor:
             )
         said = (*call.prefix_messages, *call.messages)
         return Run(ids.new_uid("req"), call, seen, project, target, self.clock.unix_ns(), started, said)
-
-    async def _compile(self, run: Run) -> None:
-        """The conditions of a revision that nobody has called before."""
-        if run.target is not None:
-            await self.preparation.planner.prepare(run.target.project.uid, run.target.revision)
 
     def _mock(self, run: Run, job: Job) -> None:
         """Answer as if the version's own provider had."""

@@ -40,7 +40,7 @@ class Preparation:
     prepared: PreparedVersions
     credentials: Credentials
 
-    def job(self, run: Run) -> Job:
+    async def job(self, run: Run) -> Job:
         """What the call comes to; `run` says afterwards what was decided.
 
         :raises Invalid: what `inputs`, the contract, the templates and `completions.version` refuse; `NO_MESSAGES`;
@@ -58,7 +58,7 @@ class Preparation:
             given = (*direct, *given)
             run.said = (*run.call.prefix_messages, *given)
         else:
-            completion = self._decide(run, variables, context)
+            completion = await self._decide(run, variables, context)
             prepared, provider = self.prepared.get(run.seen, run.project.uid, completion.version)
             if run.call.overrides is not None:
                 prepared = self._laid_over(run, prepared, provider, run.call.overrides)
@@ -81,7 +81,7 @@ class Preparation:
             output_policy=completion.output_policy,
         )
 
-    def _decide(self, run: Run, variables: dict[str, Json], context: Context) -> view.Completion:
+    async def _decide(self, run: Run, variables: dict[str, Json], context: Context) -> view.Completion:
         call, target = run.call, run.target
         assert target is not None  # noqa: S101  # the caller's case
         if target.deployment.kind is not DeploymentKind.COMPLETION:
@@ -95,7 +95,7 @@ class Preparation:
             user=call.user,
         )
         try:
-            run.decision = self.planner.decide(target, key_kind, key, context)
+            run.decision = await self.planner.decide(target, key_kind, key, context)
         except plan.NothingActive as nothing:
             run.refusal = nothing.refusal
             raise

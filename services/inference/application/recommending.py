@@ -84,7 +84,6 @@ class Recommending:
         inputs.check(call)
         # Before it is known whether rules ask about it: what is refused never depends on them.
         context = read_context(call.context_json)
-        await self.planner.prepare(target.project.uid, target.revision)
         key_kind, key = plan.choose_key(
             request_id=recommendation.request_id,
             routing_key=call.routing_key,
@@ -93,7 +92,7 @@ class Recommending:
             user=call.user_id,
         )
         try:
-            recommendation.decision = decision = self.planner.decide(target, key_kind, key, context)
+            recommendation.decision = decision = await self.planner.decide(target, key_kind, key, context)
         except plan.NothingActive as nothing:
             recommendation.refusal = nothing.refusal
             raise

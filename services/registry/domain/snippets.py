@@ -11,7 +11,7 @@ from typing import Final
 from catalog import plan, view
 from catalog.assignment import assign, is_covered
 from catalog.plan import Choice
-from catalog.rules import Compiler
+from catalog.rules import compiled_rules
 from kit.json import Json
 from services.registry.domain import example_contexts
 from services.registry.domain.deployments import DeploymentKind, Revision, Variant
@@ -64,7 +64,7 @@ def caller_of(deployment: str, revision: Revision, variant: Variant) -> Call | N
     """
     called = _as_called(revision)
     seen = next(each for each in called.variants if each.uid == variant.uid)
-    compiled = Compiler().now("", called)
+    compiled = compiled_rules(called)
     ways: dict[str, tuple[float, dict[str, Json], Choice]] = {}
     for context in example_contexts.reaching(revision.routing, variant.uid):
         rule = compiled.match(context)

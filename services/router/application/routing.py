@@ -73,6 +73,5 @@ class Router:
         target = targets.resolve(seen, deployment, tenant=tenant)
         inputs.check_texts(unit)
         context = read_context(unit.context_json)
-        await planner.prepare(target.project.uid, target.revision)
         key_kind, key = unit.key(self.new_uid("req"))
-        return planner.decide(target, key_kind, key, context)
+        return await planner.decide(target, key_kind, key, context)

@@ -9,9 +9,9 @@ from typing import Final
 from catalog import explain, plan, targets
 from catalog.conditions import read_context
 from catalog.explain import Explainer
-from catalog.plan import Decision, NothingActive, Planner, Refusal
+from catalog.plan import Decision, NothingActive, Refusal
 from catalog.routing import Rule
-from catalog.rules import Context
+from catalog.rules import Compiler, Context
 from catalog.targets import Target
 from catalog.view import Revision
 from kit import storable
@@ -37,7 +37,7 @@ class Simulator:
         self,
         catalog: Views,
         registry: Registry,
-        planner: Planner,
+        compiler: Compiler,
         recorder: Recorder,
         clock: Clock,
         new_uid: Ids,
@@ -45,7 +45,7 @@ class Simulator:
     ) -> None:
         self._catalog = catalog
         self._registry = registry
-        self._planner = planner
+        self._compiler = compiler
         self._explainer = Explainer()
         self._recorder = recorder
         self._clock = clock
@@ -80,23 +80,25 @@ class Simulator:
         inputs.check_texts(unit, "calls[0].")
         context = read_context(unit.context_json, field="calls[0].context_json")
         target, trial, slices = await self._prepared(wanted)
-        trace = await self._trace(target, unit, context, trial.rule(unit.context_json, context), slices)
-        trial.add(unit.context_json, context, trace.key)
+        await trial.meet(unit.context_json, context)
+        trace = await self._trace(target, unit, context, trial.rule(unit.context_json), slices)
+        trial.add(unit.context_json, trace.key)
         latency_us = max(0, int((self._clock.now() - started) * 1e6))
         self._recorder.record(Simulated(trace, start_unix_ns, latency_us, wanted.key_id, wanted.trace_id))
         return trial.result(trace)
 
     async def _many(self, wanted: Experiment) -> Simulation:
         _, trial, slices = await self._prepared(wanted)
-        contexts: dict[str, Context] = {}
+        met: set[str] = set()
         for index, unit in enumerate(wanted.units):
             path = f"calls[{index}]."
             inputs.check_texts(unit, path)
             text = unit.context_json
-            if text not in contexts:
-                contexts[text] = read_context(text, field=f"{path}context_json")
+            if text not in met:
+                await trial.meet(text, read_context(text, field=f"{path}context_json"))
+                met.add(text)
             _, key = unit.key(unit.request_id or self._new_uid("req"))
-            trial.add(text, contexts[text], key)
+            trial.add(text, key)
             if slices.is_over:
                 await slices.pause()
         if wanted.population is not None:
@@ -107,10 +109,10 @@ class Simulator:
     async def _populate(self, trial: Trial, population: Population, slices: Slices) -> None:
         storable.check_texts((("population.prefix", population.prefix),))
         texts = population.contexts_json or ("",)
-        contexts = [read_context(text, field=f"population.contexts_json[{index}]") for index, text in enumerate(texts)]
+        for index, text in enumerate(texts):
+            await trial.meet(text, read_context(text, field=f"population.contexts_json[{index}]"))
         for number in range(population.size):
-            turn = number % len(texts)
-            trial.add(texts[turn], contexts[turn], f"{population.prefix}{number}")
+            trial.add(texts[number % len(texts)], f"{population.prefix}{number}")
             if slices.is_over:
                 await slices.pause()
 
@@ -123,13 +125,8 @@ class Simulator:
             if wanted.compared_revision
             else None
         )
-        after = await self._tally(tried, tried.revision)
-        before = None if compared is None else await self._tally(target, compared)
-        return tried, Trial(after, before), Slices(self._clock)
-
-    async def _tally(self, target: Target, revision: Revision) -> Tally:
-        rules = await self._planner.prepare(target.project.uid, revision)
-        return Tally(target.deployment.uid, revision, rules)
+        before = None if compared is None else Tally(self._compiler, replace(target, revision=compared))
+        return tried, Trial(Tally(self._compiler, tried), before), Slices(self._clock)
 
     async def _tried(self, target: Target, segment: str, deadline: float) -> Target:
         """With another revision, and the alias that was asked for if it points there; else without one."""
@@ -156,7 +153,7 @@ class Simulator:
         refusal: Refusal | None = None
         reason = message = ""
         try:
-            decision = self._planner.decide(target, key_kind, key, context)
+            decision = plan.decide(target, key_kind, key, rule)
         except NothingActive as error:
             refusal, reason, message = error.refusal, error.reason, error.message
         choice = plan.choose(revision, deployment, key, rule)

@@ -7,7 +7,7 @@ from typing import Final
 from services.router.ports import Clock
 
 SLICE_SECONDS: Final = 0.002
-"""How long a computation keeps the loop to itself: a call that needs ten turns of it is late by ten of these."""
+"""How long a computation keeps the loop to itself, and how long it then leaves it to everybody else."""
 
 
 class Slices:
@@ -25,6 +25,9 @@ class Slices:
         return self._clock.now() >= self._until
 
     async def pause(self) -> None:
-        """Let everybody else run, then begin the next slice. Here a computation is cancelled if nobody waits for it."""
-        await self._clock.sleep(0)
+        """Let everybody else run, then begin the next slice. Here a computation is cancelled if nobody waits for it.
+
+        As long as a slice: a call needs ten turns of the loop, and would be late by as many slices if it got but one.
+        """
+        await self._clock.sleep(SLICE_SECONDS)
         self._until = self._clock.now() + SLICE_SECONDS

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from catalog import explain, plan
 from catalog.explain import Outlook
 from catalog.routing import Rule
-from catalog.rules import Context, Rules
+from catalog.rules import Compiler, Context
+from catalog.targets import Target
 from catalog.view import Revision
 from services.router.domain import Comparison, Movement, Share, Simulation, Trace
 
@@ -30,38 +31,40 @@ class Tally:
     What rules say of a context is asked once for each context, and what a rule means is worked out once for each rule:
     both are the same for every key.
 
-    :param deployment: uid of the revision's
-    :param rules: the revision's; None if it has none
+    :param target: with the revision that is asked
     """
 
-    def __init__(self, deployment: str, revision: Revision, rules: Rules | None) -> None:
-        self.revision = revision
-        self._deployment = deployment
-        self._rules = rules
+    def __init__(self, compiler: Compiler, target: Target) -> None:
+        self.revision = target.revision
+        self._compiler = compiler
+        self._target = target
         self._groups: dict[str, Group] = {}
         self._by_context: dict[str, Group] = {}
         self._served: Counter[str] = Counter()
         self._outside = 0
 
-    def group(self, context_json: str, context: Context) -> Group:
-        """Those whose context is this, or picks the same rule."""
-        found = self._by_context.get(context_json)
-        if found is None:
-            rule = None if self._rules is None else self._rules.match(context)
-            uid = "" if rule is None else rule.uid
-            found = self._groups.get(uid)
-            if found is None:
-                choice = plan.choose(self.revision, self._deployment, "", rule)
-                found = self._groups[uid] = Group(explain.outlook(self.revision, choice))
-            self._by_context[context_json] = found
-        return found
+    async def meet(self, context_json: str, context: Context) -> None:
+        """Ask the rules about a context; once, before the first unit that has it."""
+        if context_json in self._by_context:
+            return
+        rule = await self._compiler.match(self._target.project.uid, self.revision, context)
+        uid = "" if rule is None else rule.uid
+        if uid not in self._groups:
+            choice = plan.choose(self.revision, self._target.deployment.uid, "", rule)
+            self._groups[uid] = Group(explain.outlook(self.revision, choice))
+        self._by_context[context_json] = self._groups[uid]
 
-    def add(self, group: Group, key: str) -> str:
+    def group(self, context_json: str) -> Group:
+        """Those whose context picks the same rule as this one."""
+        return self._by_context[context_json]
+
+    def add(self, context_json: str, key: str) -> str:
         """Count one more.
 
         :return: the uid of the variant that it is assigned, or REFUSED
         """
-        choice = plan.choose(group.outlook.drawn, self._deployment, key, None)
+        group = self._by_context[context_json]
+        choice = plan.choose(group.outlook.drawn, self._target.deployment.uid, key, None)
         uid = REFUSED if choice.variant is None else choice.variant.uid
         group.count += 1
         self._served[uid] += 1
@@ -110,19 +113,24 @@ class Trial:
         self._before = before
         self._pairs: Counter[tuple[str, str]] = Counter()
 
-    def add(self, context_json: str, context: Context, key: str) -> None:
-        """Count one more.
+    async def meet(self, context_json: str, context: Context) -> None:
+        """To be called before the first unit that has this context.
 
         :param context: what `context_json` says
         """
-        after = self._after.add(self._after.group(context_json, context), key)
+        await self._after.meet(context_json, context)
         if self._before is not None:
-            before = self._before.add(self._before.group(context_json, context), key)
-            self._pairs[before, after] += 1
+            await self._before.meet(context_json, context)
 
-    def rule(self, context_json: str, context: Context) -> Rule | None:
+    def add(self, context_json: str, key: str) -> None:
+        """Count one more."""
+        after = self._after.add(context_json, key)
+        if self._before is not None:
+            self._pairs[self._before.add(context_json, key), after] += 1
+
+    def rule(self, context_json: str) -> Rule | None:
         """The one that picks where calls with this context go, in the revision that is tried."""
-        return self._after.group(context_json, context).outlook.rule
+        return self._after.group(context_json).outlook.rule
 
     def result(self, trace: Trace | None = None) -> Simulation:
         """What has been counted."""

@@ -273,3 +273,23 @@ async def test_an_observer_that_fails_does_not_hold_up_the_relay(make_spool: Mak
 
     assert broker.payloads == [b"1"]
     assert spool.usage.failed_rounds == 0
+
+
+async def test_calls_get_their_turn_while_an_observer_is_told_of_many(make_spool: MakeSpool, broker: Broker) -> None:
+    spool = make_spool()
+    for number in range(256):
+        spool.append(Event("subject", b"%d" % number))
+    turns, told = 0, list[tuple[int, int]]()
+
+    async def call() -> None:
+        nonlocal turns
+        while sum(count for _, count in told) < 256:
+            turns += 1
+            await asyncio.sleep(0)
+
+    relay = asyncio.create_task(spool.run(broker, lambda records: told.append((turns, len(records)))))
+    await call()
+    relay.cancel()
+
+    assert max(count for _, count in told) <= 64
+    assert len({turn for turn, _ in told}) == len(told), "each in a turn of its own"

@@ -14,8 +14,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from catalog.conditions import Field, FieldKind
 from catalog.plan import Evaluation, Planner
 from catalog.routing import Routing, Rule, Share
-from catalog.rules import Rules
-from catalog.view import Deployment, Revision, View
+from catalog.rules import Context
+from catalog.targets import Target
+from catalog.view import Deployment, View
 from kit.errors import Invalid, Precondition
 from kit.telemetry import Tracing
 from services.executor.convert.events import start_to_proto
@@ -149,7 +150,7 @@ async def _told_of_decision(routing: Routing, **call: Any) -> dict[str, Any]:
 class Compiling(Planner):
     """Has conditions to compile for ever."""
 
-    async def prepare(self, project: str, revision: Revision) -> Rules | None:
+    async def match(self, target: Target, context: Context) -> Rule | None:
         await asyncio.Event().wait()
         return None
 

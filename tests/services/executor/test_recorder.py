@@ -42,7 +42,7 @@ def started() -> Run:
     )  # fmt: skip
     run = Run(
         "req_1", call, View(), TARGET.project, TARGET, 1_700_000_000_123_456_789, 0.0,
-        call.messages, decision=plan.Planner().decide(TARGET, plan.KeyKind.THREAD, "t1"),
+        call.messages, decision=plan.decide(TARGET, plan.KeyKind.THREAD, "t1"),
     )  # fmt: skip
     run.provider, run.model, run.version = "main", "test-model", "ver_1"
     return run

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from catalog.plan import KeyKind, Planner
+from catalog.plan import KeyKind, decide
 from catalog.targets import Target
 from catalog.view import (
     Deployment,
@@ -173,4 +173,4 @@ def deployment(*variants: Variant, **aliases: Revision) -> Deployment:
 
 
 def decision(made: Deployment, alias: str = "live", key: str = "ada") -> Any:
-    return Planner().decide(Target(SHOP, made, alias, made.aliases[alias]), KeyKind.USER, key)
+    return decide(Target(SHOP, made, alias, made.aliases[alias]), KeyKind.USER, key)

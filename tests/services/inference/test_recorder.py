@@ -38,7 +38,7 @@ def started() -> Recommendation:
     call = RecommendCall(
         "films", "u1", 0, False, "", "ada", "t1", '{"a":1}', "mine", Source.SDK, "prj_shop", "k", "a" * 32, 1e12
     )
-    decided = plan.Planner().decide(TARGET, plan.KeyKind.USER, "u1")
+    decided = plan.decide(TARGET, plan.KeyKind.USER, "u1")
     return Recommendation("req_1", call, TARGET, 1_700_000_000_123_456_789, 0.0, decided)
 
 

@@ -185,7 +185,7 @@ async def test_a_draft_with_rules_is_published_by_the_alias_and_delivered_and_ta
     ]
     assert seen.rules[0].shares == (Share(uids["variant-2"], 30.0), Share(uids["variant-3"], 100.0))
     target = targets.resolve(registry.catalog.usable_view(), made.name, tenant="")
-    decided = plan.Planner().decide(target, KeyKind.ROUTING_KEY, "user-1", {"country": "MX"})
+    decided = await plan.Planner().decide(target, KeyKind.ROUTING_KEY, "user-1", {"country": "MX"})
     assert (decided.evaluation, decided.rule) == (Evaluation.MATCHED, seen.rules[0])
 
     await shop.call("UpdateDeployment", update(made, None))
@@ -319,7 +319,7 @@ async def test_the_caller_in_a_snippet_is_served_by_the_variant_with_the_context
         found = await shop.call("GetCodeSnippets", pb.GetCodeSnippetsRequest(name=variant.name))
         context = sent(found)
         assert json.loads(found.context_json) == context
-        decided = plan.Planner().decide(target, KeyKind.ROUTING_KEY, found.routing_key, context)
+        decided = await plan.Planner().decide(target, KeyKind.ROUTING_KEY, found.routing_key, context)
         assert decided.variant.uid == variant.uid
         assert context
     assert sent(await shop.call("GetCodeSnippets", pb.GetCodeSnippetsRequest(name=made.name))) == context

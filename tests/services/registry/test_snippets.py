@@ -144,7 +144,7 @@ async def test_the_caller_in_them_is_served_by_the_variant(registry: Any, shop: 
     target = targets.resolve(view, made.name, tenant="")
     for variant in made.variants:
         found = await shop.call("GetCodeSnippets", pb.GetCodeSnippetsRequest(name=variant.name))
-        assert plan.Planner().decide(target, KeyKind.ROUTING_KEY, found.routing_key).variant.uid == variant.uid
+        assert plan.decide(target, KeyKind.ROUTING_KEY, found.routing_key).variant.uid == variant.uid
         assert all(found.routing_key in each.code for each in found.snippets)
         assert [each.snippet for each in found.snippets] == [
             "python-openai",

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from catalog import plan, targets
 from catalog.conditions import read_context
 from catalog.convert import fill_decision, fill_undecided
-from catalog.plan import Decision, NothingActive, Planner, Refusal
+from catalog.plan import Decision, NothingActive, Refusal
 from catalog.view import View
 from kit.errors import AppError
 from kit.status import reason_of
 from tests.catalog import plans
+from tests.catalog.choices import decide
 from turnout.events.v1 import request_pb2
 from turnout.registry.v1 import catalog_pb2, deployment_pb2
 from turnout.router.v1 import decision_pb2
@@ -45,11 +46,11 @@ REPEATED = "req_" + "0" * 26
 SETTINGS = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def decide(planner: Planner, view: View, target: str, call: dict[str, str], request_id: str = "") -> Any:
+def decided_by(view: View, target: str, call: dict[str, str], request_id: str = "") -> Any:
     context_json, keys = call["context_json"], {name: key for name, key in call.items() if name != "context_json"}
     try:
         resolved = targets.resolve(view, target, tenant="prj_shop")
-        return planner.decide(resolved, *plan.choose_key(request_id=request_id, **keys), read_context(context_json))
+        return decide(resolved, *plan.choose_key(request_id=request_id, **keys), read_context(context_json))
     except AppError as error:
         return error
 
@@ -94,7 +95,7 @@ async def test_planner_route_and_simulate_agree_in_every_field(
     if has_key or not any(call[name] for name in ("routing_key", "identity", "thread", "user")):
         call["routing_key"] = call["routing_key"] or "ada"
     await room.put(entry)
-    decided = decide(Planner(), room.process.catalog.usable_view(), target, call)
+    decided = decided_by(room.process.catalog.usable_view(), target, call)
     (batched,) = await room.batch_route(pb.RouteRequest(deployment=target, **call))
     if isinstance(decided, AppError):
         assert reason_of(await room.failure(target, **call)) == decided.reason

@@ -59,7 +59,7 @@ async def test_the_decision_is_that_of_the_plan_for_the_first_key_that_is_given(
     for name, (kind, key) in zip(list(given), order, strict=True):
         decision = await router.route("agent", Unit(**given), tenant="prj_1")
         target = targets.resolve(catalog.usable_view(), "agent", tenant="prj_1")
-        assert decision == plan.Planner().decide(target, kind, key)
+        assert decision == plan.decide(target, kind, key)
         given[name] = ""
 
 

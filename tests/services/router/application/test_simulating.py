@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from catalog.conditions import Field, FieldKind
-from catalog.plan import Evaluation, KeyKind, Planner
+from catalog.plan import Evaluation, KeyKind
 from catalog.routing import Routing, Rule, Share
+from catalog.rules import Compiler
 from catalog.targets import Target
 from catalog.view import Completion, Deployment, DeploymentKind, Project, Revision, Variant, View
 from kit.clock import SystemClock
@@ -66,7 +67,7 @@ class Room:
         self.recorded.append(simulated)
 
     def simulator(self, max_running: int = 2) -> Simulator:
-        return Simulator(self, self, Planner(), self, self.clock, counting(), max_running)
+        return Simulator(self, self, Compiler(), self, self.clock, counting(), max_running)
 
     async def simulate(self, *units: Unit, **rest: Any) -> Simulation:
         return await self.simulator().simulate(experiment(*units, **rest))

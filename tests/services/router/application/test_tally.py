@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from catalog import plan
 from catalog.conditions import read_context
 from catalog.rules import Compiler
+from catalog.targets import Target
+from catalog.view import Deployment, DeploymentKind, Project, Revision
 from services.router.application.tally import Tally, Trial
 from tests.catalog import plans
 from tests.catalog.choices import choose
@@ -22,9 +24,10 @@ async def test_what_is_counted_is_what_the_planner_chooses_for_each(
     first: catalog_pb2.CatalogRevision, second: catalog_pb2.CatalogRevision, units: list[tuple[str, str]]
 ) -> None:
     after, before = (plans.in_view(each) for each in (first, second))
-    trial = Trial(*(Tally("dep_agent", each, Compiler().now("", each)) for each in (after, before)))
+    trial = Trial(*(Tally(Compiler(), target_of(each)) for each in (after, before)))
     for text, key in units:
-        trial.add(text, read_context(text), key)
+        await trial.meet(text, read_context(text))
+        trial.add(text, key)
     result = trial.result()
 
     choices = [
@@ -54,3 +57,8 @@ async def test_what_is_counted_is_what_the_planner_chooses_for_each(
         for each in result.comparison.movements
     } == pairs
     assert result.comparison.moved_count == sum(count for (old, new), count in pairs.items() if old != new)
+
+
+def target_of(revision: Revision) -> Target:
+    deployment = Deployment("dep_agent", "prj_1", "agent", DeploymentKind.COMPLETION, {"live": revision})
+    return Target(Project("prj_1", 1, "shop"), deployment, "live", revision)
