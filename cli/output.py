@@ -287,7 +287,9 @@ def failure(error: AppError, code: grpc.StatusCode, attempts: Sequence[str] = ()
         errors.print(Text(f"  {_around_contract()}"), soft_wrap=True)
     for attempt in attempts:
         errors.print(Text(visible(f"  {attempt}")), soft_wrap=True)
-    errors.print(Text(f"  ({code.name} {error.reason})", style="dim"), soft_wrap=True)
+    # For `turnout logs`.
+    request = f" {visible(error.metadata['request_id'])}" if "request_id" in error.metadata else ""
+    errors.print(Text(f"  ({code.name} {error.reason}{request})", style="dim"), soft_wrap=True)
 
 
 def _as_typed(sentence: str) -> str:

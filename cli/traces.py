@@ -77,7 +77,7 @@ def _coverage(trace: pb.Trace) -> Text:
     if trace.coverage >= 1:
         return _text("coverage 100 %: everybody", "dim")
     is_inside = trace.coverage_draw < trace.coverage
-    sign, place = ("<", "inside") if is_inside else ("≥", "outside, so the baseline serves")
+    sign, place = ("<", "inside") if is_inside else ("≥", "outside, so the baseline is picked")
     told = (
         f"coverage {decisions.share(trace.coverage)}: drew {trace.coverage_draw:.6f} {sign} {trace.coverage:g}, {place}"
     )

@@ -128,7 +128,7 @@ def test_a_call_that_failed_names_each_attempt(shop: Callable[..., Result], tmp_
     sentence, *attempts, reason = failed.splitlines()
     assert "local/m after 3 attempts" in sentence
     assert [line.partition(" (HTTP 503)")[0] for line in attempts] == ["  local/m: PROVIDER_ERROR"] * 3
-    assert reason == "  (UNAVAILABLE PROVIDER_FAILED)"
+    assert reason.startswith("  (UNAVAILABLE PROVIDER_FAILED req_"), "to be looked up in the log"
     assert (as_json["code"], as_json["reason"]) == ("UNAVAILABLE", "PROVIDER_FAILED")
     # How many there are depends on the circuit breaker, which both calls feed.
     assert f"after {len(as_json['attempts'])} attempts" in as_json["message"]

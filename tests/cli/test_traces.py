@@ -75,7 +75,7 @@ def test_outside_coverage_no_candidate_wins(shown: Callable[[pb.Trace], str]) ->
 
     text = shown(told)
 
-    assert "drew 0.900000 ≥ 0.8, outside, so the baseline serves" in text
+    assert "drew 0.900000 ≥ 0.8, outside, so the baseline is picked" in text
     assert text.count("★") == 1
     assert "★ spanish: outside coverage: the baseline, though rule Spanish matched" in text
 

@@ -32,6 +32,8 @@ _USUAL: Final[Mapping[FieldKind, Json]] = {
     FieldKind.DATE: "2026-01-31T00:00:00Z",
     FieldKind.LIST: ["example"],
 }
+_UNUSUAL: Final[Mapping[FieldKind, Json]] = {FieldKind.STRING: "another", FieldKind.LIST: ["another"]}
+"""Where conditions compare with the usual one."""
 _PARTING: Final = frozenset("&|?:")
 """What of `&&`, `||` and `… ? … : …` stands between what is compared."""
 _BEFORE_A_SIGN: Final = frozenset({*"(,[=<>&|?:!+-*/%", "in"})
@@ -109,7 +111,7 @@ def _values(fields: Sequence[Field], rules: Sequence[Rule]) -> Iterator[tuple[Fi
 
 
 def _of_kind(kind: FieldKind, literals: Sequence[Json]) -> Iterator[Json]:
-    usual = _USUAL[kind]
+    usual = _UNUSUAL.get(kind, _USUAL[kind]) if "example" in literals else _USUAL[kind]
     if kind is FieldKind.STRING:
         yield from (each for each in literals if isinstance(each, str))
     elif kind is FieldKind.NUMBER:

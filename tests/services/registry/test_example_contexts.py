@@ -72,6 +72,8 @@ def test_without_fields_there_is_none() -> None:
     [
         'context.country == "ES"',
         'context.country != "ES"',
+        'context.country != "example"',
+        '!("example" in context.locale)',
         '!(context.country in ["ES", "example"])',
         "context.age > 17",
         "context.age < 17",
