@@ -12,11 +12,14 @@ from weakref import WeakValueDictionary
 SLICE_SECONDS: Final = 0.002
 """How long work keeps the loop to itself, but for a step that takes longer."""
 
+MAX_PAUSE_SECONDS: Final = 0.02
+"""However long a slice was: it may be the machine that slept."""
+
 
 class Turns:
     """Cuts the work of several owners into slices: one at a time, and after each as long a pause, in which everybody
-    else runs. So work takes half of the loop's time at most, however much there is. Owners take turns, and one owner's
-    works follow one another: whoever brings much waits for his own. For one event loop.
+    else runs. So work takes about half of the loop's time at most, however much there is. Owners take turns, and one
+    owner's works follow one another: whoever brings much waits for his own. For one event loop.
     """
 
     def __init__(self) -> None:
@@ -60,5 +63,5 @@ class Turn:
         """Give it up; the next one begins after a pause."""
         if self._holds:
             self._holds = False
-            pause = time.monotonic() - self._begun
+            pause = min(time.monotonic() - self._begun, MAX_PAUSE_SECONDS)
             asyncio.get_running_loop().call_later(pause, self._slice.release)

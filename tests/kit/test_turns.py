@@ -82,3 +82,11 @@ async def test_work_that_fails_gives_its_slice_back() -> None:
             raise ZeroDivisionError
     async with asyncio.timeout(5):
         await work(turns, "bob", 1, done)
+
+
+async def test_behind_a_slice_in_which_the_machine_slept_nobody_waits_as_long() -> None:
+    turns, done = Turns(), list[str]()
+    await work(turns, "ada", 1, done, seconds=0.3)
+    begun = time.monotonic()
+    await work(turns, "bob", 1, done, seconds=0)
+    assert time.monotonic() - begun < 0.15
