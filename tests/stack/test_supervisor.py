@@ -73,9 +73,12 @@ def test_output_is_logged_and_the_exit_status_forwarded(start: Callable[..., Chi
     assert not child.alive()
 
 
-def test_a_kill_ends_the_real_child_and_is_reported_as_shells_do(start: Callable[..., Child], is_gone: IsGone) -> None:
+def test_a_kill_ends_the_real_child_and_is_reported_as_shells_do(
+    start: Callable[..., Child], is_gone: IsGone, eventually: Eventually
+) -> None:
     child = start(*SLEEP)
-    assert psutil.Process(child.pid).cmdline() == SLEEP
+    # While the kernel puts the program in place, the process has no command line.
+    eventually(lambda: psutil.Process(child.pid).cmdline() == SLEEP, "the child is the command itself")
     assert child.alive()
 
     child.kill()
