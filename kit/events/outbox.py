@@ -68,7 +68,7 @@ class Outbox:
         :raises Unavailable: `SPOOL_FULL` or `SPOOL_UNWRITABLE`; may be tried again
         :raises Invalid: `RECORD_TOO_LARGE`
         """
-        self._spool.close_call(opened.call, [self._sent(event, opened.tenant_slug) for event in events])
+        self._spool.close_call(opened.call, self._sent(events, opened.tenant_slug))
 
     def close_with(
         self, opened: OpenCall, event: Message, extras: Sequence[Message], *, without: Callable[[], None]
@@ -92,19 +92,28 @@ class Outbox:
         :raises Unavailable: `SPOOL_FULL` or `SPOOL_UNWRITABLE`
         :raises Invalid: `RECORD_TOO_LARGE`
         """
-        return self._spool.append(self._sent(event, tenant_slug))
+        (sent,) = self._sent((event,), tenant_slug)
+        return self._spool.append(sent)
 
-    def _sent(self, message: Message, tenant_slug: str) -> Event:
-        """An event on its way. In a sampled call it has a span of its own, which whoever takes it continues."""
+    def _sent(self, messages: Sequence[Message], tenant_slug: str) -> list[Event]:
+        """Events on their way, named after the first. In a sampled call they have a span, which whoever takes one of
+        them continues."""
         call = calls.current_or_none()
-        if call is None or not call.trace.sampled or self._tracing is None:
-            return _event(message, tenant_slug, None if call is None else call.trace)
-        name = message.DESCRIPTOR.full_name
-        attributes = {"messaging.system": "nats", "messaging.operation.name": "send"}
+        place = None if call is None else call.trace
+        if place is None or not place.sampled or self._tracing is None or not messages:
+            return [_event(message, tenant_slug, place) for message in messages]
+        name = messages[0].DESCRIPTOR.full_name
+        attributes: dict[str, str | int] = {
+            "messaging.system": "nats",
+            "messaging.operation.name": "send",
+            "messaging.destination.name": subject_of(type(messages[0]), tenant_slug),
+        }
+        if len(messages) > 1:
+            attributes["messaging.batch.message_count"] = len(messages)
         with self._tracing.detached_span(f"send {name}", SpanKind.PRODUCER, attributes) as span:
-            event = _event(message, tenant_slug, place_of(span) if span.is_recording() else call.trace)
-            span.set_attribute("messaging.destination.name", event.subject)
-        return event
+            if span.is_recording():
+                place = place_of(span)
+            return [_event(message, tenant_slug, place) for message in messages]
 
     @property
     def is_shedding(self) -> bool:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -9,18 +10,20 @@ import nats.errors
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry import trace
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from kit import calls
 from kit.calls import Call, Method
 from kit.errors import CannotStart, Unavailable
-from kit.events.outbox import lost_event_of, outbox, start_of
+from kit.events.outbox import Outbox, lost_event_of, outbox, start_of
 from kit.events.stream import STREAM
 from kit.interceptors import Chain
 from kit.metrics import metrics
 from kit.runtime import ProcessOptions, Runtime
 from kit.server import Server, ServerOptions
-from kit.spool import Event, Spool, SpoolOptions
-from kit.telemetry import TraceContext, Tracing
+from kit.spool import ACKNOWLEDGED, Event, Outcome, Record, Spool, SpoolOptions
+from kit.telemetry import TraceContext, Tracing, place_of
 from stack.nats import Nats
 from turnout.events.v1 import request_pb2
 
@@ -85,6 +88,42 @@ async def test_events_of_a_call_carry_its_trace(data_dir: Path, broker: Any) -> 
 
     [(_, _, headers)] = await messages(broker)
     assert headers["traceparent"] == place.traceparent()
+
+
+async def test_what_a_sampled_call_leaves_behind_has_one_span_that_all_of_it_continues(tmp_path: Path) -> None:
+    exporter = InMemorySpanExporter()
+    tracing = Tracing(sample_ratio=1, resource={}, exporter=exporter)
+    spool = Spool(SpoolOptions(root=tmp_path, root_setting="TURNOUT_DATA_DIR"), lost=lost_event_of)
+    taken: list[Record] = []
+
+    class Taking:
+        async def publish(self, batch: Sequence[Record]) -> Sequence[Outcome]:
+            taken.extend(batch)
+            return [ACKNOWLEDGED for _ in batch]
+
+    served = tracing.start_server_span("call", tracing.begin(None), is_root=True)
+    assert served is not None
+
+    async def serve() -> None:
+        with trace.use_span(served, end_on_exit=True):
+            calls.enter(Call(Method("/x/Y", "z"), {}, "", 0, place_of(served)))
+            box = Outbox(spool, tracing)
+            opened = box.open(request_pb2.RequestServed(), "shop")
+            box.close(opened, request_pb2.RequestServed(request_id="req_1"), request_pb2.RequestPayload())
+
+    await asyncio.create_task(serve())
+    relay = asyncio.create_task(spool.run(Taking()))
+    assert await spool.drain(10)
+    relay.cancel()
+    tracing.shutdown()
+
+    [sent] = [each for each in exporter.get_finished_spans() if each.name.startswith("send ")]
+    assert sent.name == "send turnout.events.v1.RequestServed"
+    assert (sent.attributes or {})["messaging.destination.name"] == SERVED
+    assert (sent.attributes or {})["messaging.batch.message_count"] == 2
+    assert sent.context is not None
+    place = f"00-{sent.context.trace_id:032x}-{sent.context.span_id:016x}-01"
+    assert [record.headers["traceparent"] for record in taken] == [place, place]
 
 
 async def test_a_call_that_never_ended_is_reported_lost_by_the_next_process(data_dir: Path, broker: Any) -> None:
