@@ -93,6 +93,7 @@ class Explainer:
         matching, is_reached = None if choice.rule is None else choice.rule.uid, True
         for rule in revision.routing.rules:
             condition = language.condition(rule.condition)
+            # Conditions stay compiled as long as somebody holds them.
             self._conditions.put((revision.routing.fields, rule.condition), condition, size_bytes=condition.size_bytes)
             message = ""
             if not rule.active:
