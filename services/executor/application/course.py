@@ -45,10 +45,10 @@ class Course:
     def attempt_seconds(self) -> float:
         """How long an attempt that begins now may take.
 
-        :raises Deadline: if there is no time left
+        :raises Deadline: if there is no time left in which anybody could answer
         """
         remaining = self.remaining_seconds
-        if remaining <= 0:
+        if remaining <= domain.DEADLINE_TOLERANCE_SECONDS:
             raise domain.deadline_passed(self.run.attempts)
         return domain.attempt_timeout_seconds(self.place.attempt_timeout_seconds, remaining, self._reserve_seconds())
 

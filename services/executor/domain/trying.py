@@ -12,7 +12,8 @@ BACKOFF_CAP_SECONDS: Final = 8.0
 RETRY_RESERVE_SECONDS: Final = 1.0
 """What must be left of the deadline when a retry starts; a shorter attempt could only cost money."""
 DEADLINE_TOLERANCE_SECONDS: Final = 0.005
-"""Timers fire early by up to the clock's resolution: closer to the deadline than this counts as past it."""
+"""Timers fire early by up to the clock's resolution, and deadlines arrive rounded up to whole milliseconds: closer to
+the deadline than this counts as past it, and nobody is asked any more."""
 DEADLINE_LEAD_SECONDS: Final = 0.25
 """By how much a caller's clock may be ahead of ours: its timer began before the call was sent, and ends the call as if
 the caller had left. Whoever leaves closer to the deadline than this has run out of time."""

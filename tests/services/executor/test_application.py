@@ -111,10 +111,12 @@ async def test_a_deadline_that_passes_in_an_attempt_ends_the_call() -> None:
     assert (house.recorded.status, house.recorded.reason) == (Status.CANCELLED, "DEADLINE_EXCEEDED")
 
 
-async def test_a_call_that_comes_too_late_reaches_no_provider() -> None:
+@pytest.mark.parametrize("is_streamed", [False, True])
+@pytest.mark.parametrize("deadline", [-1, 0, 0.001, 0.005])
+async def test_a_call_that_comes_too_late_reaches_no_provider(deadline: float, is_streamed: bool) -> None:
     house = House()
     with pytest.raises(Deadline):
-        await house.run(deadline=0)
+        await (house.stream(deadline=deadline) if is_streamed else house.run(deadline=deadline))
     assert house.provider.requests == []
 
 
