@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator
+from typing import Final
 
 import aiohttp
 from multidict import CIMultiDictProxy
 
 from kit.egress import failures
 from kit.egress.wire import Answer
+
+_END_SECONDS: Final = 0.5
+"""How long a connection whose answer is read waits for the end of the body: a few times the way round the world."""
 
 
 class EgressStream(AsyncIterator[bytes]):
@@ -19,13 +23,16 @@ class EgressStream(AsyncIterator[bytes]):
     One reader at a time. After a failure, or after the context that gave it has been left, it is not read again.
     """
 
-    __slots__ = ("_answer", "_closed", "_limit", "_origin", "_size", "headers", "status")
+    __slots__ = ("_answer", "_closed", "_left", "_limit", "_origin", "_size", "headers", "status")
 
-    def __init__(self, answer: Answer, origin: str, idle_seconds: float | None, max_bytes: int) -> None:
+    def __init__(
+        self, answer: Answer, origin: str, idle_seconds: float | None, max_bytes: int, left: set[Answer]
+    ) -> None:
         """Made by `Egress`.
 
         :param idle_seconds: as in `Timeouts`; infinite if silence is bounded by the total alone
         :param max_bytes: of the body, after decompression
+        :param left: those whose end is waited for
         """
         self.status: int = answer.status
         self.headers: CIMultiDictProxy[str] = answer.headers
@@ -33,6 +40,7 @@ class EgressStream(AsyncIterator[bytes]):
         self._answer = answer
         self._origin = origin
         self._limit = max_bytes
+        self._left = left
         self._size = 0
         self._closed: asyncio.Future[None] | None = None
         # None when the body came whole with the headers: nothing more to wait for.
@@ -62,11 +70,18 @@ class EgressStream(AsyncIterator[bytes]):
             chunks.append(chunk)
         return b"".join(chunks)
 
+    def finish(self) -> None:
+        """Everything that matters was read. The connection is kept if the end of the body comes within a moment, else
+        closed: the end often comes in a packet of its own, and who does not wait for it makes a connection for each
+        request. Leave the context right after.
+        """
+        self._forget()
+        if not self._answer.closed:
+            self._answer.leave(_END_SECONDS, self._left)
+
     def close(self) -> None:
         """Give the connection back if the body was read to its end, else close it. May be called again."""
-        if self._closed is not None:
-            self._closed.remove_done_callback(self._on_connection_closed)
-            self._closed = None
+        self._forget()
         if not self._answer.closed:
             self._answer.close()
 
@@ -106,6 +121,11 @@ class EgressStream(AsyncIterator[bytes]):
         closed.remove_done_callback(_retrieve)
         closed.add_done_callback(_retrieve)
         closed.add_done_callback(self._on_connection_closed)
+
+    def _forget(self) -> None:
+        if self._closed is not None:
+            self._closed.remove_done_callback(self._on_connection_closed)
+            self._closed = None
 
     def _on_connection_closed(self, closed: asyncio.Future[None]) -> None:
         content = self._answer.content

@@ -125,6 +125,8 @@ class Egress:
         self._dns_cache_seconds = dns_cache_seconds
         self._dns_cache_names = dns_cache_names
         self._session: aiohttp.ClientSession | None = None
+        self._left: set[Answer] = set()
+        """Read by nobody any more, though not over; each has a connection, so these bound them."""
         # A process calls few URLs, many times. The parsed URL also keeps what aiohttp derives from it.
         self._target = functools.lru_cache(_REMEMBERED_URLS)(self._parsed)
 
@@ -151,6 +153,8 @@ class Egress:
     ) -> None:
         session, self._session = self._session, None
         if session is not None:
+            for answer in list(self._left):
+                answer.close()
             # What is remembered of URLs belongs to the session.
             self._target.cache_clear()
             await session.close()
@@ -243,7 +247,7 @@ class Egress:
         if idle is not None and idle >= timeout.total_seconds:
             # The total is up first.
             idle = math.inf
-        return EgressStream(answer, target.origin, idle, max_response_bytes)
+        return EgressStream(answer, target.origin, idle, max_response_bytes, self._left)
 
     def _parsed(self, text: str) -> _Target:
         assert self._session is not None  # noqa: S101  # looked at before

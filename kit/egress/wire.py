@@ -118,7 +118,7 @@ def _is_up_first(timeout: aiohttp.ClientTimeout) -> bool:
 class Answer:
     """The head of an answer, and its body as it comes."""
 
-    __slots__ = ("_alarm", "_is_closed", "connection", "content", "headers", "status")
+    __slots__ = ("_alarm", "_is_closed", "_left", "connection", "content", "headers", "status")
 
     def __init__(self, connection: Connection, alarm: asyncio.TimerHandle | None) -> None:
         self.connection: Connection | None = connection
@@ -128,6 +128,7 @@ class Answer:
         self.content: aiohttp.StreamReader
         self._alarm = alarm
         self._is_closed = False
+        self._left: set[Answer] | None = None
 
     async def begin(self, protocol: ResponseHandler, request: bytes) -> None:
         """Write the request, and wait for the head of its answer.
@@ -161,6 +162,17 @@ class Answer:
         if connection is not None:
             connection.close()
 
+    def leave(self, seconds: float, left: set[Answer]) -> None:
+        """Read no more. The connection is given back if the end of the body comes within so long, else closed.
+
+        :param left: this is in it as long as that is open
+        """
+        self._end()
+        if self.connection is not None:
+            self._left = left
+            left.add(self)
+            self._alarm = asyncio.get_running_loop().call_later(seconds, self.close)
+
     def _release(self) -> None:
         """The body is whole: somebody else may have the connection."""
         connection = self.connection
@@ -174,3 +186,6 @@ class Answer:
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
+        if self._left is not None:
+            self._left.discard(self)
+            self._left = None

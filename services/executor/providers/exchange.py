@@ -263,6 +263,8 @@ class Exchange(ABC):
                             has_begun = True
                             yield Started(assembly.model)
                         yield delta
+                if assembly.is_done:
+                    answer.finish()
             end = assembly.end(status)
             if not has_begun:
                 yield Started(assembly.model)

@@ -165,6 +165,55 @@ async def test_a_stream_read_to_its_end_gives_its_connection_back(raw_server: Ra
     assert connections == 1
 
 
+async def test_a_stream_that_is_finished_gives_its_connection_back_when_its_end_comes(raw_server: RawServer) -> None:
+    connections = 0
+    finished, ended = asyncio.Event(), asyncio.Event()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while True:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(CHUNKED)
+            await finished.wait()
+            finished.clear()
+            writer.write(b"1\r\n\n\r\n0\r\n\r\n")
+            await writer.drain()
+            ended.set()
+
+    async with raw_server(handle) as port, Egress(LOOPBACK, max_connections=1) as egress:
+        for _ in range(3):
+            async with stream(egress, port) as answer:
+                assert await anext(answer) == b"abcde"
+                answer.finish()
+            finished.set()
+            await ended.wait()
+            ended.clear()
+            # The only connection there may be: the next request waits for it.
+
+    assert connections == 1
+
+
+@pytest.mark.parametrize("rest", [b"", b"100000\r\n" + bytes(1 << 20)], ids=["silence", "more and more"])
+async def test_a_stream_that_is_finished_and_does_not_end_is_closed(raw_server: RawServer, rest: bytes) -> None:
+    left = asyncio.Event()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(CHUNKED + rest)
+        # Until the other side closes it, in whatever way.
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        left.set()
+
+    async with raw_server(handle) as port, Egress(LOOPBACK) as egress:
+        async with stream(egress, port) as answer:
+            await anext(answer)
+            answer.finish()
+        assert not left.is_set()
+        await asyncio.wait_for(left.wait(), 5)
+
+
 async def test_a_kept_connection_that_is_reset_later_is_nobodys_error(
     raw_server: RawServer, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -101,6 +101,7 @@ class Upstream:
     received: list[Received] = field(default_factory=list)
     left: int = 0
     """How many callers left in the middle of a stall."""
+    connections: int = 0
 
     completion = staticmethod(completion)
     chunk = staticmethod(chunk)
@@ -137,6 +138,7 @@ class Upstream:
         writer.close()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         try:
             while not writer.is_closing():
                 head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")

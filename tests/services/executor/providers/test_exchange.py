@@ -210,6 +210,30 @@ async def test_a_media_type_is_the_same_in_capitals(egress: Egress, upstream: An
     assert [type(each) for each in await streamed(adapter, request)] == [Started, Delta, Delta, ProviderAnswer]
 
 
+async def test_a_stream_whose_last_packet_comes_late_does_not_cost_its_connection(upstream: Any) -> None:
+    answered = asyncio.Event()
+
+    async def in_two(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        events = b"".join(b"data: %s\n\n" % json.dumps(each).encode() for each in upstream.paris[:-1]) + upstream.done
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+        writer.write(head + b"%x\r\n%b\r\n" % (len(events), events))
+        await answered.wait()
+        writer.write(b"0\r\n\r\n")
+
+    # A second call waits until the first has given its connection back.
+    async with Egress(EgressPolicy(allow_private=True), max_connections=1) as egress:
+        adapter = OpenAi(egress, TRACING, RETRY_STATUSES, max_response_bytes=10_000, max_stream_bytes=10_000)
+        request = asked(adapter, ProviderKind.OPENAI, upstream.base_url, VERSION)
+        for _ in range(3):
+            answered.clear()
+            upstream.then(in_two)
+            assert isinstance((await streamed(adapter, request))[-1], ProviderAnswer)
+            answered.set()
+        assert isinstance(await adapter.complete(request, 5), ProviderAnswer)
+
+    assert (upstream.connections, len(upstream.received)) == (1, 4)
+
+
 @pytest.mark.parametrize("first", [0.2, 5])
 async def test_an_answer_that_stops_coming_times_out(egress: Egress, upstream: Any, first: float) -> None:
     adapter = OpenAi(egress, TRACING, RETRY_STATUSES, max_response_bytes=10_000, max_stream_bytes=10_000)
