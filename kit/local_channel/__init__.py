@@ -31,10 +31,10 @@ What a caller sees:
 What never ends over TCP ends here: a servicer that raises `CancelledError` itself gives CANCELLED, `abort` with OK
 gives UNKNOWN, and text under a `-bin` key in trailing metadata gives INTERNAL.
 
-Flow control counts messages (16 in each direction), not bytes. A stub's method must be of the kind of the servicer's
-(UNIMPLEMENTED otherwise), and servicers must be async (TypeError otherwise). The channel is READY from the start;
-closing it waits for the servicers that it called. Compression, `wait_for_ready` and the options of the network's
-server, such as its limit of concurrent calls, have no effect.
+Flow control lets a writer be 16 messages or 256 KiB ahead in each direction, and one message more. A stub's method must
+be of the kind of the servicer's (UNIMPLEMENTED otherwise), and servicers must be async (TypeError otherwise). The
+channel is READY from the start; closing it waits for the servicers that it called. Compression, `wait_for_ready` and
+the options of the network's server, such as its limit of concurrent calls, have no effect.
 """
 
 from kit.local_channel.channel import LocalChannel

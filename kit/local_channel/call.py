@@ -209,7 +209,7 @@ class LocalStreamStreamCall(_StreamRequest, _StreamResponse, grpc.aio.StreamStre
 async def _send(rpc: Rpc, codec: Codec | None, request: Any) -> None:
     assert rpc.requests is not None  # noqa: S101  # only calls with streamed requests write
     # Without a codec there is no servicer, and nobody will read what is sent before the call ends for that.
-    if not await rpc.requests.put(request if codec is None else codec.carry(request)):
+    if not await rpc.requests.put(*((request, 0) if codec is None else codec.carry(request))):
         raise asyncio.InvalidStateError(_ALREADY_FINISHED)
 
 

@@ -192,7 +192,9 @@ class _Callable:
             raise grpc.aio.UsageError("Call credentials are only valid on secure channels")
         found = self._find()
         pairs = _delivered(metadata) if metadata else ()
-        carried = None if self.request_streaming or isinstance(found, Status) else found.requests.carry(request)
+        carried = None
+        if not (self.request_streaming or isinstance(found, Status)):
+            carried, _ = found.requests.carry(request)
         rpc = Rpc(
             self._method,
             channel.loop(),

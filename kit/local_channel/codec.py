@@ -36,26 +36,27 @@ class Codec:
         self._copied = parsed if parsed is not None and serialize == parsed.SerializeToString else None
 
     # A message is whatever the stub and the servicer agree on, so nothing is known of it here.
-    def carry(self, message: Any) -> Any:
-        """The receiver's own message, or :class:`Oversized`.
+    def carry(self, message: Any) -> tuple[Any, int]:
+        """The receiver's own message, or :class:`Oversized`; and how many bytes it has on a wire.
 
         :raises Exception: whatever the serialiser or the deserialiser raises
         """
         copied = self._copied
         if copied is not None and type(message) is copied:
             if (size := message.ByteSize()) > self._max_bytes:
-                return Oversized(size)
+                return Oversized(size), 0
             copy = copied()
             copy.CopyFrom(message)
-            return copy
+            return copy, size
         if isinstance(message, str):
             message = message.encode()
         data = message if self._serialize is None else self._serialize(message)
         if not isinstance(data, bytes):
             raise TypeError(f"Expected bytes, got {type(data).__name__}")
-        if len(data) > self._max_bytes:
-            return Oversized(len(data))
-        return data if self._deserialize is None else self._deserialize(data)
+        size = len(data)
+        if size > self._max_bytes:
+            return Oversized(size), 0
+        return (data if self._deserialize is None else self._deserialize(data)), size
 
 
 def _class_parsed_by(deserialize: Deserializer | None) -> type[Message] | None:

@@ -60,10 +60,10 @@ class LocalContext(grpc.aio.ServicerContext[Any, Any]):
         responses = self._rpc.responses
         if responses is None:
             raise TypeError(f"Expected bytes, got {type(message).__name__}")
-        carried = self._responses.carry(message)
+        carried, size_bytes = self._responses.carry(message)
         self._wrote = True
         self._rpc.send_initial_metadata(())
-        if not await responses.put(carried):
+        if not await responses.put(carried, size_bytes):
             raise grpc.aio.InternalError("the caller is gone")
 
     async def send_initial_metadata(self, initial_metadata: Given) -> None:
@@ -172,7 +172,7 @@ class LocalContext(grpc.aio.ServicerContext[Any, Any]):
         """
         self.raise_for_termination()
         is_ok = self._code is grpc.StatusCode.OK
-        carried = self._responses.carry(response) if is_ok and self._rpc.responses is None else None
+        carried = self._responses.carry(response)[0] if is_ok and self._rpc.responses is None else None
         self._answer(self._details, carried)
 
     def fail(self, error: BaseException) -> None:

@@ -10,16 +10,19 @@ import grpc
 
 CAPACITY: Final = 16
 """How many messages a writer may be ahead of the reader."""
+CAPACITY_BYTES: Final = 256 * 1024
+"""How many bytes it may be ahead when it writes another message, however large that is."""
 
 
 class Pipe:
     """First in, first out. Writers wait while it is full, readers while it is empty."""
 
-    __slots__ = ("_ended", "_items", "_loop", "_readers", "_torn", "_writers")
+    __slots__ = ("_bytes", "_ended", "_items", "_loop", "_readers", "_torn", "_writers")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._items: deque[object] = deque()
+        self._items: deque[tuple[object, int]] = deque()
+        self._bytes = 0
         self._readers: deque[asyncio.Future[None]] = deque()
         self._writers: deque[asyncio.Future[None]] = deque()
         self._ended = False
@@ -33,15 +36,16 @@ class Pipe:
     @property
     def is_full(self) -> bool:
         """Whether a writer would wait."""
-        return len(self._items) >= CAPACITY
+        return len(self._items) >= CAPACITY or self._bytes >= CAPACITY_BYTES
 
-    async def put(self, item: object) -> bool:
-        """Write one message; False if nobody will read it."""
+    async def put(self, item: object, size_bytes: int = 0) -> bool:
+        """Write one message of so many bytes; False if nobody will read it."""
         while self.is_full and not self._torn:
             await self._turn(self._writers)
         if self._torn:
             return False
-        self._items.append(item)
+        self._items.append((item, size_bytes))
+        self._bytes += size_bytes
         _wake(self._readers)
         return True
 
@@ -51,7 +55,8 @@ class Pipe:
             if self._ended or self._torn:
                 return grpc.aio.EOF
             await self._turn(self._readers)
-        item = self._items.popleft()
+        item, size_bytes = self._items.popleft()
+        self._bytes -= size_bytes
         _wake(self._writers)
         return item
 
@@ -64,6 +69,7 @@ class Pipe:
         """The call is over: drop what is in the pipe and let everybody who waits go."""
         self._torn = True
         self._items.clear()
+        self._bytes = 0
         _wake(self._readers)
         _wake(self._writers)
 

@@ -8,7 +8,7 @@ import grpc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit.local_channel.pipe import CAPACITY, Pipe
+from kit.local_channel.pipe import CAPACITY, CAPACITY_BYTES, Pipe
 
 
 @given(st.lists(st.integers(0, 3), max_size=200))
@@ -53,6 +53,32 @@ async def test_a_writer_waits_while_the_pipe_is_full() -> None:
     assert not writing.done()
     assert await pipe.get() == 0
     assert await asyncio.wait_for(writing, 5)
+
+
+@given(st.lists(st.integers(0, CAPACITY_BYTES * 2), max_size=40))
+async def test_a_writer_is_ahead_by_a_bound_of_bytes_and_one_message(sizes: list[int]) -> None:
+    pipe = Pipe(asyncio.get_running_loop())
+
+    async def write() -> None:
+        for size in sizes:
+            assert await pipe.put(size, size)
+        pipe.end()
+
+    writing = asyncio.ensure_future(write())
+    read = 0
+    while True:
+        # Let the writer write whatever it may.
+        for _ in range(CAPACITY * 2):
+            await asyncio.sleep(0)
+        ahead = [size for _, size in pipe._items]
+        assert sum(ahead[:-1]) < CAPACITY_BYTES
+        assert pipe.is_full or read + len(ahead) == len(sizes)
+        if (size := await asyncio.wait_for(pipe.get(), 5)) is grpc.aio.EOF:
+            break
+        assert size == sizes[read]
+        read += 1
+    await writing
+    assert read == len(sizes)
 
 
 async def test_tearing_drops_everything_and_lets_all_go() -> None:
