@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -42,6 +43,8 @@ _PROMPTS: Final = {
     "Plain": "You are an expert on {{ country }}. Answer in {{ language }}, in one short sentence.",
     "Warm": "You are a warm and curious guide to {{ country }}. Answer in {{ language }}, in one short sentence.",
 }
+_NOT_PASSED_ON: Final = frozenset(("TURNOUT_API_KEY", "TURNOUT_PROJECT", "TURNOUT_PROVIDER_CREDENTIAL"))
+"""Settings of the command line itself."""
 _WEIGHTS: Final = {"Plain": 90, "Warm": 10}
 
 
@@ -56,7 +59,8 @@ def up(
 ) -> None:
     """Start Postgres, NATS, a local LLM and all services; make a project, a key and a deployment; run until Ctrl-C.
 
-    Data stay below the folder and are found again by the next start.
+    Data stay below the folder and are found again by the next start. Settings of the services in the environment are
+    passed on, TURNOUT_OTLP_ENDPOINT for example; addresses, folders and keys are chosen here.
     """
     try:
         from stack.folder import StackFolder
@@ -80,7 +84,9 @@ def up(
             installation = _started(
                 stack,
                 "Turnout",
-                Installation(own.path, mode=mode, postgres=postgres, nats=nats, workers=workers),
+                Installation(
+                    own.path, mode=mode, postgres=postgres, nats=nats, workers=workers, settings=passed_on(os.environ)
+                ),
             )
             addresses = {name: installation.address(name) for name in ROOMS}
             admin = Client({**addresses}, installation.secrets.platform_key, PROJECT)
@@ -101,6 +107,15 @@ def up(
     except OSError as error:
         output.errors.print(f"{error.filename or folder}: {error.strerror}", markup=False, highlight=False)
         raise typer.Exit(1) from None
+
+
+def passed_on(environment: Mapping[str, str]) -> dict[str, str]:
+    """Of an environment, what services shall read. Addresses are left out: a fixed one cannot be that of several."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name.startswith("TURNOUT_") and not name.endswith("_ADDRESS") and name not in _NOT_PASSED_ON
+    }
 
 
 def _started(stack: ExitStack, name: str, thing: Any) -> Any:

@@ -113,6 +113,7 @@ class Installation:
     needs the same. Spools and logs belong to a mode's processes.
 
     :param extra: settings that differ from the defaults, for all processes
+    :param settings: the same, but for those that are this installation's own matter: addresses, folders, secrets
     """
 
     def __init__(
@@ -125,12 +126,14 @@ class Installation:
         database: str = DATABASE,
         workers: int = 1,
         extra: Mapping[str, str] | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder.resolve()
         self.mode = mode
         self.postgres = postgres
         self.nats = nats
         self._database = database
+        self._settings = dict(settings or {})
         self.secrets = Secrets.kept_in(self.folder / SECRETS_FILE)
         groups: list[tuple[str, ...]] = [ROOMS] if mode == "all" else [(name,) for name in ROOMS]
         self.processes = [
@@ -164,23 +167,29 @@ class Installation:
     def _environment(self, process: ServiceProcess, addresses: Mapping[str, str]) -> dict[str, str]:
         url = self.postgres.url(self._database)
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("TURNOUT_")}
-        return inherited | {
-            "TURNOUT_DATA_DIR": str(process.folder / "data"),
-            "TURNOUT_NATS_URL": self.nats.url,
-            "TURNOUT_SERVICE_KEY": self.secrets.service_key,
-            "TURNOUT_KEY_ENCRYPTION_KEYS": self.secrets.key_encryption_keys,
-            "TURNOUT_EGRESS_ALLOW_PRIVATE": "true",
-            "TURNOUT_REGISTRY_DATABASE_URL": url,
-            "TURNOUT_REGISTRY_BOOTSTRAP_PLATFORM_KEY": self.secrets.platform_key,
-            "TURNOUT_REGISTRY_BOOTSTRAP_SERVICE_KEY": self.secrets.service_key,
-            "TURNOUT_ANALYTICS_DATABASE_URL": url,
-            "TURNOUT_EXECUTOR_DATABASE_URL": url,
-            "TURNOUT_INFERENCE_ARTIFACTS_DIR": str(self.folder / "artifacts"),
-            # Of code snippets. The gateway's port is chosen as it starts, and told by whoever asks for them.
-            "TURNOUT_REGISTRY_GRPC_ADDRESS": self._process("executor" if self._has("executor") else "registry").address,
-            "TURNOUT_GATEWAY_LISTEN_ADDRESS": "127.0.0.1:0",
-            **{f"TURNOUT_{name.upper()}_ADDRESS": address for name, address in addresses.items()},
-        }
+        return (
+            inherited
+            | self._settings
+            | {
+                "TURNOUT_DATA_DIR": str(process.folder / "data"),
+                "TURNOUT_NATS_URL": self.nats.url,
+                "TURNOUT_SERVICE_KEY": self.secrets.service_key,
+                "TURNOUT_KEY_ENCRYPTION_KEYS": self.secrets.key_encryption_keys,
+                "TURNOUT_EGRESS_ALLOW_PRIVATE": "true",
+                "TURNOUT_REGISTRY_DATABASE_URL": url,
+                "TURNOUT_REGISTRY_BOOTSTRAP_PLATFORM_KEY": self.secrets.platform_key,
+                "TURNOUT_REGISTRY_BOOTSTRAP_SERVICE_KEY": self.secrets.service_key,
+                "TURNOUT_ANALYTICS_DATABASE_URL": url,
+                "TURNOUT_EXECUTOR_DATABASE_URL": url,
+                "TURNOUT_INFERENCE_ARTIFACTS_DIR": str(self.folder / "artifacts"),
+                # Of code snippets. The gateway's port is chosen as it starts, and told by whoever asks for them.
+                "TURNOUT_REGISTRY_GRPC_ADDRESS": self._process(
+                    "executor" if self._has("executor") else "registry"
+                ).address,
+                "TURNOUT_GATEWAY_LISTEN_ADDRESS": "127.0.0.1:0",
+                **{f"TURNOUT_{name.upper()}_ADDRESS": address for name, address in addresses.items()},
+            }
+        )
 
     def migrate(self) -> None:
         """Make the database and bring it to the newest schema.

@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from cli.up import passed_on
 from stack.services import ROOMS
 from tests.system.processes import upstream
 
@@ -243,3 +244,20 @@ def wait_for(command: str, folder: Path, pattern: str) -> str:
     while not re.search(pattern, shown := shell(command, folder)):
         assert time.monotonic() < deadline, shown
     return shown
+
+
+def test_settings_of_services_are_passed_on_and_those_of_the_command_line_are_not() -> None:
+    environment = {
+        "TURNOUT_OTLP_ENDPOINT": "http://127.0.0.1:4317",
+        "TURNOUT_TRACE_SAMPLE_RATIO": "1",
+        "TURNOUT_API_KEY": "tk_1",
+        "TURNOUT_PROJECT": "shop",
+        "TURNOUT_ADDRESS": "elsewhere:50051",
+        "TURNOUT_METRICS_ADDRESS": "127.0.0.1:9090",
+        "PATH": "/bin",
+    }
+
+    assert passed_on(environment) == {
+        "TURNOUT_OTLP_ENDPOINT": "http://127.0.0.1:4317",
+        "TURNOUT_TRACE_SAMPLE_RATIO": "1",
+    }

@@ -68,3 +68,14 @@ def test_damaged_secrets_are_told_with_the_file_and_left_as_they_are(tmp_path: P
     assert "delete it" in failure.value.message
     assert path.read_text() == text
     assert kept["platform_key"] not in failure.value.message
+
+
+def test_settings_are_passed_on_but_for_those_that_the_installation_chooses(tmp_path: Path) -> None:
+    postgres, nats = Postgres(tmp_path / "postgres"), Nats(tmp_path / "nats")
+    settings = {"TURNOUT_OTLP_ENDPOINT": "http://127.0.0.1:4317", "TURNOUT_NATS_URL": "nats://elsewhere:4222"}
+
+    installation = Installation(tmp_path, mode="split", postgres=postgres, nats=nats, settings=settings)
+
+    for process in installation.processes:
+        assert process.environment["TURNOUT_OTLP_ENDPOINT"] == "http://127.0.0.1:4317"
+        assert process.environment["TURNOUT_NATS_URL"] == nats.url
