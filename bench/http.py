@@ -117,10 +117,10 @@ class Bench:
                     with other.awake():
                         self._measure_peer(other, concurrency)
 
-    def profile(self, ours: Subject, target: Path) -> str:
+    def profile(self, ours: Subject, target: Path, concurrency: int) -> str:
         """Where ours spends its time, by a load of its own: watching costs, so nothing is measured meanwhile."""
-        recording = Recording.begin(ours.job.pid, target, self._seconds)
-        outcome = ours.measure(concurrency=PROFILED_CONCURRENCY, seconds=self._seconds)
+        recording = Recording.begin(ours.job.pid, target, self._seconds + ours.job.stream_seconds)
+        outcome = ours.measure(concurrency=concurrency, seconds=self._seconds)
         self.results.calls += outcome.all_calls
         return recording.summary()
 
@@ -151,12 +151,17 @@ class Bench:
         body = peers.rendered_body(stream=True)
         with bare.awake():
             for subject in (replace(self.direct, job=replace(self.direct.job, body=body)), ours, bare):
-                job = replace(subject.job, stream_pieces=PIECES, stream_seconds=PIECES * interval_seconds)
-                self._measure(replace(subject, job=job), STREAMS)
+                self._measure(streaming(subject, interval_seconds), STREAMS)
 
     def _upstream_calls(self) -> int:
         with urllib.request.urlopen(f"http://{self._upstream}/stats", timeout=10) as answer:
             return int(json.load(answer)["calls"])
+
+
+def streaming(subject: Subject, interval_seconds: float) -> Subject:
+    """The same, asked for streams."""
+    job = replace(subject.job, stream_pieces=PIECES, stream_seconds=PIECES * interval_seconds)
+    return replace(subject, job=job)
 
 
 def enter_peers(stack: ExitStack, bench: Bench, around: Surroundings, upstream: str, cores: Cores) -> list[Subject]:
@@ -192,12 +197,14 @@ def main() -> int:
                 bare = stack.enter_context(peers.bare(around.folder, upstream["address"], cores))
                 body = json.dumps(json.loads(bare.job.body) | {"stream": True})
                 bench.measure_streams(ours, replace(bare, job=replace(bare.job, body=body)), interval)
+                ours = streaming(ours, interval)
             else:
                 ours = bench.ours(installation, furnished.key, furnished.sequence)
                 others = [] if options.alone else enter_peers(stack, bench, around, upstream["address"], cores)
                 bench.measure(ours, others)
-                if options.profile:
-                    print(bench.profile(ours, options.profile), end="\n\n")
+            if options.profile:
+                concurrency = STREAMS if options.stream else PROFILED_CONCURRENCY
+                print(bench.profile(ours, options.profile, concurrency), end="\n\n")
             results.events = asyncio.run(count_events(installation, furnished.sequence, results.calls))
         except JobFailed as failed:
             results.failure = str(failed)
@@ -215,7 +222,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--interval-ms", type=float, default=50, help="between two pieces of a stream (default 50)")
     parser.add_argument("--json", type=Path, help="write the rows here too")
     parser.add_argument(
-        "--profile", type=Path, help="write py-spy stacks of ours at concurrency 10 here; show a summary"
+        "--profile", type=Path, help="write py-spy stacks of ours at 10 at once, or of streams, here; show a summary"
     )
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting to try; not the default run"

@@ -3,9 +3,10 @@
 One connection a caller, kept alive, on uvloop's bare transport: no client library. Every answer is read whole and must
 hold a choice that says something; the first that does not ends the process with its text and status 1.
 
-Whole answers are asked for in a closed loop. Streams begin spread over the time that one takes, so that all moments of
-a stream are met at once, as under real load; each connection begins the next when one has ended. Timed are those that
-begin once all connections are busy.
+Whole answers are asked for in a closed loop. Streams begin at random moments, the same in each run, over the time that
+one takes, so that callers do not keep step with each other, as under real load: at even distances the pieces of all
+would come in a few bursts, and each beginning within one. Each connection begins the next when one has ended. Timed are
+those that begin once all connections are busy.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import random
 import sys
 import time
 from dataclasses import replace
@@ -24,6 +26,7 @@ from bench.answers import AnswerReader, BadAnswer, StreamReader, content_of
 from bench.figures import cpu_seconds, rss_mb
 from bench.jobs import WARM_UP_SHARE, Job, Outcome, read_job, write_outcome
 
+_SEED: Final = 1
 _ANSWER_SECONDS: Final = 60.0
 """How long a phase may last beyond its end: what a slow server takes for the last answers."""
 
@@ -222,8 +225,9 @@ async def _run_streams(load: Load, callers: list[Caller]) -> Outcome:
     began = time.perf_counter()
     load.timed_from = began + job.stream_seconds * 1.1
     load.begin(load.timed_from + job.seconds, len(callers))
-    for number, caller in enumerate(callers):
-        loop.call_later(job.stream_seconds * number / len(callers), caller.ask)
+    moments = random.Random(_SEED)
+    for caller in callers:
+        loop.call_later(moments.uniform(0, job.stream_seconds), caller.ask)
     await asyncio.sleep(load.timed_from - time.perf_counter())
     cpu, own_cpu = cpu_seconds(job.pid), time.process_time()
     await asyncio.sleep(load.end - time.perf_counter())
