@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import orjson
+import psutil
 import pytest
 from openai import AsyncOpenAI
 
@@ -16,15 +18,16 @@ from tests.system.clients import Clients, eventually
 from turnout.events.v1 import request_pb2
 
 PIECES = 2000
-INTERVAL_SECONDS = 0.02
 STOP_SECONDS = 2.0
 
 
 @dataclass
 class EndlessLlm:
-    """A provider that streams for 40 s to whoever stays."""
+    """A provider that streams to whoever stays."""
 
     base_url: str = ""
+    text: str = "piece "
+    interval_seconds: float = 0.02
     sent: int = 0
     left: list[int] = field(default_factory=list)
     """How many pieces were written to each caller who closed the connection."""
@@ -65,12 +68,12 @@ class EndlessLlm:
                 "object": "chat.completion.chunk",
                 "created": 1,
                 "model": "m",
-                "choices": [{"index": 0, "delta": {"content": "piece "}, "finish_reason": None}],
+                "choices": [{"index": 0, "delta": {"content": self.text}, "finish_reason": None}],
             }
             writer.write(b"data: %b\n\n" % orjson.dumps(chunk))
             await writer.drain()
             self.sent += 1
-            await asyncio.sleep(INTERVAL_SECONDS)
+            await asyncio.sleep(self.interval_seconds)
         writer.close()
 
 
@@ -119,3 +122,44 @@ async def test_a_caller_who_leaves_a_stream_ends_the_call_to_the_provider(
         assert (total.requests, total.cancelled, total.ok, total.errors, total.lost) == (1, 1, 0, 0, 0)
 
     await eventually(recorded)
+
+
+READERS = 5
+LARGE = 1_000_000
+
+
+async def test_a_reader_who_does_not_read_holds_the_provider_back(
+    installation: Installation, shop: Clients, instant_llm: str, endless_llm: EndlessLlm
+) -> None:
+    endless_llm.text, endless_llm.interval_seconds = "x" * LARGE, 0.0
+    await shop.create_provider("instant", instant_llm)
+    await shop.create_provider("endless", endless_llm.base_url)
+    await shop.create_deployment("endless", "endless")
+    # Written last: whoever sees it sees the other one.
+    await shop.create_deployment("ready", "instant")
+    await eventually(lambda: shop.run("ready"))
+    serving = psutil.Process(installation.process("gateway").pid)
+    before = serving.memory_info().rss
+    body = orjson.dumps(
+        {"model": "turnout/deployment/endless", "messages": [{"role": "user", "content": "go on"}], "stream": True}
+    )
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {shop.key}\r\n"
+    host, _, port = installation.http_address.rpartition(":")
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(READERS):
+            made = socket.socket()
+            # What the kernel keeps for a reader is not ours.
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            made.connect((host, int(port)))
+            stack.callback(made.close)
+            made.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+        sent = -1
+        # Until the provider has not been able to send anything for a second.
+        while sent != endless_llm.sent or sent < READERS:
+            sent = endless_llm.sent
+            await asyncio.sleep(1)
+        grown = serving.memory_info().rss - before
+
+    # 10.5 MB in one process here, the kernel's buffers included; 25 when messages alone were bounded.
+    assert sent / READERS < 18
+    assert grown / READERS < 32e6
