@@ -11,7 +11,7 @@ from completions.chat import ToolCall
 from kit.egress import EgressResponse
 from kit.json import Json
 from services.executor.domain import ProviderRequest
-from services.executor.providers.failures import quoted
+from services.executor.providers.quotation import quoted
 
 _MAX_NAME_CHARACTERS: Final = 256
 _MAX_COUNT: Final = 10**12

@@ -36,8 +36,9 @@ class Anthropic(Exchange):
     """The adapter."""
 
     def prepare(self, version: Version, kind: ProviderKind) -> bytes:
-        """Three pieces: the body up to the system prompt; the wish to think within a budget, which not every
-        conversation allows; and what the system prompt must add for structured output without native support."""
+        """Four pieces: the body up to the system prompt; the wish to think within a budget, which not every
+        conversation allows; how to sample where it does not; and what the system prompt must add for structured output
+        without native support."""
         given, model = version.parameters, model_of(version.model)
         tools, choice = _tools(version, model)
         is_forced = choice is not None and choice["type"] in ("any", "tool")
@@ -45,11 +46,13 @@ class Anthropic(Exchange):
         effort, budget = (None, None) if is_forced else (given.reasoning_effort, given.reasoning_budget_tokens)
         thinking = thinking_of(model, effort=effort, budget=budget, max_tokens=given.max_output_tokens)
         native, instruction = _structure(response_format_of(version.response_format), model)
+        extra = {name: value for name, value in given.extra.items() if name not in _OURS}
+        has_budget = thinking.budget_tokens is not None and "thinking" not in extra
         wanted: dict[str, Json] = {"effort": thinking.effort, "format": native}
         output: dict[str, Json] = {name: value for name, value in wanted.items() if value is not None}
         fields: dict[str, Json] = {
             "max_tokens": thinking.max_tokens,
-            **_sampling(version, model, thinking),
+            **({} if has_budget else _sampling(version, model, thinking)),
             # This contract refuses a sequence of white space alone.
             "stop_sequences": [stop for stop in given.stop if not stop.isspace()] or None,
             "tools": tools or None,
@@ -59,24 +62,23 @@ class Anthropic(Exchange):
         }
         body: dict[str, Json] = {"model": version.model}
         body.update((name, value) for name, value in fields.items() if value is not None)
-        extra = {name: value for name, value in given.extra.items() if name not in _OURS}
         if isinstance(theirs := extra.get("output_config"), dict):
             extra["output_config"] = {**output, **theirs}
         body.update(extra)
-        budgeted = b""
-        if thinking.budget_tokens is not None and "thinking" not in extra:
-            budgeted = b',"thinking":' + orjson.dumps({"type": "enabled", "budget_tokens": thinking.budget_tokens})
+        budgeted = unbudgeted = b""
+        if has_budget:
+            budget_said: dict[str, Json] = {"type": "enabled", "budget_tokens": thinking.budget_tokens}
+            budgeted = _more({"thinking": budget_said, **_sampling(version, model, thinking)}, extra)
+            unbudgeted = _more(_sampling(version, model, Thinking(thinking.max_tokens)), extra)
         said = orjson.dumps({"type": "text", "text": instruction}) if instruction else b""
-        return _SEPARATOR.join((orjson.dumps(body)[:-1], budgeted, said))
+        return _SEPARATOR.join((orjson.dumps(body)[:-1], budgeted, unbudgeted, said))
 
     def request_of(self, request: ProviderRequest, *, streamed: bool) -> Outgoing:
         """As :class:`Exchange` says."""
-        body, budgeted, instruction = request.prepared_body.split(_SEPARATOR)
+        body, budgeted, unbudgeted, instruction = request.prepared_body.split(_SEPARATOR)
         system, turns, answers_tools = conversation_of(request.messages)
-        pieces = [body]
-        if budgeted and not answers_tools:
-            # After a tool's answer it takes the signed thoughts that led to the call, and nobody keeps those.
-            pieces.append(budgeted)
+        # After a tool's answer it takes the signed thoughts that led to the call, and nobody keeps those.
+        pieces = [body, unbudgeted if answers_tools else budgeted]
         if instruction or len(system) > 1:
             blocks = [orjson.dumps({"type": "text", "text": text}) for text in system]
             pieces += (b',"system":[', b",".join([*blocks, instruction] if instruction else blocks), b"]")
@@ -128,6 +130,12 @@ def _sampling(version: Version, model: Model, thinking: Thinking) -> dict[str, J
     temperature = None if given.temperature is None else min(given.temperature, 1.0)
     both = model.takes_both or temperature is None
     return {"temperature": temperature, "top_p": given.top_p if both else None, "top_k": given.top_k}
+
+
+def _more(fields: dict[str, Json], extra: dict[str, Json]) -> bytes:
+    """Further members of a body that is not closed; what extra parameters say stands there already."""
+    said = {name: value for name, value in fields.items() if value is not None and name not in extra}
+    return b"," + orjson.dumps(said)[1:-1] if said else b""
 
 
 def _structure(form: ResponseFormat, model: Model) -> tuple[dict[str, Json] | None, str]:

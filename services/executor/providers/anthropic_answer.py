@@ -65,7 +65,7 @@ def told(answer: dict[str, Json], request: ProviderRequest, retry_statuses: froz
 
 def finish_reason_of(finish: Json) -> FinishReason | None:
     """Why the model stopped; None if the provider did not say."""
-    return _FINISH_REASONS.get(finish, FinishReason.OTHER) if isinstance(finish, str) else None
+    return _FINISH_REASONS.get(finish, FinishReason.OTHER) if isinstance(finish, str) and finish else None
 
 
 def usage_of(usage: Json) -> Usage:

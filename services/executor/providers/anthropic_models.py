@@ -26,7 +26,7 @@ class Model(NamedTuple):
     takes_effort: bool
     """`output_config.effort` and thinking that adapts."""
     takes_budget: bool
-    """Thinking within a number of tokens."""
+    """Thinking within a number of tokens; refused by what came before it was there."""
     takes_sampling: bool
     """`temperature`, `top_p`, `top_k`."""
     takes_both: bool
@@ -46,7 +46,7 @@ def model_of(name: str) -> Model:
     return Model(
         output_tokens=32_000 if generation >= (3, 7) else 8192 if generation >= (3, 5) else 4096,
         takes_effort=generation >= (4, 6),
-        takes_budget=generation < (4, 7),
+        takes_budget=(3, 7) <= generation < (4, 7),
         takes_sampling=generation < (4, 7),
         takes_both=generation < (4, 1),
         takes_forced_tools=generation < (5, 5),
@@ -77,7 +77,7 @@ def thinking_of(model: Model, *, effort: str | None, budget: int | None, max_tok
     limit = max_tokens or model.output_tokens
     if effort == "none" or budget == 0:
         return Thinking(limit, effort="low" if model.thinks_unasked else None)
-    if effort is None and budget is None:
+    if (effort is None and budget is None) or not (model.takes_budget or model.takes_effort):
         return Thinking(limit)
     if budget is not None and model.takes_budget:
         wanted = max(_MIN_BUDGET_TOKENS, budget)

@@ -14,7 +14,7 @@ class Assembly:
 
     __slots__ = (
         "_calls", "_finish_reason", "_inputs", "_request", "_retry_statuses", "_transcript", "_usage", "is_done",
-        "model",
+        "is_finished", "model",
     )  # fmt: skip
 
     def __init__(self, request: ProviderRequest, retry_statuses: frozenset[int]) -> None:
@@ -29,6 +29,8 @@ class Assembly:
         self._usage: dict[str, Json] = {}
         self.model = request.model
         """What answers, in the provider's words once it has said so."""
+        self.is_finished = False
+        """Whether the model has said all; the provider's mark may still come."""
         self.is_done = False
         """Whether the provider said that this was all."""
 
@@ -54,6 +56,7 @@ class Assembly:
             case "message_delta":
                 if isinstance(delta := event.get("delta"), dict):
                     self._finish_reason = finish_reason_of(delta.get("stop_reason")) or self._finish_reason
+                    self.is_finished = self._finish_reason is not None
                 self._count(event.get("usage"))
             case "message_stop":
                 self.is_done = True
@@ -98,10 +101,11 @@ class Assembly:
 
     def _block_end(self, event: dict[str, Json]) -> Delta | None:
         index = event.get("index")
-        whole = self._inputs.pop(index, "") if isinstance(index, int) else ""
-        if not whole or not isinstance(index, int) or self._transcript.has_arguments(self._calls[index]):
+        call = self._calls.get(index) if isinstance(index, int) else None
+        if call is None or not isinstance(index, int) or self._transcript.has_arguments(call):
             return None
-        return self._argue(self._calls[index], whole)
+        # A call without arguments has none to stream, and is whole only with an empty object.
+        return self._argue(call, self._inputs.pop(index, "{}"))
 
     def _call(self, index: int, block: dict[str, Json]) -> Delta | None:
         tool = text_of(block.get("name"))
@@ -121,7 +125,7 @@ class Assembly:
 
         :raises Malformed: if it was not whole
         """
-        if not self.is_done and self._finish_reason is None:
+        if not self.is_done and not self.is_finished:
             raise Malformed("ends in the middle")
         return ProviderAnswer(
             self._transcript.message(), self._finish_reason, usage_of(self._usage), self.model, http_status

@@ -10,7 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import ClassVar, Final, Protocol, TypeAlias
 
-from opentelemetry.trace import Span, SpanKind, StatusCode
+from opentelemetry.trace import SpanKind
 
 from catalog.view import ProviderKind
 from completions.chat import TextPart
@@ -28,13 +28,16 @@ from services.executor.domain import (
     Started,
     ToolCallDelta,
 )
+from services.executor.providers import spans
 from services.executor.providers.answers import Malformed
-from services.executor.providers.failures import Told, malformed, read_failure
+from services.executor.providers.failures import Told, failure_of_egress, malformed, read_failure
 from services.executor.providers.sse import TooLarge
 
 Piece: TypeAlias = Started | Delta | ProviderAnswer | ProviderFailure
 
 _CONNECT_SECONDS: Final = 10.0
+_LAST_WORDS_SECONDS: Final = 5.0
+"""How long a model that has finished may stay silent before its answer counts as whole: counts come in that time."""
 
 
 class Framing(Protocol):
@@ -60,6 +63,8 @@ class Assembly(Protocol):
 
     model: str
     """What answers, in the provider's words once it has said so."""
+    is_finished: bool
+    """Whether the model has said all; counts and the provider's mark may still come."""
     is_done: bool
     """Whether the provider said that this was all."""
 
@@ -163,11 +168,19 @@ class Exchange(ABC):
         headers = self.headers(request, "application/json")
         if not self.tracing.is_sampled:
             return await self._exchange(request, outgoing, headers, timeout_seconds)
+        left: asyncio.CancelledError | None = None
+        until = time.monotonic() + timeout_seconds
         with self.tracing.span("chat " + request.model, SpanKind.CLIENT, self._attributes(request)) as span:
             headers["traceparent"] = place_of(span).traceparent()
-            outcome = await self._exchange(request, outgoing, headers, timeout_seconds)
-            _describe(span, outcome)
-            return outcome
+            try:
+                outcome = await self._exchange(request, outgoing, headers, timeout_seconds)
+            except asyncio.CancelledError as error:
+                left = error
+                spans.describe_left(span, until - time.monotonic())
+            else:
+                spans.describe(span, outcome)
+                return outcome
+        raise left
 
     def stream(
         self, request: ProviderRequest, *, total_seconds: float, first_seconds: float, idle_seconds: float
@@ -197,15 +210,26 @@ class Exchange(ABC):
         timeout: Timeouts,
         idle_seconds: float,
     ) -> AsyncGenerator[Piece, None]:
+        left: BaseException | None = None
+        until = time.monotonic() + timeout.total_seconds
         # Detached: a caller who leaves closes this from another task.
         with self.tracing.detached_span("chat " + request.model, SpanKind.CLIENT, self._attributes(request)) as span:
             headers["traceparent"] = place_of(span).traceparent()
-            async with aclosing(self._pieces(request, outgoing, headers, timeout, idle_seconds)) as pieces:
-                async for piece in pieces:
-                    # Before the last is given: whoever has it asks for no more.
-                    if isinstance(piece, (ProviderAnswer, ProviderFailure)):
-                        _describe(span, piece)
-                    yield piece
+            try:
+                async with aclosing(self._pieces(request, outgoing, headers, timeout, idle_seconds)) as pieces:
+                    async for piece in pieces:
+                        if isinstance(piece, (ProviderAnswer, ProviderFailure)):
+                            spans.describe(span, piece)
+                            break
+                        yield piece
+            except (GeneratorExit, asyncio.CancelledError) as error:
+                # Whoever leaves is no error of the provider's, so the span must not see it.
+                left = error
+                spans.describe_left(span, until - time.monotonic())
+        if left is not None:
+            raise left
+        # Behind the span: whoever has the last piece asks for no more, and closes this.
+        yield piece
 
     async def _pieces(
         self,
@@ -215,11 +239,12 @@ class Exchange(ABC):
         timeout: Timeouts,
         idle_seconds: float,
     ) -> AsyncGenerator[Piece, None]:
-        assembly, framing, has_begun = self.assembly(request), self.framing(), False
+        assembly, framing, clock = self.assembly(request), self.framing(), asyncio.get_running_loop().time
+        has_begun = has_finished = has_ended = False
         method, url, body = outgoing
-        status, clock = 0, asyncio.get_running_loop().time
+        status, begun = 0, clock()
         limit: float | None = timeout.first_byte_seconds
-        deadline: float | None = clock() + timeout.first_byte_seconds
+        deadline: float | None = begun + timeout.first_byte_seconds
         try:
             async with self.egress.stream(
                 method,
@@ -238,7 +263,7 @@ class Exchange(ABC):
                     for piece in _pieces_of(self.outcome(whole, request)):
                         yield piece
                     return
-                while not assembly.is_done:
+                while True:
                     # Here and not in a function: this runs for every token.
                     try:
                         if deadline is None:
@@ -247,7 +272,14 @@ class Exchange(ABC):
                             async with asyncio.timeout_at(deadline):
                                 chunk = await anext(answer)
                     except StopAsyncIteration:
+                        has_ended = True
                         break
+                    except (TimeoutError, AppError):
+                        if not assembly.is_finished:
+                            raise
+                        # However it ends, everything was said.
+                        break
+                    delta = None
                     for data in framing.feed(chunk):
                         if (delta := assembly.take(data)) is not None:
                             if not has_begun:
@@ -255,14 +287,25 @@ class Exchange(ABC):
                                 limit = idle_seconds if idle_seconds < timeout.first_byte_seconds else None
                                 yield Started(assembly.model)
                             yield delta
-                    if has_begun:
+                        elif assembly.is_done:
+                            # What follows is nobody's.
+                            break
+                    if assembly.is_done:
+                        break
+                    if assembly.is_finished:
+                        # Once, and again only if there is more: signs of life need not end.
+                        if delta is not None or not has_finished:
+                            has_finished, now = True, clock()
+                            deadline = now + min(_LAST_WORDS_SECONDS, (begun + timeout.total_seconds - now) / 2)
+                    elif has_begun:
                         deadline = None if limit is None else clock() + limit
-                for data in framing.end():
-                    if (delta := assembly.take(data)) is not None:
-                        if not has_begun:
-                            has_begun = True
-                            yield Started(assembly.model)
-                        yield delta
+                if has_ended:
+                    for data in framing.end():
+                        if (delta := assembly.take(data)) is not None:
+                            if not has_begun:
+                                has_begun = True
+                                yield Started(assembly.model)
+                            yield delta
                 if assembly.is_done:
                     answer.finish()
             end = assembly.end(status)
@@ -270,7 +313,7 @@ class Exchange(ABC):
                 yield Started(assembly.model)
             yield end
         except AppError as error:
-            yield replace(_failure_of_egress(error), http_status=status)
+            yield replace(failure_of_egress(error), http_status=status)
         except Malformed as problem:
             yield malformed(str(problem), status)
         except Told as told:
@@ -311,7 +354,7 @@ class Exchange(ABC):
                 is_repeatable=True,
             )
         except AppError as error:
-            return _failure_of_egress(error)
+            return failure_of_egress(error)
         return self.outcome(response, request)
 
     def _attributes(self, request: ProviderRequest) -> dict[str, str]:
@@ -350,35 +393,3 @@ def _pieces_of(outcome: ProviderAnswer | ProviderFailure) -> Iterator[Piece]:
 
 def _unsayable(refusal: Invalid) -> ProviderFailure:
     return ProviderFailure(Reason.REJECTED_REQUEST, refusal.message, 0, is_retryable=False)
-
-
-def _failure_of_egress(error: AppError) -> ProviderFailure:
-    match error.reason:
-        case "EGRESS_TIMEOUT":
-            return ProviderFailure(Reason.TIMEOUT, error.message, 0, is_retryable=True)
-        case "EGRESS_CONNECTION_FAILED" | "EGRESS_NAME_UNRESOLVED":
-            return ProviderFailure(Reason.UNREACHABLE, error.message, 0, is_retryable=True)
-        case "EGRESS_MALFORMED_RESPONSE" | "EGRESS_RESPONSE_TOO_LARGE":
-            return ProviderFailure(Reason.MALFORMED_RESPONSE, error.message, 0, is_retryable=True)
-        case "EGRESS_REQUEST_INVALID":
-            # Nothing but the credential in the headers comes from outside.
-            return ProviderFailure(
-                Reason.CREDENTIAL_REFUSED, "the credential cannot be sent in an HTTP header", 0, is_retryable=False
-            )
-    return ProviderFailure(Reason.ADDRESS_REFUSED, error.message, 0, is_retryable=False)
-
-
-def _describe(span: Span, outcome: ProviderAnswer | ProviderFailure) -> None:
-    if outcome.http_status:
-        span.set_attribute("http.response.status_code", outcome.http_status)
-    if isinstance(outcome, ProviderFailure):
-        span.set_attribute("error.type", outcome.reason.value)
-        span.set_status(StatusCode.ERROR)
-        return
-    span.set_attribute("gen_ai.response.model", outcome.model)
-    if outcome.finish_reason is not None:
-        span.set_attribute("gen_ai.response.finish_reasons", (outcome.finish_reason.value,))
-    if outcome.usage.input_tokens is not None:
-        span.set_attribute("gen_ai.usage.input_tokens", outcome.usage.input_tokens)
-    if outcome.usage.output_tokens is not None:
-        span.set_attribute("gen_ai.usage.output_tokens", outcome.usage.output_tokens)

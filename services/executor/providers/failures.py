@@ -10,17 +10,16 @@ from typing import Final
 
 import orjson
 
-from completions.chat import TextPart
 from kit.egress import EgressResponse
+from kit.errors import AppError
 from kit.json import Json
-from kit.secrets import redact
 from services.executor.domain import ProviderFailure, ProviderRequest, Reason
+from services.executor.providers.quotation import quoted
 
-MAX_QUOTED_CHARACTERS: Final = 200
 _MAX_READ_CHARACTERS: Final = 65_536
-"""What of a provider's words is searched for what may not be quoted."""
-_MIN_CONTENT_CHARACTERS: Final = 8
-"""Shorter contents are ordinary words; looking for them would take every second quotation apart."""
+"""What of a provider's words is searched for what they mean."""
+_MAX_RETRY_AFTER_SECONDS: Final = 86_400.0
+"""Longer nobody waits, and a clock that is years ahead is a mistake."""
 
 _CONTEXT_CODES: Final = frozenset(
     (
@@ -54,7 +53,17 @@ _CONTEXT_WORDS: Final = re.compile(
 )
 _RATE_WORDS: Final = re.compile(r"rate.?limit|throttl|quota|per (?:minute|hour|day)", re.IGNORECASE)
 """A prompt that is too large for this minute fits the model."""
-_NOT_ABOUT_CONTEXT: Final = frozenset((401, 403, 404, 408, 409, 429))
+_NOT_ABOUT_CONTEXT: Final = frozenset((401, 402, 403, 404, 408, 409, 429))
+_UNPAID_CODES: Final = frozenset(
+    (
+        "insufficient_quota",  # OpenAI, with 429: waiting does not help
+        "billing_hard_limit_reached",  # OpenAI, with 400
+        "billing_not_active",  # OpenAI, with 429
+        "billing_error",  # Anthropic
+    )
+)
+_UNPAID_WORDS: Final = re.compile(r"credit balance is too low", re.IGNORECASE)
+"""Anthropic's, which it calls an invalid request."""
 
 
 class Told(Exception):
@@ -74,6 +83,23 @@ def malformed(problem: str, http_status: int) -> ProviderFailure:
     return ProviderFailure(Reason.MALFORMED_RESPONSE, message, http_status, is_retryable=True)
 
 
+def failure_of_egress(error: AppError) -> ProviderFailure:
+    """What it means that no answer came, or not the whole of one."""
+    match error.reason:
+        case "EGRESS_TIMEOUT":
+            return ProviderFailure(Reason.TIMEOUT, error.message, 0, is_retryable=True)
+        case "EGRESS_CONNECTION_FAILED" | "EGRESS_NAME_UNRESOLVED":
+            return ProviderFailure(Reason.UNREACHABLE, error.message, 0, is_retryable=True)
+        case "EGRESS_MALFORMED_RESPONSE" | "EGRESS_RESPONSE_TOO_LARGE":
+            return ProviderFailure(Reason.MALFORMED_RESPONSE, error.message, 0, is_retryable=True)
+        case "EGRESS_REQUEST_INVALID":
+            # Nothing but the credential in the headers comes from outside.
+            return ProviderFailure(
+                Reason.CREDENTIAL_REFUSED, "the credential cannot be sent in an HTTP header", 0, is_retryable=False
+            )
+    return ProviderFailure(Reason.ADDRESS_REFUSED, error.message, 0, is_retryable=False)
+
+
 def read_failure(
     response: EgressResponse, request: ProviderRequest, retry_statuses: frozenset[int], *, unix_seconds: float
 ) -> ProviderFailure:
@@ -87,11 +113,12 @@ def read_failure(
         return ProviderFailure(
             Reason.CONTEXT_LENGTH_EXCEEDED, f"the prompt does not fit the model{words}", status, is_retryable=False
         )
+    unpaid = status >= 400 and is_unpaid(answer)
     return ProviderFailure(
-        reason=reason_of(status),
+        reason=Reason.CREDENTIAL_REFUSED if unpaid else reason_of(status),
         message=f"the provider answered HTTP {status}{words}",
         http_status=status,
-        is_retryable=status in retry_statuses,
+        is_retryable=status in retry_statuses and not unpaid,
         retry_after_seconds=_retry_after(response.headers, unix_seconds),
     )
 
@@ -107,15 +134,18 @@ def told_failure(
     if does_not_fit(answer):
         message = f"the prompt does not fit the model{words}"
         return ProviderFailure(Reason.CONTEXT_LENGTH_EXCEEDED, message, 200, is_retryable=False)
+    message = f"the provider told of an error in its answer{words}"
+    if is_unpaid(answer):
+        return ProviderFailure(Reason.CREDENTIAL_REFUSED, message, 200, is_retryable=False)
     if means is None:
         return malformed(f"is an error with status 200{words}", 200)
-    message = f"the provider told of an error in its answer{words}"
     return ProviderFailure(reason_of(means), message, 200, is_retryable=means in retry_statuses)
 
 
 def reason_of(status: int) -> Reason:
     """What an HTTP status other than 200 means."""
-    if status in (401, 403):
+    # An account without money is the operator's matter as its credential is.
+    if status in (401, 402, 403):
         return Reason.CREDENTIAL_REFUSED
     if status == 404:
         return Reason.MODEL_NOT_FOUND
@@ -132,15 +162,23 @@ def reason_of(status: int) -> Reason:
 def does_not_fit(answer: Json) -> bool:
     """Whether an error says that the prompt is longer than the model's context, by its code or in its words."""
     words = words_of(answer)[:_MAX_READ_CHARACTERS]
-    error = answer.get("error") if isinstance(answer, dict) else None
-    for each in (answer, error):
-        if isinstance(each, dict) and not _CONTEXT_CODES.isdisjoint(_texts(each.get("code"), each.get("type"))):
-            return True
+    if not _CONTEXT_CODES.isdisjoint(_codes(answer)):
+        return True
     return _CONTEXT_WORDS.search(words) is not None and _RATE_WORDS.search(words) is None
 
 
-def _texts(*values: Json) -> list[str]:
-    return [value for value in values if isinstance(value, str)]
+def is_unpaid(answer: Json) -> bool:
+    """Whether an error says that the account has no money left, by its code or in its words."""
+    if not _UNPAID_CODES.isdisjoint(_codes(answer)):
+        return True
+    return _UNPAID_WORDS.search(words_of(answer)[:_MAX_READ_CHARACTERS]) is not None
+
+
+def _codes(answer: Json) -> list[str]:
+    """How an error calls itself."""
+    error = answer.get("error") if isinstance(answer, dict) else None
+    found = [each.get(name) for each in (answer, error) if isinstance(each, dict) for name in ("code", "type")]
+    return [code for code in found if isinstance(code, str)]
 
 
 def words_of(answer: Json) -> str:
@@ -155,25 +193,6 @@ def words_of(answer: Json) -> str:
     return answer if isinstance(answer, str) else ""
 
 
-def quoted(words: str, request: ProviderRequest) -> str:
-    """A provider's words as the end of a sentence, without the credential and without what the call said."""
-    words = words[:_MAX_READ_CHARACTERS]
-    if request.credential is not None:
-        words = redact(words, (request.credential,))
-    for message in request.messages:
-        texts = (message.content, *(part.text for part in message.parts if isinstance(part, TextPart)))
-        for text in texts:
-            if len(text) >= _MIN_CONTENT_CHARACTERS:
-                words = words.replace(text, "<content>")
-    words = _cut(words, MAX_QUOTED_CHARACTERS)
-    return f': "{words}"' if words else ""
-
-
-def _cut(text: str, limit: int) -> str:
-    text = "".join([character if character.isprintable() else " " for character in text[: limit + 1]])
-    return (text if len(text) <= limit else text[: limit - 1] + "…").strip()
-
-
 def _parsed(body: bytes) -> Json:
     try:
         parsed: Json = orjson.loads(body)
@@ -183,10 +202,11 @@ def _parsed(body: bytes) -> Json:
 
 
 def _retry_after(headers: Mapping[str, str], unix_seconds: float) -> float | None:
-    """Seconds to wait, from a number of them or an HTTP date (RFC 9110, 10.2.3); None if absent or malformed."""
+    """Seconds to wait, a day at most, from a number of them or an HTTP date (RFC 9110, 10.2.3); None if absent or
+    malformed."""
     value = headers.get("Retry-After", "").strip()
     if value.isascii() and value.replace(".", "", 1).isdigit():
-        return float(value) if len(value) <= 9 else None
+        return min(float(value), _MAX_RETRY_AFTER_SECONDS) if len(value) <= 9 else None
     try:
         when = parsedate_to_datetime(value)
     except (ValueError, OverflowError):
@@ -194,4 +214,4 @@ def _retry_after(headers: Mapping[str, str], unix_seconds: float) -> float | Non
         return None
     if when.tzinfo is None:
         when = when.replace(tzinfo=UTC)
-    return max(0.0, when.timestamp() - unix_seconds)
+    return min(max(0.0, when.timestamp() - unix_seconds), _MAX_RETRY_AFTER_SECONDS)

@@ -12,7 +12,7 @@ from services.executor.providers.transcript import Transcript
 class Assembly:
     """What has come so far."""
 
-    __slots__ = ("_finish", "_request", "_retry_statuses", "_transcript", "_usage", "is_done", "model")
+    __slots__ = ("_finish", "_request", "_retry_statuses", "_transcript", "_usage", "is_done", "is_finished", "model")
 
     def __init__(self, request: ProviderRequest, retry_statuses: frozenset[int]) -> None:
         self._request = request
@@ -22,6 +22,8 @@ class Assembly:
         self._usage = Usage()
         self.model = request.model
         """What answers, in the provider's words once it has said so."""
+        self.is_finished = False
+        """As :attr:`is_done`: its last line says everything."""
         self.is_done = False
         """Whether the provider said that this was all."""
 
@@ -31,12 +33,15 @@ class Assembly:
         :raises Malformed: if it makes no sense
         :raises Told: if it tells of a failure
         """
+        if self.is_done:
+            # A last line may have words of its own, so whoever reads on is told here.
+            return None
         event = event_of(data)
         if event.get("error"):
             raise told(event, self._request, self._retry_statuses)
         self.model = model_of(event.get("model"), self.model)
         if event.get("done") is True:
-            self.is_done = True
+            self.is_done = self.is_finished = True
             self._finish, self._usage = event.get("done_reason"), usage_of(event)
         message = event.get("message")
         if message is None:

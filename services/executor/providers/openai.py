@@ -18,6 +18,7 @@ from services.executor.providers import openai_answer
 from services.executor.providers.exchange import Exchange
 from services.executor.providers.openai_stream import Assembly
 from services.executor.providers.sse import Events
+from services.executor.providers.tools import in_openais_words
 
 _OURS: Final = frozenset(("model", "messages", "stream", "stream_options"))
 """Members of a request that a version's extra parameters may not set: the answer would not be one that can be read."""
@@ -44,7 +45,7 @@ class OpenAi(Exchange):
             "parallel_tool_calls": given.parallel_tool_calls,
             "reasoning_effort": given.reasoning_effort,
             "tools": version.tools or None,
-            "tool_choice": version.tool_choice,
+            "tool_choice": in_openais_words(version.tool_choice, version.tools),
             "response_format": version.response_format,
         }
         body: dict[str, Json] = {"model": version.model}

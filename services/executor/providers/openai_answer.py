@@ -32,9 +32,9 @@ def read(response: EgressResponse, request: ProviderRequest) -> ProviderAnswer:
         if "error" in answer:
             raise Told(told_failure(answer, request))
         raise Malformed("has no choices")
-    choice = choices[0]
-    if not isinstance(choice, dict):
-        raise Malformed("has a choice that is not an object")
+    choice = first_choice(choices)
+    if choice is None:
+        raise Malformed("has no first choice")
     message = choice.get("message")
     if not isinstance(message, dict):
         raise Malformed("has a choice without a message")
@@ -50,9 +50,28 @@ def read(response: EgressResponse, request: ProviderRequest) -> ProviderAnswer:
     )
 
 
+def first_choice(choices: list[Json]) -> dict[str, Json] | None:
+    """The choice that is the answer, wherever it stands: that with index 0, or with none. None if it is not there.
+
+    :raises Malformed: if one is not an object
+    """
+    for choice in choices:
+        if not isinstance(choice, dict):
+            raise Malformed("has a choice that is not an object")
+        if not choice.get("index"):
+            return choice
+    return None
+
+
 def finish_reason_of(finish: Json) -> FinishReason | None:
     """Why the model stopped; None if the provider did not say."""
-    return _FINISH_REASONS.get(finish, FinishReason.OTHER) if isinstance(finish, str) else None
+    return _FINISH_REASONS.get(finish, FinishReason.OTHER) if isinstance(finish, str) and finish else None
+
+
+def texts_of(parts: list[Json]) -> list[str]:
+    """The texts among the parts of a content."""
+    texts = [part.get("text") for part in parts if isinstance(part, dict) and part.get("type") == "text"]
+    return [text for text in texts if isinstance(text, str)]
 
 
 def _message(message: dict[str, Json]) -> Message:
@@ -78,8 +97,10 @@ def _content(content: Json) -> tuple[str, tuple[TextPart, ...]]:
         return content, ()
     if not isinstance(content, list):
         raise Malformed("has a message whose content is neither text nor a list")
-    texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
-    return "", tuple(TextPart(text) for text in texts if isinstance(text, str))
+    texts = texts_of(content)
+    if len(texts) == len(content):
+        return "".join(texts), ()
+    return "", tuple(map(TextPart, texts))
 
 
 def usage_of(usage: Json) -> Usage:

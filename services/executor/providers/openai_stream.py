@@ -8,7 +8,7 @@ from kit.json import Json
 from services.executor.domain import Delta, FinishReason, ProviderAnswer, ProviderRequest, ToolCallDelta, Usage
 from services.executor.providers.answers import Malformed, arguments_json, event_of, model_of, text_of
 from services.executor.providers.failures import Told, told_failure
-from services.executor.providers.openai_answer import finish_reason_of, usage_of
+from services.executor.providers.openai_answer import finish_reason_of, first_choice, texts_of, usage_of
 from services.executor.providers.transcript import Transcript
 
 _DONE: Final = b"[DONE]"
@@ -17,7 +17,9 @@ _DONE: Final = b"[DONE]"
 class Assembly:
     """What has come so far."""
 
-    __slots__ = ("_finish_reason", "_is_refused", "_request", "_transcript", "_usage", "is_done", "model")
+    __slots__ = (
+        "_finish_reason", "_is_refused", "_request", "_transcript", "_usage", "is_done", "is_finished", "model",
+    )  # fmt: skip
 
     def __init__(self, request: ProviderRequest) -> None:
         self._request = request
@@ -27,6 +29,8 @@ class Assembly:
         self._usage = Usage()
         self.model = request.model
         """What answers, in the provider's words once it has said so."""
+        self.is_finished = False
+        """Whether the model has said all; counts and the provider's mark may still come."""
         self.is_done = False
         """Whether the provider said that this was all."""
 
@@ -52,12 +56,18 @@ class Assembly:
         choice = choices[0]
         if not isinstance(choice, dict):
             raise Malformed("has a choice that is not an object")
-        self._finish_reason = finish_reason_of(choice.get("finish_reason")) or self._finish_reason
+        if choice.get("index") and (choice := first_choice(choices)) is None:
+            return None
+        if finish := choice.get("finish_reason"):
+            self._finish_reason = finish_reason_of(finish) or self._finish_reason
+            self.is_finished = self._finish_reason is not None
         delta = choice.get("delta")
         return self._delta(delta) if isinstance(delta, dict) else None
 
     def _delta(self, delta: dict[str, Json]) -> Delta | None:
         content = delta.get("content")
+        if isinstance(content, list):
+            content = "".join(texts_of(content))
         if not content and (content := delta.get("refusal")):
             self._is_refused = True
         reasoning = delta.get("reasoning_content") or delta.get("reasoning")
@@ -71,24 +81,19 @@ class Assembly:
     def _tool_call(self, call: Json) -> ToolCallDelta:
         if not isinstance(call, dict):
             raise Malformed("has a tool call that is not an object")
-        given, function = call.get("index"), call.get("function")
+        given, function, uid = call.get("index"), call.get("function"), text_of(call.get("id"))
         if not isinstance(function, dict):
             function = {}
-        arguments = function.get("arguments")
-        return self._transcript.call(
-            # Some servers leave the index out and send each call whole.
-            given if isinstance(given, int) else self._transcript.call_count,
-            text_of(call.get("id")),
-            text_of(function.get("name")),
-            arguments_json(arguments) if arguments else "",
-        )
+        tool, arguments = text_of(function.get("name")), function.get("arguments")
+        index = self._transcript.place(given if isinstance(given, int) else None, uid, tool)
+        return self._transcript.call(index, uid, tool, arguments_json(arguments) if arguments else "")
 
     def end(self, http_status: int) -> ProviderAnswer:
         """The whole answer when nothing more comes.
 
         :raises Malformed: if it was not whole
         """
-        if not self.is_done and self._finish_reason is None:
+        if not self.is_done and not self.is_finished:
             raise Malformed("ends in the middle")
         finish_reason = FinishReason.CONTENT_FILTER if self._is_refused else self._finish_reason
         return ProviderAnswer(self._transcript.message(), finish_reason, self._usage, self.model, http_status)

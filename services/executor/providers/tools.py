@@ -60,6 +60,20 @@ def choice_of(given: Json) -> Choice | None:
     )
 
 
+def in_openais_words(given: Json, tools: Sequence[Json]) -> Json:
+    """A choice as OpenAI's own API takes it; None without tools, where it takes none.
+
+    :raises Invalid: `TOOL_CHOICE_UNKNOWN`
+    """
+    if not tools:
+        return None
+    if not isinstance(given, dict) or given.get("type") in ("custom", "allowed_tools"):
+        return given
+    choice = choice_of(given)
+    assert choice is not None  # noqa: S101  # something was given
+    return {"type": "function", "function": {"name": choice.tool}} if choice.tool else choice.mode.value
+
+
 def function_of(tool: Json) -> Function | None:
     """A tool in OpenAI's shape; None for one in a provider's own."""
     inner = tool.get("function") if isinstance(tool, dict) else None

@@ -22,12 +22,14 @@ class _Call:
 class Transcript:
     """What was said so far."""
 
-    __slots__ = ("_calls", "_content", "_reasoning")
+    __slots__ = ("_calls", "_content", "_places", "_reasoning")
 
     def __init__(self) -> None:
         self._content: list[str] = []
         self._reasoning: list[str] = []
         self._calls: list[_Call] = []
+        self._places: dict[int, int] | None = None
+        """From a provider's index to the call's, once it has called a tool."""
 
     @property
     def call_count(self) -> int:
@@ -44,6 +46,26 @@ class Transcript:
         if reasoning:
             self._reasoning.append(reasoning)
         return Delta(content, reasoning, calls) if content or reasoning or calls else None
+
+    def place(self, given: int | None, uid: str, tool: str) -> int:
+        """Which call a piece belongs to: the provider's indices may begin anywhere, have gaps, or be the same for all.
+
+        :param given: the provider's index; None if it left that out, because it sends each call whole
+        :return: for :meth:`call`
+        """
+        new = len(self._calls)
+        if self._places is None:
+            self._places = {}
+        index = self._places.setdefault(new if given is None else given, new)
+        if given is None or index == new:
+            return new
+        known = self._calls[index].id
+        if not uid or not known or uid == known:
+            return index
+        # Another call in the same place, if it has a name: some servers give each piece an id of its own.
+        other = next((at for at, call in enumerate(self._calls) if call.id == uid), new if tool else index)
+        self._places[given] = other
+        return other
 
     def call(self, index: int, uid: str = "", tool: str = "", arguments: str = "") -> ToolCallDelta:
         """A piece of a tool call; its id and its name may come with any, and the first of each stays.

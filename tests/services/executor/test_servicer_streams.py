@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import pytest
 from google.rpc import error_details_pb2
+from opentelemetry.trace import StatusCode
 
 from kit.status import reason_of
 from tests.services.executor.outcomes import CANCELLED, ERROR, details, until
@@ -90,4 +91,21 @@ async def test_a_sampled_stream_has_a_span_for_its_attempt(traced_room: Any) -> 
 
     [chat] = [span for span in await traced_room.finished_spans() if span.name.startswith("chat ")]
     assert chat.attributes["gen_ai.usage.output_tokens"] == 8
+    assert (chat.status.status_code, chat.events) == (StatusCode.UNSET, ())
+    assert "error.type" not in chat.attributes
     assert "traceparent" in traced_room.upstream.received[0].headers
+
+
+async def test_whoever_leaves_a_sampled_stream_is_no_error_of_its_attempt(traced_room: Any) -> None:
+    step = traced_room.upstream.streams(traced_room.upstream.paris[:2], stalls=True)
+    traced_room.upstream.then(step)
+    stream = traced_room.stream()
+    assert (await stream.read()).WhichOneof("event") == "started"
+    stream.cancel()
+    async with asyncio.timeout(5):
+        await step.left.wait()
+    await until(traced_room.served)
+
+    [chat] = [span for span in await traced_room.finished_spans() if span.name.startswith("chat ")]
+    assert chat.attributes["error.type"] == "CANCELLED"
+    assert (chat.status.status_code, chat.events) == (StatusCode.UNSET, ())

@@ -138,7 +138,7 @@ async def test_why_the_model_stopped(
     [
         (400, "invalid_request_error", Reason.REJECTED_REQUEST, False),
         (401, "authentication_error", Reason.CREDENTIAL_REFUSED, False),
-        (402, "billing_error", Reason.REJECTED_REQUEST, False),
+        (402, "billing_error", Reason.CREDENTIAL_REFUSED, False),
         (403, "permission_error", Reason.CREDENTIAL_REFUSED, False),
         (404, "not_found_error", Reason.MODEL_NOT_FOUND, False),
         (413, "request_too_large", Reason.REJECTED_REQUEST, False),
@@ -163,6 +163,16 @@ async def test_a_prompt_that_is_too_long_is_told_apart(adapter: Anthropic, upstr
     failure = await outcome_of(adapter, upstream, upstream.http(400, body))
     assert isinstance(failure, ProviderFailure)
     assert (failure.reason, failure.is_retryable) == (Reason.CONTEXT_LENGTH_EXCEEDED, False)
+
+
+async def test_an_account_without_money_is_the_operator_s_matter(adapter: Anthropic, upstream: Any) -> None:
+    words = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing."
+    failure = await outcome_of(
+        adapter, upstream, upstream.http(400, anthropic_error("invalid_request_error", words)), retry_statuses={400}
+    )
+    assert failure == ProviderFailure(
+        Reason.CREDENTIAL_REFUSED, f'the provider answered HTTP 400: "{words}"', 400, is_retryable=False
+    )
 
 
 async def test_a_variant_says_for_itself_what_is_repeated(adapter: Anthropic, upstream: Any) -> None:
@@ -267,6 +277,30 @@ def test_after_a_tool_s_answer_nothing_is_thought_that_nobody_signed() -> None:
     assert "thinking" in sent(of, (*messages, Message(Role.ASSISTANT, "12 °C."), *QUESTION))
     adapting = version("claude-sonnet-4-6", parameters=Parameters(reasoning_effort="low"), tools=[WEATHER])
     assert "thinking" in sent(adapting, messages)
+
+
+def test_what_does_not_think_samples_as_it_was_told() -> None:
+    after_tool = (
+        *QUESTION,
+        Message(Role.ASSISTANT, tool_calls=(ToolCall("t1", "weather", "{}"),)),
+        Message(Role.TOOL, "12 °C", tool_call_id="t1"),
+    )
+    sampling: Any = {"temperature": 0.2, "top_k": 4}
+    of = version(parameters=Parameters(reasoning_budget_tokens=2048, top_p=0.5, **sampling), tools=[WEATHER])
+    thoughtless, thinking = sent(of, after_tool), sent(of)
+    assert {name: thoughtless.get(name) for name in ("temperature", "top_k", "top_p")} == {**sampling, "top_p": None}
+    assert thinking["top_p"] == 0.95
+    assert thinking.keys() - thoughtless.keys() == {"thinking", "top_p"}
+    wide = version(parameters=Parameters(reasoning_budget_tokens=2048, top_p=0.5), tools=[WEATHER])
+    assert (sent(wide, after_tool)["top_p"], sent(wide)["top_p"]) == (0.5, 0.95)
+    # An extra parameter wins, and stands there once.
+    extra = version(
+        parameters=Parameters(reasoning_budget_tokens=2048, top_k=4, extra={"top_k": 9, "top_p": 0.99}), tools=[WEATHER]
+    )
+    for messages in (QUESTION, after_tool):
+        request = asked(OFFLINE, ProviderKind.ANTHROPIC, "https://x", extra, messages=messages)
+        body = OFFLINE.request_of(request, streamed=False).body
+        assert (body.count(b'"top_k":9'), body.count(b'"top_k"'), body.count(b'"top_p"')) == (1, 1, 1)
 
 
 def test_tools_are_translated_and_the_provider_s_own_are_left_as_they_are() -> None:

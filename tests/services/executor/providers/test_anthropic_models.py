@@ -99,3 +99,25 @@ def test_between_the_generations_either_is_taken() -> None:
     assert thinking_of(MIDDLE, effort="low", budget=3000, max_tokens=None) == Thinking(
         32_000, effort="low", budget_tokens=3000
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "thinks"),
+    [
+        ("claude-2.1", False),
+        ("claude-3-opus-20240229", False),
+        ("claude-3-5-sonnet-20241022", False),
+        ("claude-3-5-haiku-latest", False),
+        ("us.anthropic.claude-3-7-sonnet-20250219-v1:0", True),
+        ("claude-opus-4-20250514", True),
+        ("claude-haiku-4-5", True),
+        ("claude-opus-4-6", True),
+        # Its contract always had it, whoever it is.
+        ("glm-5", True),
+    ],
+)
+def test_thinking_begins_with_claude_3_7(name: str, thinks: bool) -> None:
+    model = model_of(name)
+    for effort, budget in (("medium", None), (None, 5000), ("medium", 5000)):
+        thinking = thinking_of(model, effort=effort, budget=budget, max_tokens=20_000)
+        assert (thinking != Thinking(20_000)) is thinks

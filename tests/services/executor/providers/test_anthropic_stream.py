@@ -110,6 +110,8 @@ async def test_tool_calls_are_put_together_from_their_pieces(adapter: Anthropic,
         Delta(tool_calls=(ToolCallDelta(0, arguments_json='{"city": "Pa'),)),
         Delta(tool_calls=(ToolCallDelta(0, arguments_json='ris"}'),)),
         Delta(tool_calls=(ToolCallDelta(1, "toolu_2", "clock"),)),
+        # As in an answer that comes whole.
+        Delta(tool_calls=(ToolCallDelta(1, arguments_json="{}"),)),
         Delta(tool_calls=(ToolCallDelta(2, "toolu_3", "clock"),)),
         Delta(tool_calls=(ToolCallDelta(2, arguments_json='{"zone":"CET"}'),)),
     ]
@@ -143,6 +145,8 @@ async def test_a_refusal_in_the_middle_is_an_answer_that_was_filtered(adapter: A
         ("overloaded_error", "Overloaded", Reason.ERROR, True),
         ("api_error", "Internal server error", Reason.ERROR, True),
         ("rate_limit_error", "Slow down", Reason.RATE_LIMITED, True),
+        ("billing_error", "Pay first", Reason.CREDENTIAL_REFUSED, False),
+        ("invalid_request_error", "Your credit balance is too low", Reason.CREDENTIAL_REFUSED, False),
         ("invalid_request_error", "prompt is too long: 2 tokens > 1 maximum", Reason.CONTEXT_LENGTH_EXCEEDED, False),
         ("invalid_request_error", "tools.0: Input should be an object", Reason.REJECTED_REQUEST, False),
         ("new_error", "What now", Reason.ERROR, True),
@@ -214,3 +218,19 @@ async def test_events_of_kinds_to_come_are_left_out(adapter: Anthropic, upstream
     ]
     *_, answer = await streamed(adapter, upstream, upstream.streams(events))
     assert answer.message == Message(Role.ASSISTANT, "Paris.")
+
+
+async def test_what_follows_the_last_event_is_nobody_s(adapter: Anthropic, upstream: Any) -> None:
+    words = anthropic_block(0, TEXT, said("Paris."))
+    whole = b"".join([anthropic_start(), *words, *anthropic_end(), b"data: {oops\n\n"])
+    *_, answer = await streamed(adapter, upstream, upstream.streams([whole]))
+    assert answer.message == Message(Role.ASSISTANT, "Paris.")
+
+
+async def test_an_answer_that_was_finished_is_whole_before_the_time_is_up(adapter: Anthropic, upstream: Any) -> None:
+    words = anthropic_block(0, TEXT, said("Paris."))
+    upstream.then(upstream.streams([anthropic_start(), *words, anthropic_end()[0]], stalls=True))
+    request = asked(adapter, ProviderKind.ANTHROPIC, root(upstream), version())
+    *_, answer = [piece async for piece in adapter.stream(request, total_seconds=1, first_seconds=1, idle_seconds=1)]
+    assert isinstance(answer, ProviderAnswer)
+    assert (answer.message.content, answer.usage) == ("Paris.", Usage(12, 6, 0, cache_write_input_tokens=0))

@@ -10,7 +10,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from catalog.view import Provider, ProviderKind
 from kit.egress import EgressResponse
 from services.executor.domain import ProviderFailure, ProviderRequest, Reason
-from services.executor.providers.failures import does_not_fit, read_failure
+from services.executor.providers.failures import does_not_fit, read_failure, told_failure
 from tests.services.executor.providers.wires import RETRY_STATUSES
 
 REQUEST = ProviderRequest(Provider("p", "prj", "main", ProviderKind.OPENAI, "https://x"), None, "m", b"", ())
@@ -43,3 +43,36 @@ def test_every_reason_is_among_the_cases() -> None:
 def test_a_long_error_is_searched_in_no_time() -> None:
     assert not does_not_fit({"error": "input tokens " * 100_000})
     assert not does_not_fit({"error": "exceeds the maximum available " * 100_000})
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (402, {"error": {"message": "Insufficient Balance"}}),
+        (402, {}),
+        (429, {"error": {"message": "You exceeded your current quota", "type": "insufficient_quota", "code": None}}),
+        (429, {"error": {"message": "no", "type": "x", "code": "insufficient_quota"}}),
+        (429, {"error": {"message": "no", "code": "billing_not_active"}}),
+        (400, {"error": {"message": "no", "code": "billing_hard_limit_reached"}}),
+        (
+            400,
+            {"type": "error", "error": {"type": "invalid_request_error", "message": "Your credit balance is too low"}},
+        ),
+        (400, {"type": "error", "error": {"type": "billing_error", "message": "no"}}),
+        (503, {"type": "billing_error", "message": "no"}),
+    ],
+)
+def test_an_account_without_money_is_the_operator_s_matter_and_not_asked_again(status: int, body: Any) -> None:
+    failure = failed(status, body)
+    assert (failure.reason, failure.http_status, failure.is_retryable) == (Reason.CREDENTIAL_REFUSED, status, False)
+
+
+def test_a_quota_that_comes_back_is_worth_waiting_for() -> None:
+    # Google's words for so many requests a minute.
+    failure = failed(429, {"error": {"code": 429, "message": "You exceeded your current quota, please wait"}})
+    assert (failure.reason, failure.is_retryable) == (Reason.RATE_LIMITED, True)
+
+
+def test_an_account_without_money_is_told_under_any_status() -> None:
+    failure = told_failure({"error": {"message": "no", "code": "insufficient_quota"}}, REQUEST)
+    assert (failure.reason, failure.http_status, failure.is_retryable) == (Reason.CREDENTIAL_REFUSED, 200, False)

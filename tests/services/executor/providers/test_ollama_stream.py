@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -120,3 +121,10 @@ async def test_what_makes_no_sense_is_a_failure_after_what_did(
     assert pieces == [Started("llama3.2"), Delta("Par")]
     assert failure.reason is Reason.MALFORMED_RESPONSE
     assert words in failure.message
+
+
+async def test_what_follows_the_last_line_is_nobody_s(adapter: Ollama, upstream: Any) -> None:
+    lines = [json.dumps(each).encode() + b"\n" for each in (ollama_piece("Par"), ollama_chat("is."))]
+    for tail in (b"{oops\n", b'{"error":"late"}\n', b'{"message":{"content":"!"}}\n', b"{half"):
+        *_, answer = await streamed(adapter, upstream, Lines([b"".join(lines) + tail]))
+        assert answer.message.content == "Paris."

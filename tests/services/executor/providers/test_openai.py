@@ -21,6 +21,7 @@ from kit.telemetry import Tracing
 from services.executor.domain import FinishReason, ProviderAnswer, ProviderFailure, ProviderRequest, Reason, Usage
 from services.executor.providers import failures
 from services.executor.providers.openai import OpenAi
+from tests.services.executor.providers.wires import WEATHER
 
 CREDENTIAL = "sk-planted-credential-0123456789"
 RETRY_STATUSES = frozenset({408, 409, 429, 500, 501, 502, 503, 504})
@@ -45,6 +46,23 @@ def asked(upstream: Any, version: Version = VERSION, **fields: Any) -> ProviderR
         "messages": QUESTION,
     }
     return ProviderRequest(**(given | fields))
+
+
+@pytest.mark.parametrize(
+    ("choice", "tools", "sent"),
+    [
+        ("required", [WEATHER], "required"),
+        ({"type": "any"}, [WEATHER], "required"),
+        ({"type": "tool", "name": "weather"}, [WEATHER], {"type": "function", "function": {"name": "weather"}}),
+        ("auto", [], None),
+        (None, [WEATHER], None),
+    ],
+)
+def test_a_tool_choice_is_sent_in_openais_words(choice: Any, tools: list[Any], sent: Any) -> None:
+    adapter = OpenAi(None, TRACING, RETRY_STATUSES, 1, 1)  # type: ignore[arg-type]  # sends nothing
+    version = Version("prv_main", "test-model", tools=tools, tool_choice=choice)
+    body = json.loads(adapter.prepare(version, ProviderKind.OPENAI) + b"[]}")
+    assert body.get("tool_choice") == sent
 
 
 async def failed(adapter: OpenAi, upstream: Any, *steps: Any, timeout: float = 5, **fields: Any) -> ProviderFailure:
@@ -173,12 +191,43 @@ async def test_tool_calls_and_reasoning_are_read(adapter: OpenAi, upstream: Any)
     assert (answer.usage, answer.model) == (Usage(), "test-model")
 
 
+async def test_of_several_choices_the_first_is_the_answer_wherever_it_stands(adapter: OpenAi, upstream: Any) -> None:
+    choices = [
+        {"index": index, "message": {"content": content}, "finish_reason": finish}
+        for index, content, finish in ((1, "Lyon.", "length"), (0, "Paris.", "stop"), (2, "Nice.", "length"))
+    ]
+    unnumbered = [{"message": {"content": "Paris."}, "finish_reason": "stop"}, {"message": {"content": "Lyon."}}]
+    for each in (choices, unnumbered):
+        upstream.then(upstream.http(200, {"choices": each}))
+        answer = await adapter.complete(asked(upstream), 5)
+        assert isinstance(answer, ProviderAnswer)
+        assert (answer.message.content, answer.finish_reason) == ("Paris.", FinishReason.STOP)
+    failure = await failed(adapter, upstream, upstream.http(200, {"choices": choices[:1]}))
+    assert failure.message == "the provider's answer has no first choice"
+
+
+async def test_an_answer_of_text_parts_alone_is_text(adapter: OpenAi, upstream: Any) -> None:
+    texts = [{"type": "text", "text": "Par"}, {"type": "text", "text": "is."}]
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+    for content, message in (
+        (texts, Message(Role.ASSISTANT, "Paris.")),
+        ([thought, *texts], Message(Role.ASSISTANT, parts=(TextPart("Par"), TextPart("is.")))),
+        ([], Message(Role.ASSISTANT)),
+    ):
+        upstream.then(upstream.http(200, {"choices": [{"message": {"content": content}, "finish_reason": ""}]}))
+        answer = await adapter.complete(asked(upstream), 5)
+        assert isinstance(answer, ProviderAnswer)
+        # Some servers leave the reason empty where they have none.
+        assert (answer.message, answer.finish_reason) == (message, None)
+
+
 @pytest.mark.parametrize(
     ("status", "reason", "is_retryable"),
     [
         (301, Reason.REDIRECTED, False),
         (400, Reason.REJECTED_REQUEST, False),
         (401, Reason.CREDENTIAL_REFUSED, False),
+        (402, Reason.CREDENTIAL_REFUSED, False),
         (403, Reason.CREDENTIAL_REFUSED, False),
         (404, Reason.MODEL_NOT_FOUND, False),
         (408, Reason.ERROR, True),
@@ -211,6 +260,9 @@ async def test_retry_after_is_read_in_both_forms(adapter: OpenAi, upstream: Any)
     assert 97 < found <= 100
     past = formatdate(time.time() - 100, usegmt=True)
     assert (await failed(adapter, upstream, http(503, {}, [f"retry-after: {past}"]))).retry_after_seconds == 0
+    far = ("Fri, 31 Dec 9999 23:59:59 GMT", "999999999")
+    for each in far:
+        assert (await failed(adapter, upstream, http(503, {}, [f"retry-after: {each}"]))).retry_after_seconds == 86_400
     for nonsense in ("soon", "-1", "1e9", "9" * 30, "Mon, 99 Foo 2020 00:00:00 GMT"):
         assert (
             await failed(adapter, upstream, http(503, {}, [f"retry-after: {nonsense}"]))

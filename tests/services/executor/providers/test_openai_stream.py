@@ -115,6 +115,96 @@ async def test_the_id_and_the_name_of_a_call_may_come_late_and_the_first_of_each
     assert answer.message.tool_calls == (ToolCall("c1", "look", "{}"),)
 
 
+async def test_of_several_choices_the_first_alone_is_the_answer(adapter: OpenAi, upstream: Any) -> None:
+    def piece(index: int, content: str, finish: str | None = None) -> dict[str, Any]:
+        return {"index": index, "delta": {"content": content}, "finish_reason": finish}
+
+    events = [
+        upstream.chunk(choices=[piece(1, "Ly")]),
+        upstream.chunk(choices=[piece(1, "on."), piece(0, "Par")]),
+        upstream.chunk(choices=[piece(1, "", "length")]),
+        upstream.chunk(choices=[piece(0, "is.", "stop")]),
+        upstream.chunk(choices=[piece(2, "Nice.", "length")], usage={"prompt_tokens": 24, "completion_tokens": 8}),
+        upstream.done,
+    ]
+    *pieces, answer = await streamed(adapter, upstream, upstream.streams(events))
+
+    assert pieces == [Started("served-model"), Delta("Par"), Delta("is.")]
+    assert (answer.message.content, answer.finish_reason) == ("Paris.", FinishReason.STOP)
+    assert answer.usage == Usage(24, 8)
+
+
+async def test_another_choice_s_end_is_not_the_answer_s(adapter: OpenAi, upstream: Any) -> None:
+    other = {"index": 1, "delta": {}, "finish_reason": "stop"}
+    *_, failure = await streamed(adapter, upstream, upstream.streams([*upstream.paris[:2], {"choices": [other]}]))
+    assert failure.message == "the provider's answer ends in the middle"
+
+
+async def test_texts_may_come_as_parts(adapter: OpenAi, upstream: Any) -> None:
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+    events = [
+        upstream.chunk(content=[thought]),
+        upstream.chunk(content=[{"type": "text", "text": "Par"}, {"type": "text", "text": "is."}]),
+        upstream.chunk(finish_reason="stop"),
+        upstream.done,
+    ]
+    *pieces, answer = await streamed(adapter, upstream, upstream.streams(events))
+    assert pieces[1:] == [Delta("Paris.")]
+    assert answer.message == Message(Role.ASSISTANT, "Paris.")
+
+
+def called(*calls: tuple[int | None, str, str, str]) -> list[dict[str, Any]]:
+    return [
+        {"function": {"name": tool, "arguments": arguments}, "id": uid} | ({} if index is None else {"index": index})
+        for index, uid, tool, arguments in calls
+    ]
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [
+        pytest.param([(0, "c1", "look", '{"a":1}'), (0, "c2", "look", '{"b":2}')], id="all at index 0"),
+        pytest.param(
+            [(0, "c1", "look", '{"a"'), (0, "", "", ":1}"), (0, "c2", "look", '{"b"'), (0, "", "", ":2}")],
+            id="all at index 0 in pieces",
+        ),
+        pytest.param(
+            [(0, "c1", "look", '{"a"'), (0, "c2", "look", '{"b"'), (0, "c1", "", ":1}"), (0, "c2", "look", ":2}")],
+            id="all at index 0 by turns",
+        ),
+        pytest.param([(1, "c1", "look", '{"a":'), (2, "c2", "look", '{"b":2}'), (1, "", "", "1}")], id="from 1"),
+        pytest.param([(3, "c1", "look", '{"a":1}'), (7, "c2", "look", '{"b":2}')], id="with gaps"),
+        pytest.param([(1, "c1", "look", '{"a":1}'), (0, "c2", "look", '{"b":2}')], id="backwards"),
+        pytest.param([(-1, "c1", "look", '{"a":1}'), (2**70, "c2", "look", '{"b":2}')], id="far away"),
+        pytest.param([(None, "c1", "look", '{"a":1}'), (None, "c2", "look", '{"b":2}')], id="without"),
+        pytest.param([(None, "c1", "look", '{"a":'), (0, "", "", "1}"), (1, "c2", "look", '{"b":2}')], id="sometimes"),
+    ],
+)
+@pytest.mark.parametrize("together", [False, True])
+async def test_calls_are_told_apart_whatever_index_a_server_gives_them(
+    adapter: OpenAi, upstream: Any, calls: list[Any], together: bool
+) -> None:
+    pieces = called(*calls)
+    events = [upstream.chunk(tool_calls=each) for each in ([pieces] if together else [[piece] for piece in pieces])]
+    events += [upstream.chunk(finish_reason="tool_calls"), upstream.done]
+    *said, answer = await streamed(adapter, upstream, upstream.streams(events))
+
+    assert answer.message.tool_calls == (ToolCall("c1", "look", '{"a":1}'), ToolCall("c2", "look", '{"b":2}'))
+    deltas = [delta for piece in said[1:] for delta in piece.tool_calls]
+    for index, call in enumerate(answer.message.tool_calls):
+        mine = [delta for delta in deltas if delta.index == index]
+        assert [(delta.id, delta.tool) for delta in mine if delta.id or delta.tool] == [(call.id, call.name)]
+        assert "".join(delta.arguments_json for delta in mine) == call.arguments_json
+    assert {delta.index for delta in deltas} == {0, 1}
+
+
+async def test_a_server_that_gives_each_piece_an_id_of_its_own_means_one_call(adapter: OpenAi, upstream: Any) -> None:
+    pieces = called((0, "c1", "look", '{"a"'), (0, "c2", "", ":"), (0, "c3", "", "1}"))
+    events = [upstream.chunk(tool_calls=pieces), upstream.chunk(finish_reason="tool_calls"), upstream.done]
+    *_, answer = await streamed(adapter, upstream, upstream.streams(events))
+    assert answer.message.tool_calls == (ToolCall("c1", "look", '{"a":1}'),)
+
+
 async def test_tool_calls_without_end_are_a_failure(adapter: OpenAi, upstream: Any) -> None:
     calls = [{"function": {"name": "look", "arguments": {}}} for _ in range(129)]
     [failure] = await streamed(adapter, upstream, upstream.streams([upstream.chunk(tool_calls=calls), upstream.done]))
@@ -152,7 +242,8 @@ async def test_an_end_without_its_mark_is_whole_if_the_model_had_finished(adapte
         ([b"data: [1]\n\n"], "not a JSON object"),
         ([{"error": {"message": "overloaded " + CREDENTIAL}}], "is an error"),
         ([{"choices": ["x"]}], "not an object"),
-        ([{"choices": [{"delta": {"tool_calls": [{"index": 5, "function": {}}]}}]}], "out of order"),
+        ([{"choices": [{"delta": {"tool_calls": [{"index": 5, "function": {}}]}}]}], "ends in the middle"),
+        ([{"choices": [{"index": 1}, "x"]}], "not an object"),
         ([{"choices": [{"delta": {"tool_calls": ["x"]}}]}], "not an object"),
         (
             [{"choices": [{"delta": {"tool_calls": [{"index": 0}]}, "finish_reason": "stop"}]}, b"data: [DONE]\n\n"],

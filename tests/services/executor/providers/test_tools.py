@@ -5,7 +5,15 @@ from typing import Any
 import pytest
 
 from kit.errors import Invalid
-from services.executor.providers.tools import Choice, Mode, arguments_of, choice_of, function_of, only
+from services.executor.providers.tools import (
+    Choice,
+    Mode,
+    arguments_of,
+    choice_of,
+    function_of,
+    in_openais_words,
+    only,
+)
 from tests.services.executor.providers.wires import CLOCK, WEATHER
 
 
@@ -33,6 +41,35 @@ def test_an_unknown_choice_is_refused_by_its_field(given: Any) -> None:
         choice_of(given)
     assert refusal.value.reason == "TOOL_CHOICE_UNKNOWN"
     assert [each.field for each in refusal.value.violations] == ["tool_choice"]
+
+
+NAMED: Any = {"type": "function", "function": {"name": "weather"}}
+ALLOWED: Any = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [NAMED]}}
+CUSTOM: Any = {"type": "custom", "custom": {"name": "shell"}}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (None, None),
+        ("required", "required"),
+        (NAMED, NAMED),
+        ({"type": "function", "name": "weather"}, NAMED),
+        ({"type": "tool", "name": "weather", "disable_parallel_tool_use": True}, NAMED),
+        ({"type": "any"}, "required"),
+        ({"type": "auto"}, "auto"),
+        (ALLOWED, ALLOWED),
+        (CUSTOM, CUSTOM),
+    ],
+)
+def test_a_choice_in_any_words_has_one_in_openais(given: Any, said: Any) -> None:
+    assert in_openais_words(given, [WEATHER]) == said
+    assert in_openais_words(given, []) is None, "it takes no choice without tools"
+
+
+def test_what_means_nothing_is_not_said_to_openai() -> None:
+    with pytest.raises(Invalid, match="tool_choice"):
+        in_openais_words({"type": "foo"}, [WEATHER])
 
 
 def test_a_tool_of_another_shape_is_no_function() -> None:
