@@ -258,6 +258,12 @@ class JsonFormatter(logging.Formatter):
             return orjson.dumps(clean).decode()
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """All but that a caller had left when its answer was written: gRPC tells of it as an error, with a traceback, where
+    the answer was on its way before the news came."""
+    return not record.getMessage().startswith("ExecuteBatchError raised in core")
+
+
 def configure_logging(*, level: str, instance: str) -> None:
     """Log to standard error, one JSON object a line."""
     handler = logging.StreamHandler(sys.stderr)
@@ -265,3 +271,4 @@ def configure_logging(*, level: str, instance: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # Its chatter about plugins is for Alembic's own developers, and begins while it is imported.
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)

@@ -1,9 +1,10 @@
-"""What the reason of an attempt says, for whoever reads attempts: the room that makes them, and what counts their
-events."""
+"""What an attempt says, for whoever reads attempts: the room that makes them, and what counts their events."""
 
 from __future__ import annotations
 
 from typing import Final
+
+from catalog.view import ProviderKind
 
 _UNASKED: Final = frozenset(
     (
@@ -17,6 +18,19 @@ _UNASKED: Final = frozenset(
         "PROVIDER_ERROR",
     )
 )
+_PROVIDER_NAMES: Final = {
+    ProviderKind.OPENAI: "openai",
+    ProviderKind.ANTHROPIC: "anthropic",
+    ProviderKind.OLLAMA: "ollama",
+}
+
+
+def provider_name(kind: ProviderKind | None, slug: str) -> str:
+    """`gen_ai.provider.name`: who is asked in OpenTelemetry's words, where it has one; else what the operator calls it.
+
+    :param kind: None where the provider is not known any more
+    """
+    return slug if kind is None else _PROVIDER_NAMES.get(kind, slug)
 
 
 def asked_nobody(reason: str, http_status: int) -> bool:

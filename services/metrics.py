@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from google.protobuf.message import DecodeError
 
+from catalog.view import ProviderKind, View
 from kit.calls import Interceptor
+from kit.errors import AppError
 from kit.metrics import OTHER, Metrics, Reading, ServedCalls, metrics
 from kit.metrics.loop_lag import BOUNDS_SECONDS, measure_lag
 from kit.runtime import Runtime
-from services.attempts import asked_nobody
+from services.attempts import asked_nobody, provider_name
 from turnout.chat.v1 import message_pb2
 from turnout.events.v1 import request_pb2
 from turnout.executor.v1 import execution_pb2
@@ -59,10 +61,19 @@ _PLACE: Final = ("project", "deployment", "variant", "kind")
 _GEN_AI: Final = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
 
 
+KindOf: TypeAlias = Callable[[str, str], ProviderKind | None]
+"""Of a project's uid and a provider's slug; None if it is not known."""
+
+
+def _unknown(_project: str, _slug: str) -> ProviderKind | None:
+    return None
+
+
 class RequestMetrics:
     """Moves the instruments for each RequestServed. Costs about 9 µs an event with one attempt."""
 
-    def __init__(self, measured: Metrics) -> None:
+    def __init__(self, measured: Metrics, kind_of: KindOf = _unknown) -> None:
+        self._kind_of = kind_of
         self._requests = measured.counter(
             "turnout_requests", "Calls that ended, by how they ended.", (*_PLACE, "status"), limit=_NO_LIMIT
         )
@@ -151,7 +162,7 @@ class RequestMetrics:
         if event.HasField("usage"):
             self._count_usage(event, event.usage, place)
         for attempt in event.attempts:
-            self._count_attempt(attempt)
+            self._count_attempt(event.project, attempt)
 
     def _place_of(self, event: request_pb2.RequestServed) -> tuple[str, str, str, str]:
         kind = _KINDS.get(event.kind, OTHER)
@@ -162,23 +173,29 @@ class RequestMetrics:
             self._places.add(place)
         return place
 
+    def _name(self, project: str, slug: str) -> str:
+        """As spans have it."""
+        return provider_name(self._kind_of(project, slug), slug)
+
     def _count_usage(self, event: request_pb2.RequestServed, usage: message_pb2.Usage, place: tuple[str, ...]) -> None:
+        provider = self._name(event.project, event.provider)
         for kind, count in (("input", usage.input_tokens), ("output", usage.output_tokens)):
             if count > 0:
                 self._tokens.series(*place, kind).value += count
-                self._usage.series(_OPERATION, event.provider, event.model, kind).observe(count)
+                self._usage.series(_OPERATION, provider, event.model, kind).observe(count)
         if event.HasField("time_to_first_token_us") and usage.output_tokens > 1:
             rest = max(0, event.latency_us - event.time_to_first_token_us) / 1e6
-            self._per_token.series(_OPERATION, event.provider, event.model).observe(rest / (usage.output_tokens - 1))
+            self._per_token.series(_OPERATION, provider, event.model).observe(rest / (usage.output_tokens - 1))
         if (usage.input_tokens or usage.output_tokens) and not event.HasField("cost_usd_micros"):
             self._unknown_cost.series(*place).value += 1
 
-    def _count_attempt(self, attempt: execution_pb2.Attempt) -> None:
+    def _count_attempt(self, project: str, attempt: execution_pb2.Attempt) -> None:
         provider, model = attempt.provider, attempt.model
         reason = self._bounded(attempt.reason) if attempt.reason else ""
         self._attempts.series(provider, model, reason or "ok").value += 1
         if not asked_nobody(attempt.reason, attempt.http_status):
-            self._operations.series(_OPERATION, provider, model, reason).observe(attempt.latency_us / 1e6)
+            name = self._name(project, provider)
+            self._operations.series(_OPERATION, name, model, reason).observe(attempt.latency_us / 1e6)
 
     def _bounded(self, reason: str) -> str:
         """`reason` if it is one, and not one of too many."""
@@ -189,7 +206,7 @@ class RequestMetrics:
         return reason
 
 
-class CatalogAge(Protocol):
+class Catalog(Protocol):
     """What metrics want to know of the catalog."""
 
     @property
@@ -200,6 +217,13 @@ class CatalogAge(Protocol):
     @property
     def sequence(self) -> int:
         """How new the view is; 0 before the first."""
+        ...
+
+    def usable_view(self) -> View:
+        """The newest view.
+
+        :raises Unavailable: if there is none, or none new enough
+        """
         ...
 
 
@@ -216,6 +240,7 @@ class Metering:
         self._workers = workers
         self._labels = {"version": _version(), "services": ",".join(services), "service_instance_id": instance}
         self._served = ServedCalls()
+        self._kind_of: KindOf = _unknown
 
     @property
     def interceptors(self) -> tuple[Interceptor, ...]:
@@ -237,7 +262,9 @@ class Metering:
         measured = await runtime.shared(metrics)
         measured.add(self._served.counter)
         measured.read(self._read)
-        measured.on_event(request_pb2.RequestServed.DESCRIPTOR.full_name, RequestMetrics(measured).observe)
+        # Late: the catalog is followed after this is entered.
+        requests = RequestMetrics(measured, lambda project, slug: self._kind_of(project, slug))
+        measured.on_event(request_pb2.RequestServed.DESCRIPTOR.full_name, requests.observe)
         lag = measured.histogram(
             "turnout_event_loop_lag_seconds", "How late the event loop wakes up.", bounds=BOUNDS_SECONDS
         ).series()
@@ -247,8 +274,17 @@ class Metering:
         ):
             yield
 
-    async def follow(self, runtime: Runtime, catalog: CatalogAge) -> None:
-        """Show how old the catalog is."""
+    async def follow(self, runtime: Runtime, catalog: Catalog) -> None:
+        """Show how old the catalog is, and call providers what it says they are."""
+
+        def kind_of(project: str, slug: str) -> ProviderKind | None:
+            try:
+                provider = catalog.usable_view().provider_named(project, slug)
+            except AppError:
+                return None
+            return None if provider is None else provider.kind
+
+        self._kind_of = kind_of
         (await runtime.shared(metrics)).read(
             lambda: (
                 Reading(

@@ -8,7 +8,7 @@ from opentelemetry.trace import SpanKind
 
 from catalog import plan
 from kit.telemetry import PastSpan, TraceContext, Tracing
-from services.attempts import asked_nobody
+from services.attempts import asked_nobody, provider_name
 from services.executor.domain import Attempt, Run, Status
 
 _PER_SECOND: Final = 20
@@ -31,7 +31,11 @@ class PastTraces:
     def consider(self, run: Run) -> None:
         """Tell of it if it is worth it."""
         call = run.call
-        if call.is_sampled or (run.status is not Status.ERROR and run.latency_us < self._slow_us):
+        if call.is_sampled:
+            return
+        # Who left before the deadline has seen no error.
+        has_failed = run.status is Status.ERROR or run.reason == "DEADLINE_EXCEEDED"
+        if not has_failed and run.latency_us < self._slow_us:
             return
         # By the end, which is now: calls that fail together need not have begun together. And not by the time of day,
         # which may be set back.
@@ -68,8 +72,9 @@ def _attempt(run: Run, attempt: Attempt) -> PastSpan:
     start = run.start_unix_ns + attempt.start_offset_us * _PER_MICROSECOND
     attributes: dict[str, str | int | float | bool] = {
         "gen_ai.operation.name": "chat",
-        "gen_ai.provider.name": attempt.provider,
+        "gen_ai.provider.name": _provider_name(run, attempt),
         "gen_ai.request.model": attempt.model,
+        "turnout.provider": attempt.provider,
         "turnout.fallback_index": attempt.fallback_index,
     }
     if attempt.http_status:
@@ -82,3 +87,8 @@ def _attempt(run: Run, attempt: Attempt) -> PastSpan:
         attributes=attributes,
         error=attempt.reason,
     )
+
+
+def _provider_name(run: Run, attempt: Attempt) -> str:
+    provider = run.seen.provider_named(run.project.uid, attempt.provider)
+    return provider_name(None if provider is None else provider.kind, attempt.provider)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 
 import orjson
 import pytest
@@ -64,3 +66,17 @@ def test_a_log_line_takes_what_json_cannot() -> None:
     record = logging.makeLogRecord({"msg": "odd", "path": object(), "text": "\ud800"})
 
     assert orjson.loads(JsonFormatter("i").format(record))["event"] == "odd"
+
+
+def test_a_caller_who_had_left_when_the_answer_was_written_is_no_error() -> None:
+    program = """
+import logging
+from kit.telemetry import configure_logging
+configure_logging(level="info", instance="ins_1")
+log = logging.getLogger("grpc._cython.cygrpc")
+log.error("ExecuteBatchError raised in core by servicer method [%s]", "/a.B/C")
+log.error("something else")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+
+    assert [orjson.loads(line)["event"] for line in done.stderr.splitlines()] == ["something else"]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
+from catalog.view import ProviderKind
 from kit.metrics import OTHER, Metrics
 from services.metrics import MAX_PLACES, MAX_REASONS, Metering, RequestMetrics
 from turnout.events.v1 import request_pb2 as pb
@@ -36,9 +38,9 @@ def served(**fields: Any) -> pb.RequestServed:
 class Measured:
     """The instruments, by name."""
 
-    def __init__(self) -> None:
+    def __init__(self, kinds: Mapping[tuple[str, str], ProviderKind] | None = None) -> None:
         self.metrics = Metrics()
-        self._requests = RequestMetrics(self.metrics)
+        self._requests = RequestMetrics(self.metrics, lambda *provider: (kinds or {}).get(provider))
 
     def observe(self, *events: pb.RequestServed) -> Measured:
         for event in events:
@@ -129,6 +131,24 @@ def test_every_attempt_is_an_operation_of_its_provider(measured: Measured) -> No
         ("chat", "openai", "gpt", "PROVIDER_RATE_LIMITED"): (1, 0.01),
         ("chat", "backup", "llama", ""): (1, 0.02),
     }
+
+
+def test_a_provider_has_the_name_that_spans_give_it_in_metrics_of_the_conventions() -> None:
+    measured = Measured({("prj_1", "claude"): ProviderKind.ANTHROPIC, ("prj_1", "own"): ProviderKind.OPENAI_COMPATIBLE})
+    event = served(project="prj_1", provider="claude", streamed=True, time_to_first_token_us=50_000)
+    event.usage.output_tokens = 5
+    for slug in ("claude", "own", "gone"):
+        event.attempts.add(provider=slug, model="gpt", latency_us=10_000)
+    measured.observe(event)
+
+    assert [series[1] for series in measured.spread("gen_ai_client_operation_duration_seconds")] == [
+        "anthropic",
+        "own",
+        "gone",
+    ]
+    assert list(measured.spread("gen_ai_client_token_usage")) == [("chat", "anthropic", "gpt", "output")]
+    assert list(measured.spread("gen_ai_server_time_per_output_token_seconds")) == [("chat", "anthropic", "gpt")]
+    assert ("claude", "gpt", "ok") in measured.counts("turnout_attempts"), "where it is called as its operator does"
 
 
 def test_an_attempt_that_asked_nobody_is_counted_and_is_no_operation(measured: Measured) -> None:

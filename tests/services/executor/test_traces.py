@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
@@ -8,8 +9,12 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from catalog.plan import Evaluation, KeyKind, Refusal
 from catalog.routing import Rule
+from catalog.view import Provider, ProviderKind, View
 from kit.telemetry import Tracing
-from services.executor.domain import Attempt, Reason, Run, Status
+from services.executor.domain import Attempt, ProviderRequest, Reason, Run, Status
+from services.executor.providers.anthropic import Anthropic
+from services.executor.providers.ollama import Ollama
+from services.executor.providers.openai import OpenAi
 from services.executor.traces import PastTraces
 from tests.services.executor.test_recorder import ended, started
 
@@ -73,6 +78,45 @@ def test_a_slow_call_is_told_and_a_usual_one_is_not(told: Told) -> None:
         run.latency_us = latency_us
         told.past.consider(run)
     assert len(told.spans()) == 1
+
+
+@pytest.mark.parametrize(("reason", "count"), [("DEADLINE_EXCEEDED", 3), ("CALLER_LEFT", 0)])
+def test_a_call_that_ran_out_of_time_is_told_and_one_whose_caller_left_is_not(
+    told: Told, reason: str, count: int
+) -> None:
+    run = failed()
+    run.status, run.reason = Status.CANCELLED, reason
+    run.attempts = [FAILED, replace(FAILED, reason=Reason.CANCELLED, http_status=0)]
+    told.past.consider(run)
+
+    spans = told.spans()
+    assert len(spans) == count
+    errors = [span.attributes["error.type"] for span in spans if span.attributes is not None]
+    assert errors == ["PROVIDER_ERROR", "CANCELLED", "DEADLINE_EXCEEDED"][:count]
+    assert all(not span.status.is_ok for span in spans)
+
+
+ADAPTERS: dict[ProviderKind, Any] = {
+    ProviderKind.OPENAI: OpenAi,
+    ProviderKind.OPENAI_COMPATIBLE: OpenAi,
+    ProviderKind.ANTHROPIC: Anthropic,
+    ProviderKind.OLLAMA: Ollama,
+}
+
+
+@pytest.mark.parametrize("kind", ProviderKind)
+def test_a_provider_has_the_name_that_spans_of_sampled_calls_give_it(told: Told, kind: ProviderKind) -> None:
+    run, provider = failed(), Provider("prv_1", "prj_shop", "main", kind, "https://x/v1")
+    run.seen = View().with_changes(1, [("provider/prv_1", provider)])
+    told.past.consider(run)
+
+    first, second, _ = told.spans()
+    assert first.attributes is not None
+    adapter = ADAPTERS[kind](None, None, frozenset(), 1, 1)
+    live = adapter.provider_name(ProviderRequest(provider, None, "m", b"", ()))
+    assert (first.attributes["gen_ai.provider.name"], first.attributes["turnout.provider"]) == (live, "main")
+    assert second.attributes is not None
+    assert second.attributes["gen_ai.provider.name"] == "other", "one that is gone has its slug"
 
 
 def test_what_has_spans_already_is_not_told_again(told: Told) -> None:
