@@ -8,10 +8,12 @@ from typing import Final, NamedTuple
 
 from catalog import view
 from completions.template import CompiledMessages
-from completions.version import Version
+from completions.version import Parameters, Version
 from kit.errors import Precondition
 from kit.json import dump
 from kit.lru import Lru
+from services.executor import inputs
+from services.executor.domain import Overrides, Unread
 from services.executor.ports import OutputCheck, OutputChecks, Provider, Versions
 
 _MAX_FALLBACK_BODIES: Final = 32
@@ -43,6 +45,8 @@ class Prepared:
     """What its answers are held against; None if anything will do."""
     fallback_bodies: dict[tuple[view.Fallback, view.ProviderKind], Body] = field(repr=False)
     """The same as `body` for fallbacks, as they are asked for."""
+    over: Parameters | None = field(default=None, repr=False)
+    """What a call laid over the parameters: it wins over those of fallbacks, too."""
 
 
 class PreparedVersions:
@@ -90,39 +94,49 @@ class PreparedVersions:
         return prepared, provider
 
     def of_call(
-        self, project: str, given: tuple[object, ...], provider: view.Provider, make: Callable[[], tuple[str, Version]]
+        self,
+        project: str,
+        given: tuple[object, ...],
+        provider: view.Provider,
+        make: Callable[[], tuple[str, Version]],
+        overrides: Unread | None = None,
     ) -> Prepared:
         """A version that calls bring along, which need not be in the catalog. The same is often brought again, so it is
         checked and named once.
 
         :param given: all that the version depends on, with the project and the provider's kind
         :param make: checks it and answers its id and the version, whose provider is the uid of `provider`
+        :param overrides: what was laid over a version to make it, if that is how it was made
         """
         key = (project, (*given, provider.uid, provider.kind))
         prepared = self._kept.get(key)
         if prepared is None:
-            prepared = self._made(*make(), provider)
+            prepared = self._made(*make(), provider, None if overrides is None else overrides.read().parameters)
             size = _size_bytes(prepared) + sum(len(each) for each in given if isinstance(each, (bytes, str)))
             self._kept.put(key, prepared, size_bytes=size)
         return prepared
 
     def fallback_body(self, prepared: Prepared, fallback: view.Fallback, kind: view.ProviderKind) -> Body:
-        """What a fallback's adapter makes of the version: its own model, its own parameters if it has some, and the
-        same tools and response format."""
+        """What a fallback's adapter makes of the version: its own model, its own parameters if it has some, under those
+        that the call lays over, and the same tools and response format.
+
+        :raises Invalid: for what cannot be asked there
+        """
         bodies = prepared.fallback_bodies
         body = bodies.get((fallback, kind))
         if body is None:
-            parameters = prepared.version.parameters
+            version = replace(prepared.version, model=fallback.model)
             if fallback.parameters is not None:
-                parameters = self._versions.unpack_parameters(fallback.parameters)
-            version = replace(prepared.version, model=fallback.model, parameters=parameters)
+                version = replace(version, parameters=self._versions.unpack_parameters(fallback.parameters))
+                if prepared.over is not None:
+                    version = inputs.laid_over(version, Overrides(parameters=prepared.over))
             if len(bodies) >= _MAX_FALLBACK_BODIES:
                 # A variant's fallbacks changed often while its version did not.
                 bodies.clear()
             body = bodies[fallback, kind] = self._body(version, kind)
         return body
 
-    def _made(self, uid: str, version: Version, provider: view.Provider) -> Prepared:
+    def _made(self, uid: str, version: Version, provider: view.Provider, over: Parameters | None = None) -> Prepared:
         return Prepared(
             uid=uid,
             version=version,
@@ -132,6 +146,7 @@ class PreparedVersions:
             tools_text=dump(version.tools) if version.tools else "",
             output=self._outputs.of(version.response_format) if version.response_format else None,
             fallback_bodies={},
+            over=over,
         )
 
     def _body(self, version: Version, kind: view.ProviderKind) -> Body:

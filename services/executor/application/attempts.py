@@ -11,7 +11,7 @@ from typing import Final
 
 from catalog import view
 from catalog.view import OutputPolicy, ProviderKind
-from completions.chat import Message, Role
+from completions.chat import Message, Role, TextPart
 from kit.errors import Exhausted
 from services.executor import domain
 from services.executor.application.course import Course
@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 _SHORTEST_SECONDS: Final = 0.001
 """Time-outs are above 0."""
+_MAX_FAULT_CHARACTERS: Final = 500
+"""Of what is wrong with an answer, in an attempt: paths have names in them that the model chose."""
 _CANCELLED: Final = ProviderFailure(Reason.CANCELLED, "the call ended first", 0, is_retryable=False)
 
 
@@ -58,23 +60,25 @@ class Attempts:
 
         :raises AppError: when there is none: as `domain.failure_of`, `Deadline`
         """
-        course, spent = Course(run, job, self.clock, self.windows), Usage()
-        messages = job.messages
+        course, messages = Course(run, job, self.clock, self.windows), job.messages
+        spent: Usage | None = None
         while True:
             outcome = await self._attempt(course, messages)
             if isinstance(outcome, ProviderFailure):
                 await course.go_on(outcome)
                 continue
             await self._pay(course, outcome)
-            spent = _added(spent, outcome.usage)
-            answer = replace(outcome, usage=spent) if spent is not outcome.usage else outcome
+            answer = outcome if spent is None else replace(outcome, usage=_added(spent, outcome.usage))
+            spent = answer.usage
             violations = _violations(job, answer)
             run.output_violations = violations
             if not violations or job.output_policy is OutputPolicy.MARK:
                 return answer
             # What was paid for is told even if it is not taken.
             run.answer = answer
-            failure = ProviderFailure(Reason.OUTPUT_INVALID, violations[0], answer.http_status, is_retryable=False)
+            fault = violations[0][:_MAX_FAULT_CHARACTERS]
+            failure = ProviderFailure(Reason.OUTPUT_INVALID, fault, answer.http_status, is_retryable=False)
+            course.refuse(failure)
             may_repeat = course.retries_left > 0 and course.remaining_seconds > domain.RETRY_RESERVE_SECONDS
             if job.output_policy is OutputPolicy.FAIL or not may_repeat:
                 raise domain.failure_of(failure, run.attempts)
@@ -221,18 +225,20 @@ def _violations(job: Job, answer: ProviderAnswer) -> tuple[str, ...] | None:
     """None where the answer has nothing to keep to: without a schema, and where it calls tools or was cut off."""
     if job.output is None or answer.message.tool_calls or answer.finish_reason is FinishReason.CONTENT_FILTER:
         return None
-    return job.output.violations(answer.message.content)
+    return job.output.violations(_text(answer.message))
+
+
+def _text(message: Message) -> str:
+    return message.content or "".join([part.text for part in message.parts if isinstance(part, TextPart)])
 
 
 def _corrected(job: Job, answer: ProviderAnswer, violations: tuple[str, ...]) -> tuple[Message, ...]:
-    said = Message(Role.ASSISTANT, answer.message.content)
+    said = Message(Role.ASSISTANT, _text(answer.message))
     return (*job.messages, said, Message(Role.USER, feedback(violations)))
 
 
 def _added(one: Usage, other: Usage) -> Usage:
     """What both cost together; what one of them did not tell is not known of the whole."""
-    if one == Usage():
-        return other
 
     def total(name: str) -> int | None:
         counts = getattr(one, name), getattr(other, name)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from services.executor import domain
 from services.executor.domain import Attempt, ProviderAnswer, ProviderFailure, Reason, Run, Step
@@ -12,7 +13,11 @@ from services.executor.ports import Clock, Windows
 
 @dataclass(slots=True)
 class Course:
-    """Where a call is tried, how often, and for how long."""
+    """Where a call is tried, how often, and for how long.
+
+    First where its prompt fits by estimate, then where it does not: the estimate never says too little, so the provider
+    may know better.
+    """
 
     run: Run
     job: Job
@@ -25,12 +30,22 @@ class Course:
     costs_are_known: bool = True
     """Whether the price of every answer so far is."""
     _retry: int = field(init=False, default=0)
+    _ahead: Sequence[Place] = field(init=False)
+    """Places in order; those from `_next` on are untried, and nothing is estimated for them yet."""
+    _next: int = field(init=False, default=0)
+    _passed: tuple[Place, ...] = field(init=False, default=())
+    """Untried, because they are too small by estimate."""
+    _elsewhere: tuple[ProviderFailure, Attempt] | None = field(init=False, default=None)
+    """How the last place before this one failed that the call was one for."""
 
     def __post_init__(self) -> None:
-        self._go_to(self.job.places[0])
-        if len(self.job.places) > 1 and not self._fits(self.place):
-            # If it fits nowhere, the provider may know better than an estimate that never says too little.
-            self._go_to(next(filter(self._fits, self.job.places[1:]), self.place))
+        self._ahead = places = self.job.places
+        if len(places) == 1:
+            # Wherever it fits, there is no other.
+            self._next = 1
+            self._go_to(places[0])
+        else:
+            self._go_to(self._following() or places[0])
 
     @property
     def remaining_seconds(self) -> float:
@@ -39,8 +54,8 @@ class Course:
 
     @property
     def has_fallback(self) -> bool:
-        """Whether there are places behind this one."""
-        return self.place.index < self.job.places[-1].index
+        """Whether there is another place that may take the call."""
+        return self._next < len(self._ahead) or bool(self._passed)
 
     def attempt_seconds(self) -> float:
         """How long an attempt that begins now may take.
@@ -68,11 +83,18 @@ class Course:
             )
         )
 
+    def refuse(self, failure: ProviderFailure) -> None:
+        """Keep why the answer of the last attempt was not taken."""
+        attempts = self.run.attempts
+        attempts[-1] = replace(attempts[-1], reason=failure.reason, message=failure.message)
+
     async def go_on(self, failure: ProviderFailure) -> None:
         """Wait for another attempt, here or elsewhere.
 
         :raises AppError: when none can be expected to succeed: what the caller is told
         """
+        if failure.reason is Reason.CONTEXT_LENGTH_EXCEEDED:
+            self._rule_out()
         # Whoever waited for a provider that was not asked has not tried.
         has_tried = failure.reason is not Reason.CIRCUIT_OPEN
         pause = domain.backoff_seconds(self._retry, self.clock.uniform(), failure.retry_after_seconds)
@@ -91,22 +113,44 @@ class Course:
             else:
                 self.waits_left -= 1
             await self.clock.sleep(pause)
-        elif step is Step.FALL_BACK and (following := self._following(failure)) is not None:
+        elif step is Step.FALL_BACK and (following := self._following()) is not None:
+            if not domain.says_nothing_of_others(failure):
+                self._elsewhere = failure, self.run.attempts[-1]
             self._go_to(following)
         elif self.remaining_seconds <= domain.DEADLINE_TOLERANCE_SECONDS:
             raise domain.deadline_passed(self.run.attempts)
         else:
-            raise domain.failure_of(failure, self.run.attempts)
+            told = failure, self.run.attempts[-1]
+            if self._elsewhere is not None and domain.says_nothing_of_others(failure):
+                told = self._elsewhere
+            raise domain.failure_of(told[0], self.run.attempts, told[1])
 
-    def _following(self, failure: ProviderFailure) -> Place | None:
+    def _following(self) -> Place | None:
         """The next place that may take the call."""
-        later = [place for place in self.job.places if place.index > self.place.index]
-        if failure.reason is not Reason.CONTEXT_LENGTH_EXCEEDED:
-            return next(filter(self._fits, later), None)
-        # Told by the provider: only what is known to be larger, or not known at all, is worth a try.
+        while self._next < len(self._ahead):
+            place = self._ahead[self._next]
+            self._next += 1
+            # A place that cannot be asked at all says so at once.
+            if place.problem is not None or self._fits(place):
+                return place
+            self._passed = (*self._passed, place)
+        if not self._passed:
+            return None
+        place, *rest = self._passed
+        self._passed = tuple(rest)
+        return place
+
+    def _rule_out(self) -> None:
+        """Told by its provider that the prompt does not fit here: only what is known to be larger, or not known at all,
+        is worth a try."""
         here = self._window(self.place)
-        larger = (place for place in later if not here or (self._window(place) or here + 1) > here)
-        return next(larger, None)
+        if here:
+            self._ahead = [place for place in self._ahead[self._next :] if self._is_larger(place, here)]
+            self._next = 0
+            self._passed = tuple(place for place in self._passed if self._is_larger(place, here))
+
+    def _is_larger(self, place: Place, tokens: int) -> bool:
+        return (self._window(place) or tokens + 1) > tokens
 
     def _fits(self, place: Place) -> bool:
         request, job = place.request, self.job

@@ -104,7 +104,7 @@ class Preparation:
         return completion
 
     def _laid_over(self, run: Run, base: Prepared, provider: view.Provider, overrides: Unread) -> Prepared:
-        """The version with what the call lays over it: one of its own, unless that changes nothing."""
+        """The version with what the call lays over it: recorded as one of its own, unless that changes nothing."""
         target = run.target
         assert target is not None  # noqa: S101  # a direct completion says all itself
 
@@ -117,10 +117,10 @@ class Preparation:
 
         held = "" if target.contract is None else target.contract.response_format_json
         with inputs.below("overrides"):
-            made = self.prepared.of_call(run.project.uid, (base.uid, held, overrides.text), provider, make)
-        if made.uid == base.uid:
-            return base
-        run.base_version, run.version, run.seen_version = base.uid, made.uid, made.version
+            made = self.prepared.of_call(run.project.uid, (base.uid, held, overrides.text), provider, make, overrides)
+        if made.uid != base.uid:
+            run.base_version, run.version, run.seen_version = base.uid, made.uid, made.version
+        # Not the base, even if it says the same: what is laid over wins at fallbacks too, which may say something else.
         return made
 
     def _direct(self, run: Run, given: Version) -> tuple[Prepared, view.Provider, Sequence[Message]]:
@@ -175,7 +175,8 @@ class Preparation:
             body = self.prepared.fallback_body(prepared, fallback, provider.kind)
         except AppError as error:
             # What the version says, this contract has no word for: one place less.
-            return replace(place, problem=ProviderFailure(Reason.ERROR, error.message, 0, is_retryable=False))
+            problem = ProviderFailure(Reason.REJECTED_REQUEST, error.message, 0, is_retryable=False)
+            return replace(place, problem=problem)
         request = replace(request, prepared_body=body.prepared)
         return self._with_credential(run.seen, replace(place, request=request, answer_tokens=body.answer_tokens))
 

@@ -32,6 +32,7 @@ from services.executor.domain.trying import (
     attempt_timeout_seconds,
     backoff_seconds,
     reserve_seconds,
+    says_nothing_of_others,
     step_after,
 )
 
@@ -69,5 +70,6 @@ __all__ = [
     "kind_mismatch",
     "microseconds",
     "reserve_seconds",
+    "says_nothing_of_others",
     "step_after",
 ]

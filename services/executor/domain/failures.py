@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from catalog import view
 from catalog.plan import Decision
@@ -10,6 +11,9 @@ from catalog.targets import Target
 from kit.errors import AppError, Deadline, Exhausted, FailedAttempt, Invalid, Precondition, Unavailable
 from services.executor.domain.provider import ProviderFailure, Reason
 from services.executor.domain.run import Attempt
+
+_RETRY_SECONDS: Final = 1.0
+"""When to come back to a provider that is asked too much and does not say itself."""
 
 
 def completion_of(decision: Decision) -> view.Completion:
@@ -43,15 +47,17 @@ def deadline_passed(attempts: Sequence[Attempt]) -> Deadline:
     )
 
 
-def failure_of(last: ProviderFailure, attempts: Sequence[Attempt]) -> AppError:
-    """The failure of a call after its last attempt: its kind says what the caller, or the operator, can do."""
-    message, failed = (
-        f"{attempts[-1].provider}/{attempts[-1].model}{_after(attempts)}: {last.message}",
-        _failed(attempts),
-    )
-    match last.reason:
+def failure_of(failure: ProviderFailure, attempts: Sequence[Attempt], told: Attempt | None = None) -> AppError:
+    """The failure of a call after its last attempt: its kind says what the caller, or the operator, can do.
+
+    :param failure: the one that is told
+    :param told: the attempt that it ended; None for the last
+    """
+    at = attempts[-1] if told is None else told
+    message, failed = f"{at.provider}/{at.model}{_after(attempts)}: {failure.message}", _failed(attempts)
+    match failure.reason:
         case Reason.REJECTED_REQUEST | Reason.CONTEXT_LENGTH_EXCEEDED:
-            return Invalid(message, reason=last.reason.value, attempts=failed)
+            return Invalid(message, reason=failure.reason.value, attempts=failed)
         case (
             Reason.CREDENTIAL_REFUSED
             | Reason.CREDENTIAL_MISSING
@@ -60,12 +66,18 @@ def failure_of(last: ProviderFailure, attempts: Sequence[Attempt]) -> AppError:
             | Reason.ADDRESS_REFUSED
             | Reason.OUTPUT_INVALID
         ):
-            return Precondition(message, reason=last.reason.value, attempts=failed)
+            return Precondition(message, reason=failure.reason.value, attempts=failed)
         case Reason.RATE_LIMITED | Reason.BUSY:
+            wait = failure.retry_after_seconds
             return Exhausted(
-                message, reason=last.reason.value, attempts=failed, retry_after_seconds=last.retry_after_seconds
+                message,
+                reason=failure.reason.value,
+                attempts=failed,
+                retry_after_seconds=_RETRY_SECONDS if wait is None else wait,
             )
-    return Unavailable(message, reason="PROVIDER_FAILED", attempts=failed, retry_after_seconds=last.retry_after_seconds)
+    return Unavailable(
+        message, reason="PROVIDER_FAILED", attempts=failed, retry_after_seconds=failure.retry_after_seconds
+    )
 
 
 def broken_stream(last: ProviderFailure, attempts: Sequence[Attempt]) -> Unavailable:

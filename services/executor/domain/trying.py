@@ -19,8 +19,6 @@ DEADLINE_LEAD_SECONDS: Final = 0.25
 the caller had left. Whoever leaves closer to the deadline than this has run out of time."""
 FALLBACK_RESERVE: Final = 0.25
 """The part of a call's time that is kept back while a fallback is untried."""
-_HOPELESS: Final = frozenset((Reason.REJECTED_REQUEST,))
-"""What no other provider could answer either."""
 
 
 class Step(Enum):
@@ -31,6 +29,14 @@ class Step(Enum):
     FALL_BACK = auto()
     """The next place."""
     FAIL = auto()
+
+
+def says_nothing_of_others(failure: ProviderFailure) -> bool:
+    """Whether a place failed because the call is none for it: whether the call could be answered elsewhere, or later,
+    another place's failure says better."""
+    if failure.reason is Reason.REJECTED_REQUEST:
+        return not failure.http_status
+    return failure.reason is Reason.CONTEXT_LENGTH_EXCEEDED
 
 
 def backoff_seconds(retry: int, uniform: float, retry_after_seconds: float | None) -> float:
@@ -68,13 +74,13 @@ def step_after(
     """What follows a failed attempt: the same again if that may succeed and enough time is left for it, else the next
     place if there is one.
 
-    What the client did wrong is wrong everywhere. A prompt that does not fit one model is not sent there again.
+    What a provider says that the client did wrong is wrong everywhere. What one place cannot carry, another may.
 
     :param remaining_seconds: until the deadline
     :param reserve_seconds: of these, for fallbacks
     :param has_fallback: whether there is another place that may take the call
     """
-    if failure.reason in _HOPELESS:
+    if failure.reason is Reason.REJECTED_REQUEST and failure.http_status:
         return Step.FAIL
     is_worth_it = pause_seconds + RETRY_RESERVE_SECONDS <= remaining_seconds - reserve_seconds
     if failure.is_retryable and retries_left > 0 and is_worth_it:

@@ -25,7 +25,7 @@ from catalog.view import (
 from catalog.view import Version as PackedVersion
 from completions.chat import Message, Role
 from completions.version import Parameters, Version
-from kit.errors import Unavailable
+from kit.errors import Invalid, Unavailable
 from kit.json import Json
 from kit.secrets import Secret
 from services.executor.application import Executor
@@ -92,8 +92,12 @@ class Scripted:
     """The temperatures of what was prepared."""
     closed: int = 0
     """How many streams have ended, one way or the other."""
+    speechless: str = ""
+    """The model whose contract has no word for any version."""
 
     def prepare(self, version: Version, kind: ProviderKind) -> bytes:
+        if version.model == self.speechless:
+            raise Invalid("the tool choice must be left out", reason="TOOL_CHOICE_UNKNOWN")
         self.prepared.append(version.parameters.temperature)
         return repr((version.model, version.parameters.temperature, version.tools)).encode()
 
@@ -163,13 +167,15 @@ class Unpack:
 
     def unpack(self, packed: bytes) -> Version:
         messages = (Message(Role.USER, packed.decode()),) if packed else ()
-        return Version("prv_main", self.model, messages, response_format=self.response_format)
+        return Version("prv_main", self.model, messages, self.parameters, response_format=self.response_format)
 
     def unpack_parameters(self, packed: bytes) -> Parameters:
         return Parameters(temperature=float(packed), max_output_tokens=self.answer_tokens)
 
     def __init__(self, model: str = "test-model", response_format: dict[str, Json] | None = None) -> None:
         self.model, self.response_format = model, response_format
+        self.parameters = Parameters()
+        """Of every version."""
         self.answer_tokens: int | None = None
 
 
@@ -186,6 +192,10 @@ class Prices:
 class Windows:
     """A token is a character; a model's name ends with its window."""
 
+    def __init__(self) -> None:
+        self.estimated: list[str] = []
+        """The models for which a prompt was estimated, in order."""
+
     def context_window_tokens(self, provider: Provider, model: str) -> int | None:
         digits = model.rpartition("-")[2]
         return int(digits) if digits.isdigit() else None
@@ -199,6 +209,7 @@ class Windows:
         tools_text: str = "",
         answer_tokens: int = 0,
     ) -> bool:
+        self.estimated.append(model)
         window = self.context_window_tokens(provider, model)
         return window is None or sum(len(each.content) for each in messages) + len(tools_text) + answer_tokens <= window
 
@@ -255,7 +266,7 @@ class House:
                 ("api_key/k", ApiKey("k", "prj_shop", b"", frozenset(), 0)),
             ],
         )
-        self.clock, self.records = Clock(), Records()
+        self.clock, self.records, self.windows = Clock(), Records(), Windows()
         self.provider = Scripted(self.clock, list(script))
         providers = dict.fromkeys(ProviderKind, self.provider)
         self.unpack = Unpack(model, response_format)
@@ -268,7 +279,7 @@ class House:
                 providers=providers,
                 breakers=Breakers(policy, self.clock.uniform),
                 limits=ProviderLimits(self.clock.now, max_waiting=1, max_wait_seconds=0.05),
-                windows=Windows(),
+                windows=self.windows,
                 prices=Prices(),
                 clock=self.clock,
                 max_concurrent_calls=max_concurrent_calls,

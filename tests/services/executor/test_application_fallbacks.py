@@ -8,15 +8,14 @@ from typing import Any
 
 import pytest
 
-from catalog.view import Fallback, OutputPolicy, ProviderKind
-from completions.chat import Message, Role
+from catalog.view import Fallback, ProviderKind
 from kit.errors import Deadline, Exhausted, Invalid, Precondition, Unavailable
 from services.executor.breaker import BreakerPolicy
-from services.executor.domain import Delta, ProviderFailure, Reason, Started, Usage
-from services.executor.output_check import feedback
+from services.executor.domain import Delta, ProviderFailure, Reason, Started
 from tests.services.executor.house import ANSWER, FLAKY, REFUSED, House
 
 TOO_LONG = ProviderFailure(Reason.CONTEXT_LENGTH_EXCEEDED, "the prompt does not fit", 400, is_retryable=False)
+UNSAYABLE = ProviderFailure(Reason.REJECTED_REQUEST, "pictures must be data: URLs", 0, is_retryable=False)
 BROKE = ProviderFailure(Reason.CREDENTIAL_REFUSED, "the provider answered HTTP 401", 401, is_retryable=False)
 
 
@@ -69,6 +68,57 @@ async def test_what_the_client_did_wrong_goes_to_no_other_provider() -> None:
     assert places(house) == ["main/test-model"]
 
 
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_what_a_place_cannot_carry_another_may(is_streamed: bool) -> None:
+    house = House(UNSAYABLE, fallbacks=(fallback(),))
+    await (house.stream() if is_streamed else house.run())
+    assert (house.recorded.provider, house.recorded.fallback_index) == ("other", 1)
+    assert [each.reason for each in house.recorded.attempts] == ["PROVIDER_REJECTED_REQUEST", ""]
+
+
+async def test_what_no_place_can_carry_is_the_callers_to_mend() -> None:
+    house = House(UNSAYABLE, UNSAYABLE, max_retries=3, fallbacks=(fallback(),))
+    with pytest.raises(Invalid, match="pictures must be data: URLs") as failure:
+        await house.run()
+    assert failure.value.reason == "PROVIDER_REJECTED_REQUEST"
+    assert places(house) == ["main/test-model", "other/spare-model"]
+
+
+async def test_a_fallback_whose_contract_has_no_word_for_a_version_is_the_callers_to_mend_too() -> None:
+    house = House(UNSAYABLE, fallbacks=(fallback(),))
+    house.provider.speechless = "spare-model"
+    with pytest.raises(Invalid, match="the tool choice must be left out") as failure:
+        await house.run()
+    assert failure.value.reason == "PROVIDER_REJECTED_REQUEST"
+    assert places(house) == ["main/test-model"]
+
+
+@pytest.mark.parametrize("last", [UNSAYABLE, TOO_LONG])
+async def test_a_place_that_cannot_take_a_call_does_not_hide_why_another_failed(last: ProviderFailure) -> None:
+    house = House(replace(FLAKY, retry_after_seconds=7.0), last, fallbacks=(fallback(),))
+    with pytest.raises(
+        Unavailable, match=r"^main/test-model after 2 attempts: the provider answered HTTP 503"
+    ) as failure:
+        await house.run()
+    assert (failure.value.reason, failure.value.retry_after_seconds) == ("PROVIDER_FAILED", 7.0)
+    assert [each.target for each in failure.value.attempts] == ["main/test-model", "other/spare-model"]
+
+
+async def test_what_a_provider_says_at_last_is_told_of_it() -> None:
+    with pytest.raises(Invalid, match="the prompt does not fit"):
+        await House(FLAKY, TOO_LONG, max_retries=1).run()
+    house = House(FLAKY, FLAKY, TOO_LONG, fallbacks=(fallback(max_retries=1),))
+    with pytest.raises(Unavailable, match=r"^main/test-model after 3 attempts"):
+        await house.run()
+
+
+async def test_of_places_that_cannot_take_a_call_the_last_is_told() -> None:
+    house = House(UNSAYABLE, TOO_LONG, fallbacks=(fallback(),))
+    with pytest.raises(Invalid, match=r"^other/spare-model after 2 attempts: the prompt does not fit") as failure:
+        await house.run()
+    assert failure.value.reason == "PROVIDER_CONTEXT_LENGTH_EXCEEDED"
+
+
 async def test_if_all_fail_the_error_tells_every_attempt() -> None:
     house = House(FLAKY, BROKE, FLAKY, fallbacks=(fallback(), fallback("third")))
     with pytest.raises(Unavailable) as failure:
@@ -109,6 +159,70 @@ async def test_a_prompt_that_seems_to_fit_nowhere_is_tried_where_it_belongs() ->
     house = House(template="x" * 50, model="test-45", fallbacks=(fallback("a-40"),))
     await house.run()
     assert places(house) == ["main/test-45"]
+
+
+async def test_a_place_that_seems_too_small_is_the_last_hope() -> None:
+    house = House(FLAKY, template="x" * 50, fallbacks=(fallback("a-40"), fallback("b-40")))
+    run = await house.run()
+    assert places(house) == ["main/test-model", "other/a-40"]
+    assert (run.model, run.fallback_index) == ("a-40", 1)
+
+
+async def test_places_that_seem_too_small_come_last_and_each_is_tried_once() -> None:
+    spares = (fallback("a-40"), fallback("b-60"), fallback("c-30"), fallback("d-70"))
+    house = House(*[FLAKY] * 5, template="x" * 50, model="test-45", fallbacks=spares)
+    with pytest.raises(Unavailable) as failure:
+        await house.run()
+    order = ["other/b-60", "other/d-70", "main/test-45", "other/a-40", "other/c-30"]
+    assert places(house) == order
+    assert [each.target for each in failure.value.attempts] == order
+    assert [each.fallback_index for each in house.recorded.attempts] == [2, 4, 0, 1, 3]
+    assert house.windows.estimated == ["test-45", "a-40", "b-60", "c-30", "d-70"], "each once"
+
+
+async def test_a_first_place_that_was_passed_over_is_tried_with_its_own_retries_and_time() -> None:
+    house = House(
+        1000, 1000, template="x" * 50, model="test-45", max_retries=1, attempt_timeout=3, fallbacks=(fallback("b-60"),)
+    )
+    run = await house.run(deadline=100)
+    assert places(house) == ["other/b-60", "main/test-45", "main/test-45"]
+    assert house.provider.timeouts == [75, 3, 3], "what is left is kept for the place that was passed over"
+    assert (run.model, run.fallback_index) == ("test-45", 0)
+
+
+async def test_where_one_said_that_it_is_too_long_nobody_of_its_size_is_asked_any_more() -> None:
+    spares = (fallback("a-40"), fallback("b-70"), fallback("c-60"), fallback("unknown"))
+    house = House(TOO_LONG, FLAKY, FLAKY, template="x" * 50, model="test-65", fallbacks=spares)
+    with pytest.raises(Unavailable):
+        await house.run(deadline=100)
+    assert places(house) == ["main/test-65", "other/b-70", "other/unknown"]
+    assert house.provider.timeouts == [75, 75, 100], "nothing is kept for places that are not asked"
+
+
+async def test_a_place_that_was_passed_over_is_not_asked_what_a_larger_one_could_not_take() -> None:
+    house = House(TOO_LONG, template="x" * 50, model="test-45", fallbacks=(fallback("a-60"), fallback("b-40")))
+    with pytest.raises(Invalid):
+        await house.run()
+    assert places(house) == ["other/a-60"]
+
+
+async def test_a_place_that_said_that_it_is_too_long_does_not_rule_out_one_whose_size_is_unknown() -> None:
+    house = House(TOO_LONG, template="x" * 50, fallbacks=(fallback("a-40"),))
+    await house.run()
+    assert places(house) == ["main/test-model", "other/a-40"]
+
+
+async def test_a_prompt_is_estimated_only_where_that_decides() -> None:
+    house = House(template="x" * 50, model="test-45")
+    await house.run()
+    assert house.windows.estimated == []
+    house = House(template="x" * 50, model="test-60", fallbacks=(fallback("a-40"), fallback("b-60")))
+    await house.run()
+    assert house.windows.estimated == ["test-60"]
+    house = House(FLAKY, kind=ProviderKind.OPENAI, credential="sk-1", fallbacks=(fallback("a-40"),))
+    with pytest.raises(Precondition):
+        await house.run()
+    assert house.windows.estimated == ["test-model"], "the other has no credential"
 
 
 async def test_where_nothing_is_known_of_a_window_everything_fits() -> None:
@@ -224,60 +338,6 @@ async def test_a_busy_provider_is_passed_over_where_there_is_another() -> None:
     run = await house.run()
     assert (run.provider, [each.reason for each in run.attempts]) == ("other", ["PROVIDER_BUSY", ""])
     held.cancel()
-
-
-SCHEMA: Any = {"type": "json_schema", "json_schema": {"schema": {"type": "string"}}}
-LOWER = replace(ANSWER, message=Message(Role.ASSISTANT, "paris"), usage=Usage(10, 5))
-
-
-async def test_an_answer_that_does_not_keep_to_its_schema_is_marked() -> None:
-    run = await House(LOWER, response_format=SCHEMA).run()
-    assert run.output_violations == ("answer must begin with a capital letter",)
-    assert (await House(response_format=SCHEMA).run()).output_violations == ()
-    assert (await House().run()).output_violations is None
-
-
-async def test_a_model_is_told_what_is_wrong_and_asked_again() -> None:
-    house = House(LOWER, response_format=SCHEMA, output_policy=OutputPolicy.RETRY, max_retries=1)
-    run = await house.run()
-
-    assert run.output_violations == ()
-    assert [(each.role, each.content) for each in house.provider.requests[1].messages] == [
-        ("user", "France?"),
-        ("assistant", "paris"),
-        ("user", feedback(("answer must begin with a capital letter",))),
-    ]
-    assert run.answer is not None
-    assert run.answer.usage == Usage(34, 13), "both answers were paid for"
-    assert run.cost_usd_micros == 84
-
-
-@pytest.mark.parametrize(("model", "cost"), [("test-model", 42 + 42), ("unpriced", None)])
-async def test_answers_of_two_places_are_each_paid_at_their_own_price(model: str, cost: int | None) -> None:
-    spare = fallback(model)
-    house = House(
-        LOWER, FLAKY, response_format=SCHEMA, output_policy=OutputPolicy.RETRY, max_retries=1, fallbacks=(spare,)
-    )
-    run = await house.run()
-    assert run.fallback_index == 1
-    assert run.cost_usd_micros == cost
-
-
-@pytest.mark.parametrize(("policy", "asked"), [("retry", 3), ("fail", 1)])
-async def test_an_answer_that_stays_wrong_is_not_taken_but_counted(policy: str, asked: int) -> None:
-    house = House(LOWER, LOWER, LOWER, response_format=SCHEMA, output_policy=OutputPolicy(policy), max_retries=2)
-    with pytest.raises(Precondition) as failure:
-        await house.run()
-    assert failure.value.reason == "OUTPUT_INVALID"
-    assert len(house.provider.requests) == asked
-    assert house.recorded.cost_usd_micros == 42 * asked, "every answer was paid for"
-    assert house.recorded.answer is not None, "and the last one is told"
-
-
-async def test_a_streamed_answer_is_marked_whatever_the_policy() -> None:
-    house = House([Started("m"), Delta("paris"), LOWER], response_format=SCHEMA, output_policy=OutputPolicy.FAIL)
-    await house.stream()
-    assert house.recorded.output_violations == ("answer must begin with a capital letter",)
 
 
 async def test_a_fallbacks_own_bound_of_its_answer_counts_for_its_window() -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from catalog.view import Contract, Fallback, ProviderKind
+from catalog.view import Completion, Contract, Deployment, Fallback, ProviderKind
+from catalog.view import Version as PackedVersion
 from completions import schema
 from completions.chat import Message, Role
 from completions.version import Parameters, Version, version_id
 from kit.errors import Invalid, Precondition
 from services.executor.domain import Delta, Overrides, Started, Status, Unread
-from tests.services.executor.house import FLAKY, House
+from tests.services.executor.house import FLAKY, House, Views
 
 
 def over(**fields: Any) -> Unread:
@@ -51,11 +53,48 @@ async def test_the_same_laid_over_again_is_the_same_version_and_made_once() -> N
     assert house.provider.prepared == [None, 0.5]
 
 
-async def test_fallbacks_take_over_what_is_laid_over_but_their_own_parameters() -> None:
+@pytest.mark.parametrize(("parameters", "there"), [(Parameters(temperature=0.5), 0.5), (Parameters(top_p=0.5), 0.1)])
+async def test_what_a_call_lays_over_wins_at_a_fallback_with_parameters_of_its_own(
+    parameters: Parameters, there: float
+) -> None:
     spare = Fallback("prv_other", "spare", b"0.1", 0, None)
     house = House(FLAKY, fallbacks=(spare,))
-    await house.run(overrides=over(parameters=Parameters(temperature=0.5), tools=[{"type": "x"}]))
-    assert house.provider.requests[1].prepared_body == b"('spare', 0.1, [{'type': 'x'}])"
+    call = house.call(overrides=over(parameters=parameters, tools=[{"type": "x"}]))
+    _, _, sent = await house.executor.get_config(call)
+    await house.executor.run(call)
+    asked = house.provider.requests[1]
+    assert asked.prepared_body == f"('spare', {there}, [{{'type': 'x'}}])".encode()
+    assert sent[1] == house.provider.request_of(asked, streamed=False)
+
+
+def served_as(house: House, uid: str) -> None:
+    """Give the version the id that the registry would give it."""
+    views = house.executor.catalog
+    assert isinstance(views, Views)
+    deployment, packed = (views.view.things[name] for name in ("deployment/dep_1", "version/prj_shop/ver_1"))
+    assert isinstance(deployment, Deployment)
+    live = deployment.aliases["live"]
+    [variant] = live.variants
+    assert isinstance(variant.serving, Completion)
+    assert isinstance(packed, PackedVersion)
+    serving = replace(variant, serving=replace(variant.serving, version=uid))
+    moved = replace(deployment, aliases={"live": replace(live, variants=(serving,))})
+    named = (f"version/prj_shop/{uid}", replace(packed, uid=uid))
+    views.view = views.view.with_changes(2, [("deployment/dep_1", moved), named])
+
+
+async def test_what_changes_nothing_of_a_version_still_wins_at_a_fallback() -> None:
+    spare = Fallback("prv_other", "spare", b"0.1", 0, None)
+    house = House(FLAKY, fallbacks=(spare,))
+    house.unpack.parameters = Parameters(temperature=0.5)
+    uid = version_id(Version("main", "test-model", (Message(Role.USER, "{{ country }}?"),), house.unpack.parameters))
+    served_as(house, uid)
+    run = await house.run(overrides=over(parameters=Parameters(temperature=0.5)))
+    assert (run.version, run.base_version, run.seen_version) == (uid, "", None)
+    assert [each.prepared_body for each in house.provider.requests] == [
+        b"('test-model', 0.5, [])",
+        b"('spare', 0.5, [])",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,12 @@ def test_what_is_wrong_everywhere_goes_nowhere_else(reason: Reason) -> None:
     assert step(failure, has_fallback=True) is Step.FAIL
 
 
+def test_what_one_place_cannot_carry_another_may() -> None:
+    unsayable = ProviderFailure(Reason.REJECTED_REQUEST, "no pictures", 0, is_retryable=False)
+    assert step(unsayable, has_fallback=True) is Step.FALL_BACK
+    assert step(unsayable) is Step.FAIL
+
+
 def test_nothing_begins_after_the_deadline() -> None:
     assert step(remaining_seconds=0.001, has_fallback=True) is Step.FAIL
 
@@ -118,6 +124,21 @@ def test_the_last_failure_says_what_the_caller_can_do(reason: Reason, kind: type
         ("main/m", "PROVIDER_RATE_LIMITED", 429),
     ]
     assert failure.retry_after_seconds == (3 if kind in (Exhausted, Unavailable) else None)
+
+
+@pytest.mark.parametrize("reason", [Reason.RATE_LIMITED, Reason.BUSY])
+def test_who_shall_wait_is_told_how_long_even_where_the_provider_does_not_say(reason: Reason) -> None:
+    for told, found in ((None, 1.0), (0.0, 0.0), (20.0, 20.0)):
+        failure = ProviderFailure(reason, "no", 429, is_retryable=True, retry_after_seconds=told)
+        assert domain.failure_of(failure, ATTEMPTS).retry_after_seconds == found
+
+
+def test_a_failure_is_told_of_the_attempt_that_it_was() -> None:
+    attempts = [*ATTEMPTS, Attempt("other", "spare", 0, Reason.REJECTED_REQUEST, "no pictures", 40, 10)]
+    assert domain.failure_of(FLAKY, attempts, ATTEMPTS[0]).message == (
+        "main/m after 3 attempts: the provider answered HTTP 503"
+    )
+    assert domain.failure_of(FLAKY, attempts).message.startswith("other/spare after 3 attempts")
 
 
 def test_a_passed_deadline_names_every_attempt() -> None:

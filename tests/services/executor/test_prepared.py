@@ -10,6 +10,7 @@ from catalog.view import Version as PackedVersion
 from completions.chat import Message, Role
 from completions.version import Parameters, Version
 from kit.errors import Precondition
+from services.executor.domain import Overrides, Unread
 from services.executor.output_check import OutputChecks
 from services.executor.prepared import Prepared, PreparedVersions
 
@@ -29,12 +30,13 @@ class Work:
 
     def unpack_parameters(self, packed: bytes) -> Parameters:
         self.unpacked.append(packed)
-        return Parameters(temperature=float(packed))
+        return Parameters(temperature=float(packed), extra={"x": 1, "y": 1})
 
     def prepare(self, version: Version, kind: ProviderKind) -> bytes:
         self.prepared.append(kind)
         warmth = "" if version.parameters.temperature is None else f" {version.parameters.temperature}"
-        return f"{kind} {version.model}{warmth}".encode()
+        extra = f" {version.parameters.extra}" if version.parameters.extra else ""
+        return f"{kind} {version.model}{warmth}{extra}".encode()
 
     async def complete(self, request: Any, timeout_seconds: float) -> Any:
         raise NotImplementedError
@@ -116,13 +118,33 @@ def test_a_fallback_is_prepared_once_for_each_kind_and_bounded() -> None:
 
     for _ in range(2):
         body = versions.fallback_body(prepared, spare, ProviderKind.ANTHROPIC)
-        assert body.prepared == b"anthropic spare 0.5"
+        assert body.prepared == b"anthropic spare 0.5 {'x': 1, 'y': 1}"
     own = versions.fallback_body(prepared, replace(spare, parameters=None), ProviderKind.OPENAI)
     assert own.prepared == b"openai spare"
     assert work.prepared == [ProviderKind.OPENAI_COMPATIBLE, ProviderKind.ANTHROPIC, ProviderKind.OPENAI]
     for number in range(100):
         versions.fallback_body(prepared, replace(spare, model=f"m{number}"), ProviderKind.OPENAI)
     assert len(prepared.fallback_bodies) <= 32
+
+
+@pytest.mark.parametrize(
+    ("over", "found"),
+    [
+        (None, "spare 0.5 {'x': 1, 'y': 1}"),
+        (Parameters(temperature=0.1), "spare 0.1 {'x': 1, 'y': 1}"),
+        (Parameters(extra={"y": 2, "z": 2}), "spare 0.5 {'x': 1, 'y': 2, 'z': 2}"),
+        (Parameters(max_output_tokens=7), "spare 0.5 {'x': 1, 'y': 1}"),
+    ],
+)
+def test_what_a_call_lays_over_wins_at_a_fallback_with_parameters_of_its_own(
+    over: Parameters | None, found: str
+) -> None:
+    versions, version = kept(Work()), Version("prv_main", "test-model", parameters=over or Parameters())
+    unread = Unread(b"given", lambda: Overrides(parameters=over))
+    prepared = versions.of_call("prj_shop", ("ver_1", b"given"), PROVIDER, lambda: ("ver_2", version), unread)
+    body = versions.fallback_body(prepared, Fallback("prv_other", "spare", b"0.5", 0, None), ProviderKind.OPENAI)
+    assert body.prepared.decode() == f"openai {found}"
+    assert body.answer_tokens == (version.parameters.max_output_tokens or 0)
 
 
 def test_what_calls_bring_along_is_made_once_while_it_fits() -> None:
