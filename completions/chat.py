@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from kit.errors import Invalid, Violation
 from kit.values import value
+
+_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(?=:)")
+_PICTURES: Final = frozenset(("https", "http", "data", "gs", "s3"))
+"""Schemes of addresses that providers take pictures from, the last two in their own cloud."""
 
 
 class Role(StrEnum):
@@ -69,3 +75,21 @@ class Message:
         if self.content and self.parts:
             message = "must be empty when parts are given"
             raise Invalid(f"content {message}", reason="MESSAGE_AMBIGUOUS", violations=(Violation("content", message),))
+
+
+def faults_of(message: Message, *, is_template: bool) -> Iterator[tuple[str, str]]:
+    """What no provider could take of a message that is well formed: the path in it, and what must be.
+
+    Only messages with parts, and those of the role `tool`, can have such faults.
+
+    :param is_template: whether the address of a picture is whole only when it is filled in
+    """
+    if message.role is Role.TOOL and not message.tool_call_id:
+        yield "tool_call_id", "must name the call that a tool message answers"
+    for index, part in enumerate(message.parts):
+        if isinstance(part, ImagePart):
+            scheme = _SCHEME.match(part.url)
+            # That of a template may come with its variables.
+            may_be = is_template if scheme is None else scheme[0].lower() in _PICTURES
+            if not may_be:
+                yield f"parts[{index}].url", "must be an https address or a data: URL"

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from completions import template
+from completions import template, tools
 from completions.canonical import canonical
-from completions.chat import ImagePart, Message, Part, Role, TextPart
+from completions.chat import ImagePart, Message, Part, Role, TextPart, faults_of
 from completions.text import fault
 from kit.errors import Invalid, Violation
 from kit.json import MAX_BYTES, MAX_DEPTH, Json, dump
@@ -25,7 +25,6 @@ MAX_STOP_LENGTH = 1024
 """Characters of one stop sequence."""
 
 _SET_BY_TURNOUT = frozenset({"model", "messages", "stream", "stream_options"})
-_TOOL_CHOICES = frozenset({"auto", "none", "required"})
 _SLUG = re.compile(r"[a-z0-9_-]{1,63}")
 _INT64 = 1 << 63
 _RANGES: tuple[tuple[str, type, int, int | None], ...] = (
@@ -56,7 +55,7 @@ class Parameters:
     reasoning_effort: str | None = None
     reasoning_budget_tokens: int | None = None
     extra: dict[str, Json] = field(default_factory=dict)
-    """Passed to the provider as it is. May not set `model`, `messages`, `stream` or `stream_options`."""
+    """Passed to the provider as it is. May not set `model`, `messages`, `stream` or `stream_options`; `n` may be 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,24 +253,9 @@ def _faults(version: Version) -> Iterator[Violation]:
         if len(dump(value).encode()) > MAX_BYTES:
             yield Violation(path, f"must be at most {MAX_BYTES} bytes of JSON")
         elif path == "tools":
-            yield from _tool_faults(version.tools)
-        elif path == "tool_choice" and isinstance(value, str) and value not in _TOOL_CHOICES:
-            yield Violation(path, "must be auto, none, required or an object; leave it out for the provider's own")
-
-
-def _tool_faults(tools: Sequence[Json]) -> Iterator[Violation]:
-    for index, tool in enumerate(tools):
-        path = f"tools[{index}]"
-        if not isinstance(tool, dict):
-            yield Violation(path, "must be an object with a type")
-        elif not isinstance(kind := tool.get("type"), str) or not kind:
-            yield Violation(f"{path}.type", "must be a string, such as function")
-        elif kind == "function":
-            function = tool.get("function")
-            if not isinstance(function, dict):
-                yield Violation(f"{path}.function", "must be an object with a name")
-            elif not isinstance(name := function.get("name"), str) or not name:
-                yield Violation(f"{path}.function.name", "must be a string that is not empty")
+            yield from tools.faults(version.tools)
+        elif path == "tool_choice":
+            yield from tools.choice_faults(version.tool_choice, version.tools)
 
 
 def _message_faults(messages: tuple[Message, ...]) -> Iterator[Violation]:
@@ -295,6 +279,8 @@ def _message_faults(messages: tuple[Message, ...]) -> Iterator[Violation]:
                 (f"{of_call}.name", call.name),
                 (f"{of_call}.arguments_json", call.arguments_json),
             ]
+        for below, wrong in faults_of(message, is_template=True):
+            yield Violation(f"{path}.{below}", wrong)
     yield from _text_faults(texts)
     size = sum(len(text.encode("utf-8", "surrogatepass")) for _, text in texts)
     if size > MAX_TEXT_BYTES:
@@ -327,6 +313,10 @@ def _parameter_faults(parameters: Parameters) -> Iterator[Violation]:
     yield from _text_faults([(f"parameters.stop[{index}]", stop) for index, stop in enumerate(parameters.stop)])
     for name in sorted(_SET_BY_TURNOUT & parameters.extra.keys()):
         yield Violation(f"parameters.extra.{name}", "must be left out: it is set for every call")
+    answers = parameters.extra.get("n")
+    if answers is not None and (answers != 1 or isinstance(answers, bool)):
+        # They would be paid for, and nobody would get them.
+        yield Violation("parameters.extra.n", "must be 1 or left out: a call has one answer; call again for others")
     if parameters.reasoning_effort is not None:
         if not parameters.reasoning_effort:
             yield Violation("parameters.reasoning_effort", "must not be empty; leave it out instead")

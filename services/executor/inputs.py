@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import Any, Final
 
+from completions.tools import fits
 from completions.version import Parameters, Version, validate
 from kit import json, storable
 from kit.errors import Invalid, Violation
@@ -38,7 +39,8 @@ def check(call: RunCall) -> dict[str, Json]:
 
 def laid_over(version: Version, overrides: Overrides) -> Version:
     """The version as one call wants it: what the call gives wins, parameter by parameter, and of the extra ones member
-    by member.
+    by member. Where it gives other tools and no choice among them, a choice of the version's that is none among these
+    falls away, as any does without tools.
 
     :raises Invalid: as `completions.version.validate`
     """
@@ -48,8 +50,12 @@ def laid_over(version: Version, overrides: Overrides) -> Version:
     for name in ("tools", "tool_choice", "response_format"):
         if (value := getattr(overrides, name)) is not None:
             given[name] = value
-    # Only what the call brings: the registry has checked the rest.
-    validate(Version("any", "any", **given))
+    # Only what the call brings: the registry has checked the rest. A choice is one among the tools that there will be.
+    below = {} if overrides.tool_choice is None else {"tools": version.tools}
+    validate(Version("any", "any", **below | given))
+    if overrides.tools is not None and overrides.tool_choice is None:
+        choice = version.tool_choice
+        given["tool_choice"] = choice if overrides.tools and fits(choice, overrides.tools) else None
     return replace(version, **given)
 
 

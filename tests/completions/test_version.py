@@ -193,6 +193,8 @@ def test_a_full_version_is_valid() -> None:
     validate(Version("openai", "gpt-4o"))
     validate(replace(FULL, parameters=replace(FULL.parameters, stop=("x" * 1024,))))
     validate(replace(FULL, tools=[{"type": "web_search_20250305", "name": "web_search"}]))
+    for one in (1, 1.0, None):
+        validate(replace(FULL, parameters=Parameters(extra={"n": one})))
 
 
 @pytest.mark.parametrize("choice", ["auto", "none", "required", {"type": "any"}, {"type": "tool", "name": "weather"}])
@@ -232,6 +234,10 @@ def test_a_choice_of_tools_is_a_word_or_an_object(choice: Any) -> None:
         ({"extra": {"messages": []}}, "parameters.extra.messages"),
         ({"extra": {"top_a": 1, "stream": None}}, "parameters.extra.stream"),
         ({"extra": {"stream_options": {}}}, "parameters.extra.stream_options"),
+        ({"extra": {"n": 2}}, "parameters.extra.n"),
+        ({"extra": {"n": 0}}, "parameters.extra.n"),
+        ({"extra": {"n": True}}, "parameters.extra.n"),
+        ({"extra": {"n": "3"}}, "parameters.extra.n"),
     ],
 )
 def test_a_parameter_out_of_its_range_is_refused_by_name(change: dict[str, Any], field: str) -> None:
@@ -271,6 +277,12 @@ def test_a_parameter_out_of_its_range_is_refused_by_name(change: dict[str, Any],
         ({"tool_choice": "any"}, "tool_choice"),
         ({"tool_choice": "Auto"}, "tool_choice"),
         ({"tool_choice": ""}, "tool_choice"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": {"type": "foo"}}, "tool_choice.type"),
+        ({"tools": FULL.tools, "tool_choice": {"type": "tool", "name": "wether"}}, "tool_choice.name"),
+        ({"messages": (Message(Role.TOOL, "sunny"),)}, "messages[0].tool_call_id"),
+        ({"messages": (Message(Role.USER, parts=(ImagePart("ftp://h/x.png"),)),)}, "messages[0].parts[0].url"),
+        ({"messages": (Message(Role.USER, parts=(ImagePart("file:{{ x }}"),)),)}, "messages[0].parts[0].url"),
         ({"response_format": {"a": object()}}, "response_format.a"),
         ({"variables_schema": {"properties": {"x": "\ud800"}}}, "variables_schema.properties.x"),
     ],

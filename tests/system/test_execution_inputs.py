@@ -20,7 +20,7 @@ from stack.services import Installation
 from tests.system.clients import Clients, tenant
 from tests.system.processes import faulty, installed
 from turnout.chat.v1 import message_pb2
-from turnout.executor.v1 import execution_service_pb2
+from turnout.executor.v1 import execution_pb2, execution_service_pb2
 from turnout.registry.v1 import deployment_pb2, deployment_service_pb2, version_pb2
 
 pytestmark = pytest.mark.slow
@@ -120,6 +120,21 @@ MISTAKES = {
     ),
     "an unknown tool choice": Mistake(
         _overrides(tool_choice_json='"perhaps"'), "VERSION_INVALID", ("overrides.tool_choice",)
+    ),
+    "a choice of a tool that is not there": Mistake(
+        _overrides(tool_choice_json='{"type": "function", "function": {"name": "find"}}'),
+        "VERSION_INVALID",
+        ("overrides.tool_choice.function.name", "look"),
+    ),
+    "a tool choice of an unknown type": Mistake(
+        _overrides(tool_choice_json='{"type": "foo"}'), "VERSION_INVALID", ("overrides.tool_choice.type",)
+    ),
+    "a tool that is demanded of none": Mistake(
+        _overrides(tools_json="[]", tool_choice_json='"required"'), "VERSION_INVALID", ("overrides.tool_choice",)
+    ),
+    "many answers": Mistake(_parameters(extra_json='{"n": 3}'), "VERSION_INVALID", ("overrides.parameters.extra.n",)),
+    "the source of a simulation": Mistake(
+        _overrides() | {"source": execution_pb2.SOURCE_SIMULATOR}, "INVALID_REQUEST", ("source",)
     ),
     "tools that are no list": Mistake(_overrides(tools_json="{}"), "JSON_OF_WRONG_KIND", ("overrides.tools_json",)),
     "too hot": Mistake(_parameters(temperature=2.5), "INVALID_REQUEST", ("overrides.parameters.temperature",)),

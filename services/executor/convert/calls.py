@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Final
 
@@ -13,9 +14,11 @@ from catalog.configurations import (
     tools_from_text,
     version_from_proto,
 )
+from completions.chat import Message, Role, faults_of
 from completions.version import Version
 from kit.errors import Invalid, Violation
 from services.executor.domain import Overrides, RunCall, Source, Unread
+from turnout.chat.v1 import message_pb2
 from turnout.executor.v1 import execution_pb2, execution_service_pb2
 
 SDK_MARK: Final = "turnout-"
@@ -38,22 +41,27 @@ def run_call_from_proto(
 ) -> RunCall:
     """A call and who makes it.
 
-    :raises Invalid: `INVALID_REQUEST` unless it names either a deployment or a configuration
+    :raises Invalid: `INVALID_REQUEST` unless it names either a deployment or a configuration; for overrides of the
+        latter, a source that callers do not have, and messages that no provider could take
     """
-    if bool(request.deployment) == request.HasField("direct"):
-        problem = Violation("deployment", "must be given, or direct instead of it, and not both")
-        raise Invalid(f"{problem.field} {problem.message}", reason="INVALID_REQUEST", violations=(problem,))
+    is_direct, lays_over = request.HasField("direct"), request.HasField("overrides")
+    if bool(request.deployment) == is_direct:
+        raise _refused(Violation("deployment", "must be given, or direct instead of it, and not both"))
+    if is_direct and lays_over:
+        raise _refused(Violation("overrides", "must be left out where direct is given: write them into direct itself"))
+    messages = tuple([message_from_proto(message) for message in request.messages])
+    _refuse_faulty(messages, "messages")
     return RunCall(
         deployment=request.deployment,
         variables_json=request.variables_json,
-        messages=tuple([message_from_proto(message) for message in request.messages]),
+        messages=messages,
         routing_key=request.routing_key,
         identity=request.identity.id,
         thread=request.thread,
         user=request.user,
         metadata_json=request.metadata_json,
         caller_trace_id=request.trace_id,
-        source=SOURCES.get(request.source) or (Source.SDK if SDK_MARK in user_agent else Source.API),
+        source=SOURCES.get(request.source) or _source(request.source, user_agent),
         tenant=tenant,
         key_id=key_id,
         trace_id=trace_id,
@@ -61,9 +69,9 @@ def run_call_from_proto(
         is_sampled=is_sampled,
         deadline=deadline,
         is_streamed=is_streamed,
-        prefix_messages=tuple([message_from_proto(message) for message in request.prefix_messages]),
-        overrides=_unread(request.overrides) if request.HasField("overrides") else None,
-        direct=partial(_direct, request) if request.HasField("direct") else None,
+        prefix_messages=_prefix(request.prefix_messages) if request.prefix_messages else (),
+        overrides=_unread(request.overrides) if lays_over else None,
+        direct=partial(_direct, request) if is_direct else None,
         mock_response=request.mock_response,
         context_json=request.context_json,
     )
@@ -85,4 +93,35 @@ def _overrides(given: execution_service_pb2.Overrides) -> Overrides:
 
 
 def _direct(request: execution_service_pb2.RunRequest) -> Version:
-    return version_from_proto(request.direct, field="direct")
+    version = version_from_proto(request.direct, field="direct")
+    # With variables its messages are templates, which are judged as such.
+    _refuse_faulty(version.messages, "direct.messages", are_templates=bool(request.variables_json))
+    return version
+
+
+def _prefix(given: Iterable[message_pb2.Message]) -> tuple[Message, ...]:
+    read = tuple([message_from_proto(message) for message in given])
+    _refuse_faulty(read, "prefix_messages")
+    return read
+
+
+def _refuse_faulty(messages: Sequence[Message], path: str, *, are_templates: bool = False) -> None:
+    for message in messages:
+        if message.parts or message.role is Role.TOOL:
+            for below, wrong in faults_of(message, is_template=are_templates):
+                in_proto = f"{below[:-3]}image.url" if below.endswith("].url") else below
+                raise _refused(Violation(f"{path}[{_place(message, messages)}].{in_proto}", wrong))
+
+
+def _place(message: Message, messages: Sequence[Message]) -> int:
+    return next(index for index, each in enumerate(messages) if each is message)
+
+
+def _source(given: int, user_agent: str) -> Source:
+    if given == execution_pb2.SOURCE_SIMULATOR:
+        raise _refused(Violation("source", "must be api or sdk, or be left out: simulator is the router's own"))
+    return Source.SDK if SDK_MARK in user_agent else Source.API
+
+
+def _refused(problem: Violation) -> Invalid:
+    return Invalid(f"{problem.field} {problem.message}", reason="INVALID_REQUEST", violations=(problem,))

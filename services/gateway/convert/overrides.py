@@ -25,16 +25,16 @@ def _number(name: str) -> Take:
     return take
 
 
-def _integer(name: str, largest: int) -> Take:
+def _integer(name: str, least: int, largest: int) -> Take:
     def take(run: pb.RunRequest, value: Json) -> None:
-        setattr(run.overrides.parameters, name, _whole(name, value, largest))
+        setattr(run.overrides.parameters, name, _whole(name, value, least, largest))
 
     return take
 
 
 def _max_tokens(name: str) -> Take:
     def take(run: pb.RunRequest, value: Json) -> None:
-        tokens, parameters = _whole(name, value, _INT32), run.overrides.parameters
+        tokens, parameters = _whole(name, value, 1, _INT32), run.overrides.parameters
         if parameters.HasField("max_output_tokens") and parameters.max_output_tokens != tokens:
             raise refusal.wrong_value(name, "must not differ from its other name: give max_completion_tokens alone")
         parameters.max_output_tokens = tokens
@@ -42,11 +42,14 @@ def _max_tokens(name: str) -> Take:
     return take
 
 
-def _whole(path: str, value: Json, largest: int) -> int:
+def _whole(path: str, value: Json, least: int, largest: int) -> int:
+    """:param least: for the sentence; what fits the contract's integer at all, the executor holds against it"""
     if isinstance(value, bool) or not isinstance(value, int):
         raise refusal.wrong_type(path, "an integer", value)
-    if not -largest <= value <= largest:
+    if value > largest:
         raise refusal.wrong_value(path, f"must be at most {largest}")
+    if value < -largest - 1:
+        raise refusal.wrong_value(path, f"must be at least {least}")
     return value
 
 
@@ -104,7 +107,7 @@ def reasoning(run: pb.RunRequest, value: Json) -> None:
     if (effort := value.get("effort")) is not None:
         run.overrides.parameters.reasoning_effort = refusal.text("reasoning.effort", effort)
     if (budget := value.get("budget")) is not None:
-        run.overrides.parameters.reasoning_budget_tokens = _whole("reasoning.budget", budget, _INT32)
+        run.overrides.parameters.reasoning_budget_tokens = _whole("reasoning.budget", budget, 0, _INT32)
 
 
 def add_extra(run: pb.RunRequest, extra: dict[str, Json]) -> None:
@@ -133,11 +136,11 @@ FIELDS: Final[dict[str, Take]] = {
     "presence_penalty": _number("presence_penalty"),
     "reasoning_effort": _reasoning_effort,
     "response_format": _response_format,
-    "seed": _integer("seed", _INT64),
+    "seed": _integer("seed", -_INT64 - 1, _INT64),
     "stop": _stop,
     "temperature": _number("temperature"),
     "tool_choice": _tool_choice,
     "tools": _tools,
-    "top_k": _integer("top_k", _INT32),
+    "top_k": _integer("top_k", 1, _INT32),
     "top_p": _number("top_p"),
 }

@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.message import Message
 
 from kit import status
 from kit.errors import Invalid
@@ -61,6 +62,48 @@ async def test_a_value_that_does_not_match_is_refused_in_words() -> None:
 
     told = {each.field: each.message for each in failure.value.violations}
     assert told["deployment_id"] == "must be 1 to 63 of a-z, 0-9, _ and -, with a letter among them"
+
+
+async def _told(request: Message) -> dict[str, str]:
+    call: Any = None
+    with pytest.raises(Invalid) as failure:
+        await Validation().enter(call, request)
+    return {each.field: each.message for each in failure.value.violations}
+
+
+async def test_a_value_that_an_enum_does_not_have_is_refused_with_those_that_it_has() -> None:
+    request = pb.RunRequest(deployment="assistant", source=77)  # type: ignore[arg-type]  # from a newer client
+    request.messages.add(content="no role")
+    request.messages.add(role=99, content="no such role")
+
+    told = await _told(pb.RunStreamRequest(run=request))
+
+    assert told == {
+        "run.messages[0].role": "must be one of system, developer, user, assistant, tool",
+        "run.messages[1].role": "must be one of system, developer, user, assistant, tool",
+        "run.source": "must be one of api, sdk, simulator",
+    }
+
+
+async def test_enums_of_nested_messages_are_found_by_their_path() -> None:
+    request = deployment_service_pb2.CreateDeploymentRequest(parent="projects/shop", deployment_id="shop")
+    request.deployment.kind = 9  # type: ignore[assignment]  # as above
+    request.deployment.routing.fields.add(name="country")
+
+    told = await _told(request)
+
+    assert told["deployment.kind"] == "must be one of completion, recommendation"
+    assert told["deployment.routing.fields[0].kind"].startswith("must be one of string, ")
+
+
+async def test_a_text_that_is_not_among_those_of_its_field_is_refused_with_them() -> None:
+    request = pb.RunRequest(deployment="assistant")
+    message = request.messages.add(role=message_pb2.ROLE_USER)
+    message.parts.add(image=message_pb2.Image(url="https://h/x.png", detail="sharp"))
+
+    told = await _told(request)
+
+    assert told == {"messages[0].parts[0].image.detail": "must be one of low, high, auto, or empty"}
 
 
 async def test_a_usual_request_is_looked_at_in_microseconds() -> None:

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
+from completions.version import Parameters, Version
 from kit.errors import Invalid
 from services.executor import inputs
-from services.executor.domain import RunCall, Source
+from services.executor.domain import Overrides, RunCall, Source
 
 
 def call(**fields: Any) -> RunCall:
@@ -48,3 +49,50 @@ def test_what_cannot_be_served_or_kept_is_refused(fields: dict[str, Any], reason
 
 def test_the_text_of_an_escape_is_not_the_character() -> None:
     assert inputs.check(call(metadata_json='{"a":"\\\\u0000"}')) == {}
+
+
+LOOK: Any = {"type": "function", "function": {"name": "look"}}
+FIND: Any = {"type": "function", "function": {"name": "find"}}
+
+
+def version(choice: Any, *tools: Any) -> Version:
+    return Version("main", "gpt", tools=list(tools), tool_choice=choice)
+
+
+@pytest.mark.parametrize(
+    ("base", "given", "field"),
+    [
+        (version(None, LOOK), Overrides(tool_choice=FIND), "tool_choice.function.name"),
+        (version("required", LOOK), Overrides(tools=[FIND], tool_choice=LOOK), "tool_choice.function.name"),
+        (version(None, LOOK), Overrides(tools=[], tool_choice="required"), "tool_choice"),
+        (version(None), Overrides(tool_choice="required"), "tool_choice"),
+        (version(None), Overrides(tool_choice=LOOK), "tool_choice"),
+        (version(None, LOOK), Overrides(tool_choice={"type": "foo"}), "tool_choice.type"),
+        (version(None), Overrides(parameters=Parameters(extra={"n": 2})), "parameters.extra.n"),
+    ],
+)
+def test_what_is_laid_over_is_judged_with_what_lies_below(base: Version, given: Overrides, field: str) -> None:
+    with pytest.raises(Invalid) as failure:
+        inputs.laid_over(base, given)
+    assert failure.value.reason == "VERSION_INVALID"
+    assert [each.field for each in failure.value.violations] == [field]
+
+
+@pytest.mark.parametrize(
+    ("base", "given", "choice"),
+    [
+        (version("required", LOOK), Overrides(tools=[]), None),
+        (version("auto", LOOK), Overrides(tools=[]), None),
+        (version(LOOK, LOOK), Overrides(tools=[FIND]), None),
+        (version(LOOK, LOOK), Overrides(tools=[FIND, LOOK]), LOOK),
+        (version("required", LOOK), Overrides(tools=[FIND]), "required"),
+        (version(None), Overrides(tools=[FIND]), None),
+        (version(LOOK, LOOK), Overrides(tool_choice="none"), "none"),
+        (version("none", LOOK), Overrides(tool_choice=LOOK), LOOK),
+        (version(LOOK, LOOK), Overrides(parameters=Parameters(temperature=0.5)), LOOK),
+    ],
+)
+def test_a_choice_of_the_version_falls_away_with_the_tools_that_it_was_made_for(
+    base: Version, given: Overrides, choice: Any
+) -> None:
+    assert inputs.laid_over(base, given).tool_choice == choice

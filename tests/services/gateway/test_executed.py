@@ -294,6 +294,12 @@ async def test_output_that_does_not_keep_to_its_schema_is_marked(house: House) -
         ({"max_tokens": 0}, "max_completion_tokens"),
         ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name"),
         ({"tool_choice": "sometimes"}, "tool_choice"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": {"type": "foo"}}, "tool_choice.type"),
+        (
+            {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "nobody"}}},
+            "tool_choice.function.name",
+        ),
         ({"stop": [""]}, "stop[0]"),
     ],
 )
@@ -304,6 +310,16 @@ async def test_what_the_executor_refuses_is_named_as_the_caller_wrote_it(
     failure = await house.refused(openai.BadRequestError, model, HELLO, extra_body=INPUT, **fields)
     assert failure.param == param
     assert failure.message.count(param)
+    assert house.upstream.received == []
+
+
+@pytest.mark.parametrize("model", [DEPLOYMENT, "main/m"])
+async def test_a_picture_from_elsewhere_is_refused_as_the_caller_wrote_it(house: House, model: str) -> None:
+    part: Any = {"type": "image_url", "image_url": {"url": "ftp://h/x.png"}}
+    said: Any = [{"role": "user", "content": [{"type": "text", "text": "what?"}, part]}]
+    failure = await house.refused(openai.BadRequestError, model, said, extra_body=INPUT)
+    assert failure.param == "messages[0].content[1].image_url.url"
+    assert "must be an https address or a data: URL" in failure.message
     assert house.upstream.received == []
 
 

@@ -110,3 +110,17 @@ def test_what_no_contract_could_hold_is_named(fields: dict[str, Any], path: str,
     with pytest.raises(Invalid) as failure:
         read(**fields)
     assert (failure.value.violations[0].field, failure.value.reason) == (path, reason)
+
+
+def test_the_smallest_seed_is_taken_and_what_is_too_small_is_told_its_own_bound() -> None:
+    assert read(seed=-(2**63)).overrides.parameters.seed == -(2**63)
+    for name, least in (("top_k", 1), ("max_tokens", 1), ("max_completion_tokens", 1)):
+        with pytest.raises(Invalid) as failure:
+            read(**{name: -(2**40)})
+        assert failure.value.violations[0].message == f"must be at least {least}"
+    with pytest.raises(Invalid) as failure:
+        read(reasoning={"budget": -(2**40)})
+    assert failure.value.violations[0].message == "must be at least 0"
+    with pytest.raises(Invalid) as failure:
+        read(seed=2**63)
+    assert failure.value.violations[0].message == "must be at most 9223372036854775807"
