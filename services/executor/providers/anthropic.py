@@ -94,10 +94,6 @@ class Anthropic(Exchange):
             headers["x-api-key"] = request.credential.reveal()
         return headers
 
-    def provider_name(self, request: ProviderRequest) -> str:
-        """As :class:`Exchange` says."""
-        return "anthropic"
-
     def read(self, response: EgressResponse, request: ProviderRequest) -> ProviderAnswer:
         """As :class:`Exchange` says."""
         return anthropic_answer.read(response, request)

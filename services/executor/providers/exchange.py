@@ -18,6 +18,7 @@ from completions.version import Version
 from kit.egress import Egress, EgressResponse, EgressStream, Timeouts
 from kit.errors import AppError, Invalid
 from kit.telemetry import Tracing, place_of
+from services.attempts import provider_name
 from services.executor.domain import (
     Delta,
     Outgoing,
@@ -122,10 +123,6 @@ class Exchange(ABC):
         if request.credential is not None:
             headers["Authorization"] = f"Bearer {request.credential.reveal()}"
         return headers
-
-    @abstractmethod
-    def provider_name(self, request: ProviderRequest) -> str:
-        """`gen_ai.provider.name`."""
 
     @abstractmethod
     def read(self, response: EgressResponse, request: ProviderRequest) -> ProviderAnswer:
@@ -358,10 +355,12 @@ class Exchange(ABC):
         return self.outcome(response, request)
 
     def _attributes(self, request: ProviderRequest) -> dict[str, str]:
+        provider = request.provider
         return {
             "gen_ai.operation.name": "chat",
-            "gen_ai.provider.name": self.provider_name(request),
+            "gen_ai.provider.name": provider_name(provider.kind, provider.slug),
             "gen_ai.request.model": request.model,
+            "turnout.provider": provider.slug,
         }
 
 

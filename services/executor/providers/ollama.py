@@ -71,10 +71,6 @@ class Ollama(Exchange):
         url = request.provider.base_url.rstrip("/") + "/api/chat"
         return Outgoing("POST", url, b"".join((request.prepared_body, messages, end)))
 
-    def provider_name(self, request: ProviderRequest) -> str:
-        """As :class:`Exchange` says."""
-        return "ollama"
-
     def read(self, response: EgressResponse, request: ProviderRequest) -> ProviderAnswer:
         """As :class:`Exchange` says."""
         return ollama_answer.read(response, request, self.statuses_of(request))

@@ -60,11 +60,6 @@ class OpenAi(Exchange):
             "POST", url, b"".join((request.prepared_body, _messages(request), _STREAMED if streamed else b"}"))
         )
 
-    def provider_name(self, request: ProviderRequest) -> str:
-        """`openai` for OpenAI itself, else what the operator calls it."""
-        provider = request.provider
-        return "openai" if provider.kind is ProviderKind.OPENAI else provider.slug
-
     def read(self, response: EgressResponse, request: ProviderRequest) -> ProviderAnswer:
         """As :class:`Exchange` says."""
         return openai_answer.read(response, request)

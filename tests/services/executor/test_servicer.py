@@ -372,6 +372,7 @@ async def test_a_sampled_call_is_traced_through_to_the_provider(traced_room: Any
     failed, served = (span.attributes for span in attempts)
     assert served["gen_ai.operation.name"] == "chat"
     assert (served["gen_ai.provider.name"], served["gen_ai.request.model"]) == ("main", "test-model")
+    assert served["turnout.provider"] == "main"
     assert (served["gen_ai.response.model"], served["gen_ai.usage.input_tokens"]) == ("served-model", 24)
     assert (failed["error.type"], failed["http.response.status_code"]) == ("PROVIDER_ERROR", 503)
     for span, received in zip(attempts, room.upstream.received, strict=True):
