@@ -58,7 +58,8 @@ class EndlessLlm:
             writing.cancel()
             with contextlib.suppress(asyncio.CancelledError, ConnectionError):
                 await writing
-            writer.close()
+            # Nobody reads what it could not send.
+            writer.transport.abort()
 
     async def _write(self, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
@@ -163,3 +164,8 @@ async def test_a_reader_who_does_not_read_holds_the_provider_back(
     # 10.5 MB in one process here, the kernel's buffers included; 25 when messages alone were bounded.
     assert sent / READERS < 18
     assert grown / READERS < 32e6
+
+    async def left() -> None:
+        assert len(endless_llm.left) == READERS
+
+    await eventually(left)
