@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from kit.errors import AppError
 from services.executor import domain
 from services.executor.domain import Attempt, ProviderAnswer, ProviderFailure, Reason, Run, Step
 from services.executor.job import Job, Place
@@ -34,7 +35,9 @@ class Course:
     """Places in order; those from `_next` on are untried, and nothing is estimated for them yet."""
     _next: int = field(init=False, default=0)
     _passed: tuple[Place, ...] = field(init=False, default=())
-    """Untried, because they are too small by estimate."""
+    """Untried, because they are too small by estimate: the last hope, for which no time is kept."""
+    _is_last_hope: bool = field(init=False, default=False)
+    """Whether this place is one of those."""
     _elsewhere: tuple[ProviderFailure, Attempt] | None = field(init=False, default=None)
     """How the last place before this one failed that the call was one for."""
 
@@ -45,7 +48,7 @@ class Course:
             self._next = 1
             self._go_to(places[0])
         else:
-            self._go_to(self._following() or places[0])
+            self._go_to(self._following() or self._last_hope() or places[0])
 
     @property
     def remaining_seconds(self) -> float:
@@ -55,7 +58,7 @@ class Course:
     @property
     def has_fallback(self) -> bool:
         """Whether there is another place that may take the call."""
-        return self._next < len(self._ahead) or bool(self._passed)
+        return self._next < len(self._ahead)
 
     def attempt_seconds(self) -> float:
         """How long an attempt that begins now may take.
@@ -113,20 +116,32 @@ class Course:
             else:
                 self.waits_left -= 1
             await self.clock.sleep(pause)
-        elif step is Step.FALL_BACK and (following := self._following()) is not None:
+            return
+        is_late = self.remaining_seconds <= domain.DEADLINE_TOLERANCE_SECONDS
+        following = self._following() if step is Step.FALL_BACK else None
+        if following is None and not is_late and not domain.is_wrong_everywhere(failure):
+            following = self._last_hope()
+        if following is not None:
             if not domain.says_nothing_of_others(failure):
                 self._elsewhere = failure, self.run.attempts[-1]
             self._go_to(following)
-        elif self.remaining_seconds <= domain.DEADLINE_TOLERANCE_SECONDS:
+        elif is_late:
             raise domain.deadline_passed(self.run.attempts)
         else:
-            told = failure, self.run.attempts[-1]
-            if self._elsewhere is not None and domain.says_nothing_of_others(failure):
-                told = self._elsewhere
-            raise domain.failure_of(told[0], self.run.attempts, told[1])
+            raise self._failure_of(failure)
+
+    def _failure_of(self, last: ProviderFailure) -> AppError:
+        failure, attempt = last, self.run.attempts[-1]
+        is_out_of_place = domain.says_nothing_of_others(last) or (
+            # Not every server has a word for a prompt that is too long, which this one seemed to be.
+            self._is_last_hope and domain.is_wrong_everywhere(last)
+        )
+        if is_out_of_place and self._elsewhere is not None:
+            failure, attempt = self._elsewhere
+        return domain.failure_of(failure, self.run.attempts, attempt)
 
     def _following(self) -> Place | None:
-        """The next place that may take the call."""
+        """The next place that may take the call by estimate."""
         while self._next < len(self._ahead):
             place = self._ahead[self._next]
             self._next += 1
@@ -134,8 +149,13 @@ class Course:
             if place.problem is not None or self._fits(place):
                 return place
             self._passed = (*self._passed, place)
+        return None
+
+    def _last_hope(self) -> Place | None:
+        """The next of those that were passed over."""
         if not self._passed:
             return None
+        self._is_last_hope = True
         place, *rest = self._passed
         self._passed = tuple(rest)
         return place

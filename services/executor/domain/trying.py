@@ -39,6 +39,11 @@ def says_nothing_of_others(failure: ProviderFailure) -> bool:
     return failure.reason is Reason.CONTEXT_LENGTH_EXCEEDED
 
 
+def is_wrong_everywhere(failure: ProviderFailure) -> bool:
+    """Whether a provider said that the client did something wrong. What one place cannot carry, another may."""
+    return failure.reason is Reason.REJECTED_REQUEST and bool(failure.http_status)
+
+
 def backoff_seconds(retry: int, uniform: float, retry_after_seconds: float | None) -> float:
     """How long to wait before a retry.
 
@@ -74,13 +79,11 @@ def step_after(
     """What follows a failed attempt: the same again if that may succeed and enough time is left for it, else the next
     place if there is one.
 
-    What a provider says that the client did wrong is wrong everywhere. What one place cannot carry, another may.
-
     :param remaining_seconds: until the deadline
     :param reserve_seconds: of these, for fallbacks
     :param has_fallback: whether there is another place that may take the call
     """
-    if failure.reason is Reason.REJECTED_REQUEST and failure.http_status:
+    if is_wrong_everywhere(failure):
         return Step.FAIL
     is_worth_it = pause_seconds + RETRY_RESERVE_SECONDS <= remaining_seconds - reserve_seconds
     if failure.is_retryable and retries_left > 0 and is_worth_it:

@@ -182,12 +182,32 @@ async def test_places_that_seem_too_small_come_last_and_each_is_tried_once() -> 
 
 async def test_a_first_place_that_was_passed_over_is_tried_with_its_own_retries_and_time() -> None:
     house = House(
-        1000, 1000, template="x" * 50, model="test-45", max_retries=1, attempt_timeout=3, fallbacks=(fallback("b-60"),)
+        FLAKY, 1000, template="x" * 50, model="test-45", max_retries=1, attempt_timeout=3, fallbacks=(fallback("b-60"),)
     )
     run = await house.run(deadline=100)
     assert places(house) == ["other/b-60", "main/test-45", "main/test-45"]
-    assert house.provider.timeouts == [75, 3, 3], "what is left is kept for the place that was passed over"
+    assert house.provider.timeouts == [100, 3, 3]
     assert (run.model, run.fallback_index) == ("test-45", 0)
+
+
+async def test_for_a_place_that_was_passed_over_no_time_is_kept_and_no_wait_is_given_up() -> None:
+    house = House(90, template="x" * 50, model="test-45", fallbacks=(fallback("b-60"),))
+    with pytest.raises(Deadline):
+        await house.run(deadline=80)
+    assert house.provider.timeouts == [80]
+    patient = replace(FLAKY, retry_after_seconds=80.0)
+    house = House(patient, template="x" * 50, model="test-45", fallbacks=(fallback("b-60", max_retries=1),))
+    await house.run(deadline=100)
+    assert places(house) == ["other/b-60", "other/b-60"]
+
+
+async def test_a_last_hope_that_refuses_does_not_hide_why_another_failed() -> None:
+    house = House(FLAKY, REFUSED, template="x" * 50, fallbacks=(fallback("a-40"),))
+    with pytest.raises(Unavailable, match=r"^main/test-model after 2 attempts"):
+        await house.run()
+    house = House(REFUSED, template="x" * 50, model="test-45")
+    with pytest.raises(Invalid):
+        await house.run()
 
 
 async def test_where_one_said_that_it_is_too_long_nobody_of_its_size_is_asked_any_more() -> None:
