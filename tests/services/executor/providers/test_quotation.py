@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import html
 import json
 import random
 import re
 import string
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -49,6 +51,8 @@ def test_what_a_provider_says_of_its_own_is_kept(words: str) -> None:
         ("near 'ate lunch with Grace Hop'", "She ate\nlunch   with\tGrace Hopper"),
         ("near 'ate lunch\nwith Grace Hop'", "She ate lunch with Grace Hopper"),
         ("near 'secret!!'", "secret!!"),
+        ("invalid value '4711'", "my PIN is 4711"),
+        ("invalid value '030 12 34'", "call me at 030 12 34"),
     ],
 )
 def test_a_part_of_what_was_said_is_not_repeated(words: str, said: str) -> None:
@@ -57,6 +61,22 @@ def test_a_part_of_what_was_said_is_not_repeated(words: str, said: str) -> None:
     for piece in ("078-05-1120", "ada99", "lunch with", "secret!!"):
         assert piece not in quote
     assert quote.startswith(': "' + words.split()[0])
+
+
+@pytest.mark.parametrize("wrap", [json.dumps, repr, html.escape, lambda text: json.dumps(json.dumps(text))])
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Name: Bob Smith\nTel: 030 1234567\nPIN: 4711",
+        "Меня зовут Иван Петров, у меня долг",
+        'She said "no" & <left> the "old" house in C:\\users',
+        "smile \U0001f600 and be well, Grace",
+        'a text with "\\n" and "\\u041c" and &amp; in it',
+    ],
+)
+def test_what_is_escaped_is_the_same_text(wrap: Callable[[str], str], said: str) -> None:
+    kept = quotation(f"bad input {wrap(said)}", said).replace("bad input", "").replace("<content>", "")
+    assert kept.strip(" :'\"\\") == ""
 
 
 def test_all_that_a_call_says_counts() -> None:
