@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import Any, Final
 
+from completions.chat import Message, faults_of
 from completions.tools import fits
 from completions.version import Parameters, Version, validate
 from kit import json, storable
@@ -35,6 +36,21 @@ def check(call: RunCall) -> dict[str, Json]:
         )
     )
     return variables
+
+
+def check_rendered(messages: Sequence[Message]) -> None:
+    """What became of a version's templates: a picture's address may come with a variable, and be none that a caller may
+    give.
+
+    :raises Invalid: `VARIABLES_INVALID`
+    """
+    for index, message in enumerate(messages):
+        if message.parts:
+            for path, wrong in faults_of(message, is_template=False):
+                if path.endswith(".url"):
+                    told = f"makes no picture's address of the version's messages[{index}].{path}, which {wrong}"
+                    fault = Violation("variables_json", told)
+                    raise Invalid(f"{fault.field} {told}", reason="VARIABLES_INVALID", violations=(fault,))
 
 
 def laid_over(version: Version, overrides: Overrides) -> Version:

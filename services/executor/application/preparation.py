@@ -64,6 +64,7 @@ class Preparation:
                 prepared = self._laid_over(run, prepared, provider, run.call.overrides)
         run.provider, run.model = provider.slug, prepared.version.model
         rendered = prepared.compiled.render(variables)
+        inputs.check_rendered(rendered)
         messages = versions.join(prepared.version.messages, rendered, given)
         if run.call.prefix_messages:
             messages = _prefixed(messages, len(rendered), run.call.prefix_messages)

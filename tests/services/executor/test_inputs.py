@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from completions.chat import ImagePart, Message, Role, TextPart
 from completions.version import Parameters, Version
 from kit.errors import Invalid
 from services.executor import inputs
@@ -49,6 +50,17 @@ def test_what_cannot_be_served_or_kept_is_refused(fields: dict[str, Any], reason
 
 def test_the_text_of_an_escape_is_not_the_character() -> None:
     assert inputs.check(call(metadata_json='{"a":"\\\\u0000"}')) == {}
+
+
+def test_a_variable_makes_no_address_of_a_picture_that_a_caller_may_not_give() -> None:
+    def rendered(url: str) -> list[Message]:
+        return [Message(Role.USER, "look"), Message(Role.USER, parts=(TextPart("here"), ImagePart(url)))]
+
+    inputs.check_rendered(rendered("https://h/x.png"))
+    with pytest.raises(Invalid, match=r"messages\[1\]\.parts\[1\]\.url") as failure:
+        inputs.check_rendered(rendered("file:///etc/passwd"))
+    assert failure.value.reason == "VARIABLES_INVALID"
+    assert [violation.field for violation in failure.value.violations] == ["variables_json"]
 
 
 LOOK: Any = {"type": "function", "function": {"name": "look"}}

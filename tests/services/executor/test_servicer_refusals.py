@@ -34,6 +34,7 @@ def direct(**fields: Any) -> dict[str, Any]:
 
 
 THREE = version_pb2.Parameters(extra_json='{"n":3}')
+PHOTO = message_pb2.Part(image=message_pb2.Image(url="{{ photo }}"))
 MISTAKES: list[tuple[dict[str, Any], str, str]] = [
     ({"messages": [RESULT]}, "INVALID_REQUEST", "messages[0].tool_call_id"),
     ({"prefix_messages": [HELLO, PICTURE]}, "INVALID_REQUEST", "prefix_messages[1].parts[0].image.url"),
@@ -51,6 +52,12 @@ MISTAKES: list[tuple[dict[str, Any], str, str]] = [
     (direct(parameters=THREE), "VERSION_INVALID", "direct.parameters.extra.n"),
     (direct(messages=[PICTURE]), "INVALID_REQUEST", "direct.messages[0].parts[0].image.url"),
     (direct() | over(tools_json="[]"), "INVALID_REQUEST", "overrides"),
+    (
+        direct(messages=[message_pb2.Message(role=message_pb2.ROLE_USER, parts=[PHOTO])])
+        | {"variables_json": '{"photo":"file:///etc/passwd"}'},
+        "VARIABLES_INVALID",
+        "variables_json",
+    ),
 ]
 
 
