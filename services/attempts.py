@@ -15,7 +15,6 @@ _UNASKED: Final = frozenset(
         "PROVIDER_CREDENTIAL_REFUSED",
         "PROVIDER_ADDRESS_REFUSED",
         "PROVIDER_REJECTED_REQUEST",
-        "PROVIDER_ERROR",
     )
 )
 _PROVIDER_NAMES: Final = {

@@ -126,7 +126,8 @@ class Egress:
         self._dns_cache_names = dns_cache_names
         self._session: aiohttp.ClientSession | None = None
         self._left: set[Answer] = set()
-        """Read by nobody any more, though not over; each has a connection, so these bound them."""
+        """Read by nobody any more, though not over. Each is here for half a second at most, and holds a connection of
+        the pool until that breaks, so the pool bounds them."""
         # A process calls few URLs, many times. The parsed URL also keeps what aiohttp derives from it.
         self._target = functools.lru_cache(_REMEMBERED_URLS)(self._parsed)
 

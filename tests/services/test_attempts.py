@@ -8,7 +8,7 @@ from services.attempts import asked_nobody
 from services.executor.domain import Reason
 
 UNASKED = (Reason.CIRCUIT_OPEN, Reason.BUSY, Reason.CREDENTIAL_MISSING)
-EITHER = (Reason.CREDENTIAL_REFUSED, Reason.ADDRESS_REFUSED, Reason.REJECTED_REQUEST, Reason.ERROR)
+EITHER = (Reason.CREDENTIAL_REFUSED, Reason.ADDRESS_REFUSED, Reason.REJECTED_REQUEST)
 
 
 @pytest.mark.parametrize("reason", list(Reason))

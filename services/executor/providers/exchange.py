@@ -15,6 +15,7 @@ from opentelemetry.trace import SpanKind
 from catalog.view import ProviderKind
 from completions.chat import TextPart
 from completions.version import Version
+from kit import calls
 from kit.egress import Egress, EgressResponse, EgressStream, Timeouts
 from kit.errors import AppError, Invalid
 from kit.telemetry import Tracing, place_of
@@ -166,7 +167,9 @@ class Exchange(ABC):
         if not self.tracing.is_sampled:
             return await self._exchange(request, outgoing, headers, timeout_seconds)
         left: asyncio.CancelledError | None = None
-        until = time.monotonic() + timeout_seconds
+        # The attempt's own time may be up earlier, but that ends it from within.
+        call = calls.current_or_none()
+        until = time.monotonic() + timeout_seconds if call is None else call.deadline
         with self.tracing.span("chat " + request.model, SpanKind.CLIENT, self._attributes(request)) as span:
             headers["traceparent"] = place_of(span).traceparent()
             try:

@@ -10,7 +10,7 @@ from services.executor.domain import DEADLINE_LEAD_SECONDS, ProviderAnswer, Prov
 def describe_left(span: Span, seconds_left: float) -> None:
     """Of an attempt that was given up: nobody's error if the caller left, and one if the time ran out.
 
-    :param seconds_left: of those that it had
+    :param seconds_left: of those that the call had
     """
     if seconds_left > DEADLINE_LEAD_SECONDS:
         span.set_attribute("error.type", Reason.CANCELLED.value)
