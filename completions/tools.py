@@ -15,7 +15,7 @@ _UNDEMANDING: Final = frozenset(("auto", "none"))
 _TYPED_MODES: Final = MODES | {"any"}
 """As Anthropic's contract says them: `{"type": "any"}`."""
 _ALLOWED: Final = "allowed_tools"
-_NAMED: Final = ("function", "tool", "custom")
+NAMED: Final = ("function", "tool", "custom")
 _KINDS: Final = f"must be function with a name, custom, {_ALLOWED}, auto, none, required or any"
 _NO_TOOLS: Final = "must be left out, or be auto or none: there are no tools to choose from"
 _MAX_LISTED: Final = 8
@@ -56,11 +56,11 @@ def choice_faults(choice: str | dict[str, Json] | None, tools: Sequence[Json]) -
             yield Violation("tool_choice", _NO_TOOLS)
         return
     kind = choice.get("type")
-    if not isinstance(kind, str) or kind not in (*_TYPED_MODES, *_NAMED, _ALLOWED):
+    if not isinstance(kind, str) or kind not in (*_TYPED_MODES, *NAMED, _ALLOWED):
         yield Violation("tool_choice.type", _KINDS)
     elif not tools and kind not in _UNDEMANDING:
         yield Violation("tool_choice", _NO_TOOLS)
-    elif kind in _NAMED:
+    elif kind in NAMED:
         yield from _name_faults(choice, kind, tools, "tool_choice")
     elif kind == _ALLOWED:
         yield from _allowed_faults(choice.get(_ALLOWED), tools, f"tool_choice.{_ALLOWED}")
@@ -69,6 +69,14 @@ def choice_faults(choice: str | dict[str, Json] | None, tools: Sequence[Json]) -
 def fits(choice: str | dict[str, Json] | None, tools: Sequence[Json]) -> bool:
     """Whether a choice can be made among these tools."""
     return next(choice_faults(choice, tools), None) is None
+
+
+def name_of(tool: dict[str, Json]) -> str:
+    """What a tool is called, in whatever shape; empty if it has no name."""
+    own = tool.get("type")
+    inner = tool.get(own) if isinstance(own, str) else None
+    name = inner.get("name") if isinstance(inner, dict) else tool.get("name")
+    return name if isinstance(name, str) else ""
 
 
 def _allowed_faults(allowed: Json, tools: Sequence[Json], path: str) -> Iterator[Violation]:
@@ -86,7 +94,7 @@ def _allowed_faults(allowed: Json, tools: Sequence[Json], path: str) -> Iterator
         at = f"{path}.tools[{index}]"
         if not isinstance(each, dict):
             wrong: Iterator[Violation] = iter((Violation(at, "must be an object that names a tool"),))
-        elif not isinstance(kind := each.get("type"), str) or kind not in _NAMED:
+        elif not isinstance(kind := each.get("type"), str) or kind not in NAMED:
             wrong = iter((Violation(f"{at}.type", "must be function or custom"),))
         else:
             wrong = _name_faults(each, kind, tools, at)
@@ -104,19 +112,13 @@ def _name_faults(naming: dict[str, Json], kind: str, tools: Sequence[Json], path
     if not isinstance(name, str) or not name:
         yield Violation(path, "must name one of the tools")
         return
-    names = [called for tool in tools if (called := _name_of(tool, kind))]
+    names = [
+        called
+        for tool in tools
+        if isinstance(tool, dict) and (kind != "custom" or tool.get("type") == kind) and (called := name_of(tool))
+    ]
     if name not in names:
         yield Violation(path, _listed(names, kind))
-
-
-def _name_of(tool: Json, kind: str) -> str:
-    """What a tool is called; empty if it has no name, or is of another kind than is asked for."""
-    if not isinstance(tool, dict) or (kind == "custom" and tool.get("type") != kind):
-        return ""
-    own = tool.get("type")
-    inner = tool.get(own) if isinstance(own, str) else None
-    name = inner.get("name") if isinstance(inner, dict) else tool.get("name")
-    return name if isinstance(name, str) else ""
 
 
 def _listed(names: Sequence[str], kind: str) -> str:

@@ -9,9 +9,15 @@ from typing import Any
 
 import pytest
 
-from catalog.view import ProviderKind
-from kit.metrics import OTHER, Metrics
+from catalog.view import Provider, ProviderKind, View
+from kit.errors import Unavailable
+from kit.interceptors import Chain
+from kit.metrics import OTHER, Metrics, metrics
+from kit.runtime import ProcessOptions, Runtime
+from kit.server import Server, ServerOptions
+from kit.telemetry import Tracing
 from services.metrics import MAX_PLACES, MAX_REASONS, Metering, RequestMetrics
+from turnout.chat.v1 import message_pb2
 from turnout.events.v1 import request_pb2 as pb
 from turnout.executor.v1 import execution_pb2
 from turnout.registry.v1 import deployment_pb2
@@ -149,6 +155,48 @@ def test_a_provider_has_the_name_that_spans_give_it_in_metrics_of_the_convention
     assert list(measured.spread("gen_ai_client_token_usage")) == [("chat", "anthropic", "gpt", "output")]
     assert list(measured.spread("gen_ai_server_time_per_output_token_seconds")) == [("chat", "anthropic", "gpt")]
     assert ("claude", "gpt", "ok") in measured.counts("turnout_attempts"), "where it is called as its operator does"
+
+
+class Catalog:
+    """A view, or none that may be used."""
+
+    age_seconds, sequence = 0.0, 1
+
+    def __init__(self) -> None:
+        self.view: View | None = None
+
+    def usable_view(self) -> View:
+        if self.view is None:
+            raise Unavailable("no catalog yet", reason="CATALOG_UNAVAILABLE")
+        return self.view
+
+
+async def test_a_process_that_is_scraped_calls_providers_what_its_catalog_says_they_are() -> None:
+    tracing = Tracing(sample_ratio=0, resource={}, exporter=None)
+    server = Server(Chain(tracing, ()), ServerOptions("127.0.0.1:0", 10, 300, 0, shares_port=False))
+    metering = Metering("127.0.0.1:0", workers=1, instance="ins_1", services=("executor",))
+    catalog = Catalog()
+    event = served(project="prj_1", provider="claude", usage=message_pb2.Usage(output_tokens=5))
+    event.attempts.add(provider="claude", model="gpt", latency_us=10_000)
+    unknown = served(project="prj_2", provider="claude", usage=message_pb2.Usage(output_tokens=5))
+    claude = Provider("prv_1", "prj_1", "claude", ProviderKind.ANTHROPIC, "https://x")
+
+    async with Runtime(ProcessOptions("ins_1", (), {}, None, None), server, tracing) as runtime:
+        await runtime.enter(metering.module)
+        measured = await runtime.shared(metrics)
+        [observe] = measured.event_observers(event.DESCRIPTOR.full_name)
+        usage = next(histogram for histogram in measured.histograms if histogram.name == "gen_ai_client_token_usage")
+
+        def providers(of: pb.RequestServed) -> list[tuple[str, int]]:
+            observe(of.SerializeToString())
+            return [(values[1], sum(series.counts)) for values, series in usage.all()]
+
+        assert providers(event) == [("claude", 1)]
+        await metering.follow(runtime, catalog)
+        assert providers(event) == [("claude", 2)], "while there is no catalog"
+        catalog.view = View().with_changes(1, [("provider/prv_1", claude)])
+        assert providers(event) == [("claude", 2), ("anthropic", 1)]
+        assert providers(unknown) == [("claude", 3), ("anthropic", 1)], "another project's"
 
 
 def test_an_attempt_that_asked_nobody_is_counted_and_is_no_operation(measured: Measured) -> None:

@@ -42,7 +42,8 @@ class OpenAi(Exchange):
             "frequency_penalty": given.frequency_penalty,
             "stop": list(given.stop) or None,
             "seed": given.seed,
-            "parallel_tool_calls": given.parallel_tool_calls,
+            # As the choice among them: refused where there are none.
+            "parallel_tool_calls": given.parallel_tool_calls if version.tools else None,
             "reasoning_effort": given.reasoning_effort,
             "tools": version.tools or None,
             "tool_choice": in_openais_words(version.tool_choice, version.tools),

@@ -32,7 +32,8 @@ def read(response: EgressResponse, request: ProviderRequest) -> ProviderAnswer:
         if "error" in answer:
             raise Told(told_failure(answer, request))
         raise Malformed("has no choices")
-    choice = first_choice(choices)
+    alone = choices[0] if len(choices) == 1 else None
+    choice = alone if isinstance(alone, dict) else first_choice(choices)
     if choice is None:
         raise Malformed("has no first choice")
     message = choice.get("message")

@@ -85,8 +85,9 @@ class Assembly:
         if not isinstance(function, dict):
             function = {}
         tool, arguments = text_of(function.get("name")), function.get("arguments")
-        index = self._transcript.place(given if isinstance(given, int) else None, uid, tool)
-        return self._transcript.call(index, uid, tool, arguments_json(arguments) if arguments else "")
+        arguments = arguments_json(arguments) if arguments else ""
+        index = self._transcript.place(given if isinstance(given, int) else None, uid, tool, arguments)
+        return self._transcript.call(index, uid, tool, arguments)
 
     def end(self, http_status: int) -> ProviderAnswer:
         """The whole answer when nothing more comes.

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import orjson
 
+from completions.tools import NAMED, name_of
 from kit.errors import Invalid, Violation
 from kit.json import Json
 
@@ -45,33 +46,65 @@ def choice_of(given: Json) -> Choice | None:
     if given is None:
         return None
     if isinstance(given, dict):
-        kind, function = given.get("type"), given.get("function")
-        name = function.get("name") if isinstance(function, dict) else given.get("name")
-        if kind in ("function", "tool") and isinstance(name, str) and name:
+        kind = given.get("type")
+        if kind in ("function", "tool") and (name := _named(given, "function")):
             return Choice(Mode.REQUIRED, name)
         given = kind
     if given == "any":
         return Choice(Mode.REQUIRED)
     if isinstance(given, str) and given in (*Mode,):
         return Choice(Mode(given))
-    message = "must be auto, none, required or a function by its name"
-    raise Invalid(
-        f"tool_choice {message}", reason="TOOL_CHOICE_UNKNOWN", violations=(Violation("tool_choice", message),)
-    )
+    raise _unknown()
 
 
 def in_openais_words(given: Json, tools: Sequence[Json]) -> Json:
-    """A choice as OpenAI's own API takes it; None without tools, where it takes none.
+    """A choice as OpenAI's own API takes it, each tool by the word of its own type; None without tools, where it takes
+    none.
 
     :raises Invalid: `TOOL_CHOICE_UNKNOWN`
     """
     if not tools:
         return None
-    if not isinstance(given, dict) or given.get("type") in ("custom", "allowed_tools"):
+    if not isinstance(given, dict):
         return given
+    kind = given.get("type")
+    if kind == "allowed_tools":
+        allowed = given.get(kind)
+        members = allowed.get("tools") if isinstance(allowed, dict) else None
+        if not isinstance(allowed, dict) or not isinstance(members, list):
+            raise _unknown()
+        return {"type": kind, kind: allowed | {"tools": [_in_openais_words(each, tools) for each in members]}}
+    if kind in NAMED:
+        return _in_openais_words(given, tools)
     choice = choice_of(given)
     assert choice is not None  # noqa: S101  # something was given
-    return {"type": "function", "function": {"name": choice.tool}} if choice.tool else choice.mode.value
+    return choice.mode.value
+
+
+def _in_openais_words(naming: Json, tools: Sequence[Json]) -> Json:
+    """One tool, named in any words."""
+    kind = naming.get("type") if isinstance(naming, dict) else None
+    if isinstance(naming, dict) and kind in NAMED:
+        said = "custom" if kind == "custom" else "function"
+        if name := _named(naming, said):
+            types = [tool.get("type") for tool in tools if isinstance(tool, dict) and name_of(tool) == name]
+            own = "custom" if types and all(each == "custom" for each in types) else said
+            return {"type": own, own: {"name": name}}
+    raise _unknown()
+
+
+def _named(naming: dict[str, Json], kind: str) -> str:
+    """The tool that is named; empty for none."""
+    inner = naming.get(kind)
+    name = inner.get("name") if isinstance(inner, dict) else naming.get("name")
+    return name if isinstance(name, str) else ""
+
+
+def _unknown() -> Invalid:
+    message = "must be auto, none, required or a function by its name"
+    return Invalid(
+        f"tool_choice {message}", reason="TOOL_CHOICE_UNKNOWN", violations=(Violation("tool_choice", message),)
+    )
 
 
 def function_of(tool: Json) -> Function | None:

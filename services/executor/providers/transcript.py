@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+import orjson
+
 from completions.chat import Message, Role, ToolCall
 from services.executor.domain import Delta, ToolCallDelta
 from services.executor.providers.answers import Malformed
 
 _MAX_TOOL_CALLS: Final = 128
+_MAX_LOOKS: Final = 64
+"""Each reads all of a call's arguments; a provider could have them read without end."""
 
 
 @dataclass(slots=True)
@@ -17,6 +21,20 @@ class _Call:
     id: str = ""
     tool: str = ""
     arguments: list[str] = field(default_factory=list)
+    looks: int = 0
+
+    def is_over(self, first: str = "") -> bool:
+        """Whether its arguments are whole, or cannot go on with this character if there is one."""
+        if self.looks == _MAX_LOOKS:
+            return False
+        self.looks += 1
+        text = "".join(self.arguments)
+        try:
+            orjson.loads(text + first)
+        except orjson.JSONDecodeError as error:
+            # What is only not whole yet is wrong at its end, and what went wrong before, before.
+            return bool(first) and error.pos == len(text)
+        return True
 
 
 class Transcript:
@@ -47,10 +65,11 @@ class Transcript:
             self._reasoning.append(reasoning)
         return Delta(content, reasoning, calls) if content or reasoning or calls else None
 
-    def place(self, given: int | None, uid: str, tool: str) -> int:
+    def place(self, given: int | None, uid: str, tool: str, arguments: str) -> int:
         """Which call a piece belongs to: the provider's indices may begin anywhere, have gaps, or be the same for all.
 
         :param given: the provider's index; None if it left that out, because it sends each call whole
+        :param arguments: the piece of their JSON
         :return: for :meth:`call`
         """
         new = len(self._calls)
@@ -59,13 +78,32 @@ class Transcript:
         index = self._places.setdefault(new if given is None else given, new)
         if given is None or index == new:
             return new
-        known = self._calls[index].id
-        if not uid or not known or uid == known:
+        if not uid and not tool:
             return index
-        # Another call in the same place, if it has a name: some servers give each piece an id of its own.
-        other = next((at for at, call in enumerate(self._calls) if call.id == uid), new if tool else index)
+        other = self._other(self._calls[index], uid, tool, arguments)
+        if other is None:
+            return index
         self._places[given] = other
         return other
+
+    def _other(self, known: _Call, uid: str, tool: str, arguments: str) -> int | None:
+        """Which call a piece in the place of a known one belongs to if not to that; some servers repeat the name with
+        each piece, or give each an id of its own."""
+        is_new = bool(uid and known.id and uid != known.id)
+        if is_new:
+            for at, call in enumerate(self._calls):
+                if call.id == uid and ("" in (tool, call.tool) or tool == call.tool):
+                    return at
+        if not tool or not known.tool:
+            return None
+        first = arguments.lstrip()[:1]
+        # What begins otherwise comes from the middle of an object.
+        can_begin = first in ("", "{")
+        if tool != known.tool:
+            begins = can_begin or known.is_over()
+        else:
+            begins = can_begin and (is_new or first != "") and known.is_over(first if is_new else "")
+        return len(self._calls) if begins else None
 
     def call(self, index: int, uid: str = "", tool: str = "", arguments: str = "") -> ToolCallDelta:
         """A piece of a tool call; its id and its name may come with any, and the first of each stays.

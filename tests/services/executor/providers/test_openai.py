@@ -65,6 +65,13 @@ def test_a_tool_choice_is_sent_in_openais_words(choice: Any, tools: list[Any], s
     assert body.get("tool_choice") == sent
 
 
+@pytest.mark.parametrize(("tools", "sent"), [([WEATHER], False), ([], None)])
+def test_whether_calls_may_be_parallel_is_said_beside_tools_alone(tools: list[Any], sent: bool | None) -> None:
+    version = Version("prv_main", "m", tools=tools, parameters=Parameters(parallel_tool_calls=False))
+    for kind in (ProviderKind.OPENAI, ProviderKind.OPENAI_COMPATIBLE):
+        assert json.loads(OFFLINE.prepare(version, kind) + b"[]}").get("parallel_tool_calls") is sent
+
+
 async def failed(adapter: OpenAi, upstream: Any, *steps: Any, timeout: float = 5, **fields: Any) -> ProviderFailure:
     upstream.then(*steps)
     outcome = await adapter.complete(asked(upstream, **fields), timeout)
@@ -202,8 +209,15 @@ async def test_of_several_choices_the_first_is_the_answer_wherever_it_stands(ada
         answer = await adapter.complete(asked(upstream), 5)
         assert isinstance(answer, ProviderAnswer)
         assert (answer.message.content, answer.finish_reason) == ("Paris.", FinishReason.STOP)
-    failure = await failed(adapter, upstream, upstream.http(200, {"choices": choices[:1]}))
+    failure = await failed(adapter, upstream, upstream.http(200, {"choices": choices[::2]}))
     assert failure.message == "the provider's answer has no first choice"
+
+
+async def test_a_single_choice_is_the_answer_whatever_its_index(adapter: OpenAi, upstream: Any) -> None:
+    upstream.then(upstream.http(200, {"choices": [{"index": 1, "message": {"content": "Paris."}}]}))
+    answer = await adapter.complete(asked(upstream), 5)
+    assert isinstance(answer, ProviderAnswer)
+    assert answer.message.content == "Paris."
 
 
 async def test_an_answer_of_text_parts_alone_is_text(adapter: OpenAi, upstream: Any) -> None:

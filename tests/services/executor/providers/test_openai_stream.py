@@ -205,6 +205,13 @@ async def test_a_server_that_gives_each_piece_an_id_of_its_own_means_one_call(ad
     assert answer.message.tool_calls == (ToolCall("c1", "look", '{"a":1}'),)
 
 
+async def test_calls_without_ids_in_one_place_are_told_apart(adapter: OpenAi, upstream: Any) -> None:
+    calls = called((0, "", "weather", '{"c":"Paris"}'), (0, "", "clock", '{"z"'), (0, "", "clock", ':"CET"}'))
+    events = [upstream.chunk(tool_calls=calls), upstream.chunk(finish_reason="tool_calls"), upstream.done]
+    *_, answer = await streamed(adapter, upstream, upstream.streams(events))
+    assert answer.message.tool_calls == (ToolCall("", "weather", '{"c":"Paris"}'), ToolCall("", "clock", '{"z":"CET"}'))
+
+
 async def test_tool_calls_without_end_are_a_failure(adapter: OpenAi, upstream: Any) -> None:
     calls = [{"function": {"name": "look", "arguments": {}}} for _ in range(129)]
     [failure] = await streamed(adapter, upstream, upstream.streams([upstream.chunk(tool_calls=calls), upstream.done]))

@@ -13,8 +13,9 @@ from opentelemetry.trace import Span, SpanKind, StatusCode
 from catalog.view import ProviderKind
 from kit.egress import Egress, EgressPolicy
 from kit.telemetry import Tracing
-from services.executor.domain import Delta, ProviderAnswer, ProviderFailure, Started
+from services.executor.domain import DEADLINE_LEAD_SECONDS, Delta, ProviderAnswer, ProviderFailure, Started
 from services.executor.providers.openai import OpenAi
+from services.executor.providers.spans import describe_left
 from tests.services.executor.providers.wires import RETRY_STATUSES, asked, version
 
 
@@ -145,6 +146,29 @@ async def test_an_attempt_whose_time_ran_out_is_an_error(traced: Traced, is_stre
     span = traced.ended()
     assert (span.attributes or {})["error.type"] == "DEADLINE_EXCEEDED"
     assert (span.status.status_code, span.events) == (StatusCode.ERROR, ())
+
+
+@pytest.mark.parametrize(
+    ("seconds_left", "error"),
+    [
+        (DEADLINE_LEAD_SECONDS * 1.01, "CANCELLED"),
+        (DEADLINE_LEAD_SECONDS, "DEADLINE_EXCEEDED"),
+        (DEADLINE_LEAD_SECONDS * 0.99, "DEADLINE_EXCEEDED"),
+        (-1, "DEADLINE_EXCEEDED"),
+    ],
+)
+def test_a_call_that_ends_a_moment_before_its_deadline_ran_out_of_time(seconds_left: float, error: str) -> None:
+    exporter = InMemorySpanExporter()
+    tracing = Tracing(sample_ratio=1, resource={}, exporter=exporter)
+    span = tracing.start_server_span("call", tracing.begin(None), is_root=True)
+    assert span is not None
+    describe_left(span, seconds_left)
+    span.end()
+    tracing.shutdown()
+
+    [ended] = exporter.get_finished_spans()
+    assert (ended.attributes or {})["error.type"] == error
+    assert ended.status.status_code is (StatusCode.UNSET if error == "CANCELLED" else StatusCode.ERROR)
 
 
 def told_that_its_caller_left(span: ReadableSpan) -> None:

@@ -111,6 +111,14 @@ async def test_an_answer_that_was_finished_is_whole_before_the_time_is_up(adapte
     assert isinstance(answer, ProviderAnswer)
 
 
+async def test_half_of_the_time_that_is_left_is_kept_for_what_comes_after(adapter: OpenAi, upstream: Any) -> None:
+    upstream.then(Silence(list(upstream.paris[:4])))
+    async with asyncio.timeout(2.25):
+        pieces = adapter.stream(request_of(adapter, upstream), total_seconds=3, first_seconds=3, idle_seconds=3)
+        *_, answer = [piece async for piece in pieces]
+    assert isinstance(answer, ProviderAnswer)
+
+
 async def test_an_answer_of_nothing_that_was_finished_is_whole_too(adapter: OpenAi, upstream: Any) -> None:
     upstream.then(Silence([upstream.chunk(finish_reason="stop")]))
     pieces = adapter.stream(request_of(adapter, upstream), total_seconds=1, first_seconds=1, idle_seconds=1)

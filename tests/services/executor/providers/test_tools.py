@@ -46,6 +46,11 @@ def test_an_unknown_choice_is_refused_by_its_field(given: Any) -> None:
 NAMED: Any = {"type": "function", "function": {"name": "weather"}}
 ALLOWED: Any = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [NAMED]}}
 CUSTOM: Any = {"type": "custom", "custom": {"name": "shell"}}
+FLAT: Any = {"type": "custom", "name": "shell"}
+
+
+def allowed(*tools: Any) -> Any:
+    return {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": list(tools)}}
 
 
 @pytest.mark.parametrize(
@@ -67,9 +72,45 @@ def test_a_choice_in_any_words_has_one_in_openais(given: Any, said: Any) -> None
     assert in_openais_words(given, []) is None, "it takes no choice without tools"
 
 
-def test_what_means_nothing_is_not_said_to_openai() -> None:
+@pytest.mark.parametrize("shell", [CUSTOM, FLAT])
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (FLAT, CUSTOM),
+        ({"type": "function", "function": {"name": "shell"}}, CUSTOM),
+        ({"type": "function", "name": "shell"}, CUSTOM),
+        ({"type": "tool", "name": "shell"}, CUSTOM),
+        (NAMED, NAMED),
+        (allowed({"type": "function", "name": "weather"}, FLAT), allowed(NAMED, CUSTOM)),
+        (allowed({"type": "tool", "name": "weather"}, {"type": "tool", "name": "shell"}), allowed(NAMED, CUSTOM)),
+    ],
+)
+def test_a_tool_is_named_by_the_word_of_its_own_type(shell: Any, given: Any, said: Any) -> None:
+    assert in_openais_words(given, ["odd", {"type": "web_search"}, WEATHER, shell]) == said
+
+
+def test_of_two_tools_of_one_name_the_one_of_the_said_type_is_meant() -> None:
+    tools = [WEATHER, {"type": "custom", "custom": {"name": "weather"}}]
+    assert in_openais_words({"type": "tool", "name": "weather"}, tools) == NAMED
+    assert in_openais_words({"type": "custom", "name": "weather"}, tools) == tools[1]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"type": "foo"},
+        {"type": "function"},
+        {"type": "custom"},
+        {"type": "allowed_tools"},
+        {"type": "allowed_tools", "allowed_tools": {"mode": "auto"}},
+        allowed("weather"),
+        allowed({"type": "auto"}),
+        allowed({"type": "function", "function": {"name": 7}}),
+    ],
+)
+def test_what_means_nothing_is_not_said_to_openai(given: Any) -> None:
     with pytest.raises(Invalid, match="tool_choice"):
-        in_openais_words({"type": "foo"}, [WEATHER])
+        in_openais_words(given, [WEATHER])
 
 
 def test_a_tool_of_another_shape_is_no_function() -> None:
