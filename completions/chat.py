@@ -76,6 +76,11 @@ class Message:
             message = "must be empty when parts are given"
             raise Invalid(f"content {message}", reason="MESSAGE_AMBIGUOUS", violations=(Violation("content", message),))
 
+    @property
+    def text(self) -> str:
+        """What is said in words: the content, or its text parts joined."""
+        return self.content or "".join([part.text for part in self.parts if isinstance(part, TextPart)])
+
 
 def faults_of(message: Message, *, is_template: bool) -> Iterator[tuple[str, str]]:
     """What no provider could take of a message that is well formed: the path in it, and what must be.

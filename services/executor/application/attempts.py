@@ -11,7 +11,7 @@ from typing import Final
 
 from catalog import view
 from catalog.view import OutputPolicy, ProviderKind
-from completions.chat import Message, Role, TextPart
+from completions.chat import Message, Role
 from kit.errors import Exhausted
 from services.executor import domain
 from services.executor.application.course import Course
@@ -225,15 +225,11 @@ def _violations(job: Job, answer: ProviderAnswer) -> tuple[str, ...] | None:
     """None where the answer has nothing to keep to: without a schema, and where it calls tools or was cut off."""
     if job.output is None or answer.message.tool_calls or answer.finish_reason is FinishReason.CONTENT_FILTER:
         return None
-    return job.output.violations(_text(answer.message))
-
-
-def _text(message: Message) -> str:
-    return message.content or "".join([part.text for part in message.parts if isinstance(part, TextPart)])
+    return job.output.violations(answer.message.text)
 
 
 def _corrected(job: Job, answer: ProviderAnswer, violations: tuple[str, ...]) -> tuple[Message, ...]:
-    said = Message(Role.ASSISTANT, _text(answer.message))
+    said = Message(Role.ASSISTANT, answer.message.text)
     return (*job.messages, said, Message(Role.USER, feedback(violations)))
 
 

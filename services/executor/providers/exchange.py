@@ -13,7 +13,6 @@ from typing import ClassVar, Final, Protocol, TypeAlias
 from opentelemetry.trace import SpanKind
 
 from catalog.view import ProviderKind
-from completions.chat import TextPart
 from completions.version import Version
 from kit import calls
 from kit.egress import Egress, EgressResponse, EgressStream, Timeouts
@@ -383,7 +382,7 @@ def _pieces_of(outcome: ProviderAnswer | ProviderFailure) -> Iterator[Piece]:
     if isinstance(outcome, ProviderAnswer):
         message = outcome.message
         yield Started(outcome.model)
-        content = message.content or "".join(part.text for part in message.parts if isinstance(part, TextPart))
+        content = message.text
         calls = tuple(
             ToolCallDelta(index, call.id, call.name, call.arguments_json)
             for index, call in enumerate(message.tool_calls)
