@@ -8,11 +8,11 @@ from typing import Final
 from kit.errors import Violation
 from kit.json import Json
 
-MODES: Final = frozenset(("auto", "none", "required"))
+_MODES: Final = frozenset(("auto", "none", "required"))
 """Choices in one word."""
 
 _UNDEMANDING: Final = frozenset(("auto", "none"))
-_TYPED_MODES: Final = MODES | {"any"}
+_TYPED_MODES: Final = _MODES | {"any"}
 """As Anthropic's contract says them: `{"type": "any"}`."""
 _ALLOWED: Final = "allowed_tools"
 NAMED: Final = ("function", "tool", "custom")
@@ -48,7 +48,7 @@ def choice_faults(choice: str | dict[str, Json] | None, tools: Sequence[Json]) -
     if choice is None:
         return
     if isinstance(choice, str):
-        if choice not in MODES:
+        if choice not in _MODES:
             yield Violation(
                 "tool_choice", "must be auto, none, required or an object; leave it out for the provider's own"
             )

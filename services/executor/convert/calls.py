@@ -106,15 +106,11 @@ def _prefix(given: Iterable[message_pb2.Message]) -> tuple[Message, ...]:
 
 
 def _refuse_faulty(messages: Sequence[Message], path: str, *, are_templates: bool = False) -> None:
-    for message in messages:
+    for index, message in enumerate(messages):
         if message.parts or message.role is Role.TOOL:
             for below, wrong in faults_of(message, is_template=are_templates):
                 in_proto = f"{below[:-3]}image.url" if below.endswith("].url") else below
-                raise _refused(Violation(f"{path}[{_place(message, messages)}].{in_proto}", wrong))
-
-
-def _place(message: Message, messages: Sequence[Message]) -> int:
-    return next(index for index, each in enumerate(messages) if each is message)
+                raise _refused(Violation(f"{path}[{index}].{in_proto}", wrong))
 
 
 def _source(given: int, user_agent: str) -> Source:

@@ -142,9 +142,10 @@ async def test_a_decompression_bomb_is_unpacked_piece_by_piece_up_to_the_limit(s
     assert max(sizes) <= 1 << 20
 
 
-async def test_a_stream_read_to_its_end_gives_its_connection_back(raw_server: RawServer) -> None:
+@pytest.mark.parametrize("is_read", [True, False], ids=["read to its end", "finished before"])
+async def test_a_stream_gives_its_connection_back_when_its_end_comes(raw_server: RawServer, is_read: bool) -> None:
     connections = 0
-    opened = asyncio.Event()
+    may_end = asyncio.Event()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal connections
@@ -152,44 +153,22 @@ async def test_a_stream_read_to_its_end_gives_its_connection_back(raw_server: Ra
         while True:
             await reader.readuntil(b"\r\n\r\n")
             writer.write(CHUNKED)
-            await opened.wait()
-            opened.clear()
+            await may_end.wait()
+            may_end.clear()
             writer.write(b"0\r\n\r\n")
 
-    async with raw_server(handle) as port, Egress(LOOPBACK) as egress:
-        for _ in range(3):
-            async with stream(egress, port) as answer:
-                opened.set()
-                assert await answer.read() == b"abcde"
-
-    assert connections == 1
-
-
-async def test_a_stream_that_is_finished_gives_its_connection_back_when_its_end_comes(raw_server: RawServer) -> None:
-    connections = 0
-    finished, ended = asyncio.Event(), asyncio.Event()
-
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal connections
-        connections += 1
-        while True:
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(CHUNKED)
-            await finished.wait()
-            finished.clear()
-            writer.write(b"1\r\n\n\r\n0\r\n\r\n")
-            await writer.drain()
-            ended.set()
-
+    # The only connection there may be: each request waits for it.
     async with raw_server(handle) as port, Egress(LOOPBACK, max_connections=1) as egress:
         for _ in range(3):
             async with stream(egress, port) as answer:
-                assert await anext(answer) == b"abcde"
-                answer.finish()
-            finished.set()
-            await ended.wait()
-            ended.clear()
-            # The only connection there may be: the next request waits for it.
+                if is_read:
+                    may_end.set()
+                    assert await answer.read() == b"abcde"
+                else:
+                    assert await anext(answer) == b"abcde"
+                    answer.finish()
+            if not is_read:
+                may_end.set()
 
     assert connections == 1
 
