@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Final
 
 import psutil
 
 _STEPS: Final = 50_000
+_DIFFERENT: Final = 400
+_MEANWHILE_SECONDS: Final = 0.025
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,57 @@ def interpreter() -> str:
 
     nanoseconds = min(steps() for _ in range(5)) / _STEPS * 1e9
     return f"Python {platform.python_version()} ({nanoseconds:.0f} ns for a small function)"
+
+
+def caches() -> str:
+    """How much longer code takes that was not called for a while, though this process kept its core busy.
+
+    A stream that begins among the pieces of others runs code and touches objects that were last needed milliseconds
+    ago. On a machine whose caches others fill meanwhile, both come from memory.
+    """
+    table = {number: (str(number), number) for number in range(_DIFFERENT)}
+    functions = [_different(number) for number in range(_DIFFERENT)]
+
+    def called() -> float:
+        begun, total = time.perf_counter(), 0
+        for function in functions:
+            total = function(total, table)
+        return time.perf_counter() - begun
+
+    def busy() -> None:
+        until = time.perf_counter() + _MEANWHILE_SECONDS
+        while time.perf_counter() < until:
+            pass
+
+    warm, cold = [called() for _ in range(50)][10:], []
+    for _ in range(20):
+        busy()
+        cold.append(called())
+    hot_us, cold_us = (median(each) / _DIFFERENT * 1e6 for each in (warm, cold))
+    return (
+        f"{_DIFFERENT} different functions: {hot_us:.2f} µs each when called again at once, "
+        f"{cold_us:.2f} after {_MEANWHILE_SECONDS * 1000:g} ms"
+    )
+
+
+def _different(number: int) -> Callable[[int, Mapping[int, tuple[str, int]]], int]:
+    # Each with code and a class of its own: one of them called often would be warm.
+    class Pair:
+        __slots__ = ("first", "second")
+
+        def __init__(self, first: int, second: int) -> None:
+            self.first, self.second = first, second
+
+    def step(total: int, table: Mapping[int, tuple[str, int]]) -> int:
+        pair = Pair(total, number)
+        found = table.get(number)
+        return total if found is None or pair.second != found[1] else pair.first + len(found)
+
+    code = step.__code__
+    # A copy: functions of one place share it.
+    step.__code__ = code.replace()
+    Pair.__init__.__code__ = Pair.__init__.__code__.replace()
+    return step
 
 
 def ratio(ours: float, theirs: float) -> float:

@@ -29,7 +29,7 @@ from typing import Any, Final
 
 from bench import peers
 from bench.cores import Cores, busy_seconds, running_on
-from bench.figures import Row, cpu_seconds, interpreter, ratio, row_of, table
+from bench.figures import Row, caches, cpu_seconds, interpreter, ratio, row_of, table
 from bench.hotspots import Recording
 from bench.jobs import JobFailed
 from bench.peers import Absent, Subject
@@ -245,6 +245,7 @@ def report(results: Results, cores: Cores, settings: Sequence[str], interval_sec
         print(f"differently from that: {', '.join(settings)}")
     if interval_seconds is not None:
         print(f"streams of {PIECES} pieces, {interval_seconds * 1000:g} ms apart; times are those to the first piece")
+        print(caches())
     print()
     print(table(_HEADS, [_line(row, results.rows) for row in results.rows]))
     print()

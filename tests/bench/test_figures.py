@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import subprocess
 import sys
 import time
@@ -31,6 +32,13 @@ def test_a_row_counts_calls_and_shares_the_cpu_among_them() -> None:
 
     assert (row.calls, row.rate, row.cpu_ms) == (4, 2.0, 2.0)
     assert (row.p50_ms, row.p99_ms) == (2.0, 100.0)
+
+
+def test_code_that_was_not_called_for_a_while_is_timed_beside_code_that_was() -> None:
+    warm, cold = (float(found) for found in re.findall(r"(\d+\.\d+) (?:µs|after)", figures.caches()))
+
+    assert warm > 0
+    assert cold > 0
 
 
 def test_a_ratio_is_ours_over_theirs_and_infinite_over_nothing() -> None:
