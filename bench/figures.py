@@ -131,9 +131,8 @@ def _different(number: int) -> Callable[[int, Mapping[int, tuple[str, int]]], in
         found = table.get(number)
         return total if found is None or pair.second != found[1] else pair.first + len(found)
 
-    code = step.__code__
-    # A copy: functions of one place share it.
-    step.__code__ = code.replace()
+    # Copies: functions of one place share their code.
+    step.__code__ = step.__code__.replace()
     Pair.__init__.__code__ = Pair.__init__.__code__.replace()
     return step
 

@@ -34,12 +34,11 @@ _AT_ONCE: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Duel:
-    """What is asked of both."""
+class Turn:
+    """What is asked of each in a turn."""
 
     at_once: int
     seconds: float
-    """Of a turn."""
     interval_ms: float | None
     """Between a stream's pieces; None: whole answers."""
     pieces: int
@@ -48,7 +47,8 @@ class Duel:
 class Side:
     """One version, in a process of its own folder."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, folder: Path, process: subprocess.Popen[str]) -> None:
+        self._folder = folder
         self._process = process
         self._answer()
 
@@ -82,15 +82,15 @@ class Side:
             self._fail()
         told: dict[str, Any] = json.loads(line)
         if failure := told.get("failure"):
-            raise JobFailed(failure)
+            raise JobFailed(f"{self._folder}: {failure}")
         return told
 
     def _fail(self) -> NoReturn:
-        raise JobFailed(f"a side ended with status {self._process.wait()}; its last lines are above")
+        raise JobFailed(f"{self._folder}: ended with status {self._process.wait()}; its last lines are above")
 
 
 @contextmanager
-def side(folder: Path, duel: Duel) -> Iterator[Side]:
+def side(folder: Path, turn: Turn) -> Iterator[Side]:
     """A version, started.
 
     :raises JobFailed: if it does not start
@@ -98,30 +98,31 @@ def side(folder: Path, duel: Duel) -> Iterator[Side]:
     python = folder / ".venv" / "bin" / "python"
     if not python.exists():
         raise JobFailed(f"{folder} has no .venv/bin/python: run `make install` there")
-    # Not this folder first: its modules are the folder's own, this file apart.
-    command = [str(python), "-P", __file__, "--serve", json.dumps(asdict(duel))]
+    # All but this file is the folder's own, by its .venv. -P keeps bench/ off the path: its http.py would hide Python's
+    command = [str(python), "-P", __file__, "--serve", json.dumps(asdict(turn))]
     process = subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     with process:  # which closes its input: the end of what it does
-        yield Side(process)
+        yield Side(folder, process)
 
 
-def serve(duel: Duel) -> None:
+def serve(turn: Turn) -> None:
     """Be one side: do what standard input says, and answer each line with one."""
     cores = Cores.divided()
     with running_on(cores.others), surroundings() as around:
-        interval = duel.interval_ms
-        pieces = () if interval is None else ("--chunks", str(duel.pieces), "--chunk-interval-ms", str(interval))
+        interval = turn.interval_ms
+        pieces = () if interval is None else ("--chunks", str(turn.pieces), "--chunk-interval-ms", str(interval))
         upstream = around.program("bench.upstream", "--port", "0", *pieces)
         installation = around.installation(GROUPS, settings=(), cores=dict.fromkeys(SERVING, cores.serving))
         furnished = asyncio.run(furnish(installation, f"http://{upstream['address']}/v1"))
-        bench = Bench(upstream, cores, duel.seconds)
+        bench = Bench(upstream, cores, turn.seconds)
         ours, direct = bench.ours(installation, furnished.key, furnished.sequence), bench.direct
         if interval is not None:
             ours = bench.ours(installation, furnished.key, furnished.sequence, stream=True)
             direct = replace(direct, job=replace(direct.job, body=peers.rendered_body(stream=True)))
-            length = duel.pieces * interval / 1000
+            # Not by `bench.http.streaming`: an older checkout's knows one number of pieces only.
+            length = turn.pieces * interval / 1000
             ours, direct = (
-                replace(each, job=replace(each.job, stream_pieces=duel.pieces, stream_seconds=length))
+                replace(each, job=replace(each.job, stream_pieces=turn.pieces, stream_seconds=length))
                 for each in (ours, direct)
             )
         calls = 0
@@ -133,20 +134,20 @@ def serve(duel: Duel) -> None:
                     _tell({} if events == calls else {"failure": f"{calls} calls, but {events} events"})
                     break
                 subject = direct if line.strip() == DIRECT else ours
-                outcome = subject.measure(concurrency=duel.at_once, seconds=duel.seconds)
+                outcome = subject.measure(concurrency=turn.at_once, seconds=turn.seconds)
             except JobFailed as failed:
                 _tell({"failure": str(failed)})
                 break
             calls += outcome.all_calls if subject is ours else 0
             figures = (outcome.latencies, outcome.seconds, outcome.cpu_seconds, outcome.rss_mb)
-            _tell(asdict(row_of(subject.name, duel.at_once, *figures)))
+            _tell(asdict(row_of(subject.name, turn.at_once, *figures)))
 
 
 def _tell(told: dict[str, Any]) -> None:
     print(json.dumps(told), flush=True)
 
 
-def fight(this: Side, other: Side, rounds: int) -> dict[str, list[Row]]:
+def take_turns(this: Side, other: Side, rounds: int) -> dict[str, list[Row]]:
     """Each in turn.
 
     :raises JobFailed: if a call fails, or an event is missing or doubled
@@ -184,41 +185,39 @@ def report(rows: dict[str, list[Row]]) -> str:
 
 
 def main() -> int:
-    """Measure and print; 1 if a call failed or an event was lost or doubled, 2 if there is nothing to compare with."""
+    """Measure and print; 1 if a call failed or an event was lost or doubled."""
     options = _parse()
     if options.serve:
-        serve(Duel(**json.loads(options.serve)))
+        serve(Turn(**json.loads(options.serve)))
         return 0
-    if options.against is None:
-        print("say what to compare with: --against FOLDER, a checkout with `make install` done", file=sys.stderr)
-        return 2
     at_once = options.at_once or (STREAMS if options.stream else _AT_ONCE)
-    duel = Duel(at_once, options.seconds, options.interval_ms if options.stream else None, options.pieces)
+    turn = Turn(at_once, options.seconds, options.interval_ms if options.stream else None, options.pieces)
     try:
         with ExitStack() as stack:
-            this = stack.enter_context(side(ROOT, duel))
-            other = stack.enter_context(side(options.against.resolve(), duel))
-            rows = fight(this, other, options.rounds)
+            this = stack.enter_context(side(ROOT, turn))
+            other = stack.enter_context(side(options.against.resolve(), turn))
+            rows = take_turns(this, other, options.rounds)
     except JobFailed as failed:
         print(f"FAILED: {failed}")
         return 1
     what = "whole answers"
-    if duel.interval_ms is not None:
-        what = f"streams of {duel.pieces} pieces, {duel.interval_ms:g} ms apart, timed to the first"
+    if turn.interval_ms is not None:
+        what = f"streams of {turn.pieces} pieces, {turn.interval_ms:g} ms apart, timed to the first"
     print(f"{interpreter()}; {at_once} at once; {what}\non: {ON}\n\n{report(rows)}")
     return 0
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.versions", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--against", type=Path, metavar="FOLDER", help="the other version: a checkout, installed")
+    role = parser.add_mutually_exclusive_group(required=True)
+    role.add_argument("--against", type=Path, metavar="FOLDER", help="the other version: a checkout, installed")
     parser.add_argument("--rounds", type=int, default=10, help="how often each has its turn (default 10)")
     parser.add_argument("--seconds", type=float, default=3, help="how long a turn is timed (default 3)")
     parser.add_argument("--at-once", type=int, help=f"callers (default {_AT_ONCE}, {STREAMS} streams)")
     parser.add_argument("--stream", action="store_true", help="streams instead of whole answers")
     parser.add_argument("--pieces", type=int, default=PIECES, help=f"of a stream (default {PIECES})")
     parser.add_argument("--interval-ms", type=float, default=50, help="between two pieces of a stream (default 50)")
-    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    role.add_argument("--serve", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
