@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -74,24 +75,41 @@ def write_outcome(outcome: Outcome) -> str:
 
 
 def run_job(job: Job, command: Sequence[str | Path], environment: Mapping[str, str]) -> Outcome:
-    """Run `command` with the job on its standard input and the outcome on its standard output. Blocks.
+    """Run `command` with the job on its standard input and the outcome in the last line of its standard output. Blocks.
 
-    :raises JobFailed: with the last lines of what it said
+    That output is a file: an outcome may have a megabyte, and through a pipe one once arrived cut off after 128 KiB of
+    it, from a caller that had ended well.
+
+    :raises JobFailed: with the last lines of what it said, or if its outcome is none
     """
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
+        try:
+            done = subprocess.run(
+                command,
+                input=json.dumps(asdict(job)),
+                env=dict(environment),
+                cwd=ROOT,
+                stdout=output,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=job.seconds * (1 + WARM_UP_SHARE) + job.stream_seconds * 2 + _PATIENCE_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise JobFailed("its caller did not come to an end") from None
+        if done.returncode != 0:
+            said = done.stderr.strip().splitlines()[-_QUOTED_LINES:]
+            raise JobFailed("\n".join(said) or f"status {done.returncode}")
+        output.seek(0)
+        return _outcome(output.read())
+
+
+def _outcome(output: str) -> Outcome:
+    lines = output.splitlines() or [""]
     try:
-        done = subprocess.run(
-            command,
-            input=json.dumps(asdict(job)),
-            env=dict(environment),
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=job.seconds * (1 + WARM_UP_SHARE) + job.stream_seconds * 2 + _PATIENCE_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise JobFailed("its caller did not come to an end") from None
-    if done.returncode != 0:
-        raise JobFailed("\n".join(done.stderr.strip().splitlines()[-_QUOTED_LINES:]) or f"status {done.returncode}")
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        told: dict[str, Any] = json.loads(lines[-1])
+    except json.JSONDecodeError as error:
+        raise JobFailed(
+            f"its caller ended well, but said {len(output)} characters that are no outcome: {error}"
+        ) from None
     return Outcome(**told)
