@@ -22,6 +22,8 @@ FIELDS = (
 )
 BOUND_SECONDS = 0.05 * 4
 """Four times what is promised: the machines that run tests are shared."""
+MEASUREMENTS = 3
+"""The least counts: a first one may load what all share, or meet the garbage collector."""
 
 LONG = "a" * 15_000
 CONTEXTS: list[dict[str, Json]] = [
@@ -148,7 +150,7 @@ REFUSED = {
 @pytest.mark.parametrize("name", ACCEPTED)
 @pytest.mark.parametrize("context", CONTEXTS, ids=range(len(CONTEXTS)))
 def test_an_expensive_condition_is_answered_soon(name: str, context: dict[str, Json]) -> None:
-    assert _cpu_seconds(ACCEPTED[name], context) < BOUND_SECONDS
+    assert min(_cpu_seconds(ACCEPTED[name], context) for _ in range(MEASUREMENTS)) < BOUND_SECONDS
 
 
 @pytest.mark.parametrize("name", ["a list inside a macro", "searches that nearly find", "many states by hand"])
@@ -168,8 +170,7 @@ def test_as_many_of_the_most_expensive_as_a_revision_may_hold_are_asked_soon(nam
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_hostile_condition_is_refused_soon_with_a_place_and_a_short_sentence(name: str) -> None:
     taken = []
-    # The least of three: a first one may load what all share, or meet the garbage collector.
-    for _ in range(3):
+    for _ in range(MEASUREMENTS):
         start = time.process_time()
         with pytest.raises(BadCondition) as refusal:
             check(REFUSED[name], FIELDS)
