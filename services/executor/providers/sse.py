@@ -50,7 +50,9 @@ class Events:
                 self._data.append(line[6:] if line[5:6] == b" " else line[5:])
             elif line in _BLANK and self._data:
                 data, self._data, self._size = b"\n".join(self._data), [], 0
-                yield data
+                # An event of nothing is none (9.2.6): relays keep a silent connection alive with these.
+                if data:
+                    yield data
         if self._size + len(self._rest) > self._max_event_bytes:
             raise TooLarge
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from services.executor.providers.sse import Events, TooLarge
 
 STREAM = b": hello\r\ndata: one\r\n\r\nevent: x\nid: 7\ndata:two\ndata: lines\n\n\ndata: \n\ndata:  spaced\n\n"
-EXPECTED = [b"one", b"two\nlines", b"", b" spaced"]
+EXPECTED = [b"one", b"two\nlines", b" spaced"]
 
 
 def fed(*chunks: bytes, limit: int = 1000) -> list[bytes]:
@@ -22,6 +22,10 @@ def fed(*chunks: bytes, limit: int = 1000) -> list[bytes]:
 def test_events_are_the_same_wherever_chunks_end(cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(STREAM)]
     assert fed(*(STREAM[a:b] for a, b in itertools.pairwise(edges))) == EXPECTED
+
+
+def test_an_event_of_nothing_is_none() -> None:
+    assert fed(b"data: one\n\ndata:\n\n", b"event: ping\ndata: \n\ndata: two\n\n") == [b"one", b"two"]
 
 
 def test_a_last_event_without_its_blank_line_counts() -> None:
