@@ -30,7 +30,8 @@ class Conversation(NamedTuple):
 def conversation_of(messages: Sequence[Message]) -> Conversation:
     """Leading system and developer messages are the system prompt; a later one keeps its place, as part of the user's
     turn: most models take no other. Turns of one role that follow each other are one, with what tools answered first;
-    empty texts, which this contract refuses, are left out. With nothing but a system prompt, that is the user's turn.
+    texts of nothing but white space, which this contract refuses, are left out. With nothing but a system prompt, that
+    is the user's turn.
 
     :raises Invalid: for pictures in a system prompt, and when every message is empty
     """
@@ -65,7 +66,7 @@ def conversation_of(messages: Sequence[Message]) -> Conversation:
     last_role, last = turns[-1]
     if last_role == "assistant" and isinstance(text := last[-1].get("text"), str):
         # A beginning that the model continues may not end in white space.
-        last[-1]["text"] = text.rstrip() or "…"
+        last[-1]["text"] = text.rstrip()
     said = [{"role": role, "content": _content(blocks)} for role, blocks in turns]
     return Conversation(system, [*said], answers_tools=results > 0)
 
@@ -80,17 +81,17 @@ def _texts(message: Message) -> list[str]:
     if any(isinstance(part, ImagePart) for part in message.parts):
         raise unsayable("this provider takes no pictures in a system message; put them into a user message")
     texts = [message.content, *(part.text for part in message.parts if not isinstance(part, ImagePart))]
-    return [text for text in texts if text]
+    return [text for text in texts if text.strip()]
 
 
 def _blocks(message: Message) -> list[_Block]:
     if not message.parts:
-        return [{"type": "text", "text": message.content}] if message.content else []
+        return [{"type": "text", "text": message.content}] if message.content.strip() else []
     blocks: list[_Block] = []
     for part in message.parts:
         if isinstance(part, ImagePart):
             blocks.append({"type": "image", "source": _source(part.url)})
-        elif part.text:
+        elif part.text.strip():
             blocks.append({"type": "text", "text": part.text})
     return blocks
 

@@ -106,6 +106,24 @@ def test_turns_of_one_role_are_one_and_empty_ones_are_none() -> None:
     ]
 
 
+def test_texts_of_white_space_alone_are_left_out() -> None:
+    conversation = conversation_of(
+        (
+            Message(Role.SYSTEM, " "),
+            Message(Role.USER, parts=(TextPart("Weather?"), TextPart("\n"))),
+            Message(Role.ASSISTANT, "\n\n", tool_calls=(ToolCall("toolu_1", "weather", "{}"),)),
+            Message(Role.TOOL, " ", tool_call_id="toolu_1"),
+            Message(Role.ASSISTANT, "\t"),
+        )
+    )
+    assert conversation.system == []
+    assert conversation.turns == [
+        {"role": "user", "content": "Weather?"},
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {}}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_1"}]},
+    ]
+
+
 def test_a_system_prompt_alone_is_asked_by_the_user() -> None:
     assert conversation_of((Message(Role.SYSTEM, "Tell a joke."),)) == Conversation(
         [], [{"role": "user", "content": "Tell a joke."}], answers_tools=False
@@ -118,6 +136,7 @@ def test_a_system_prompt_alone_is_asked_by_the_user() -> None:
         (Message(Role.SYSTEM, parts=(ImagePart("https://x/y"),)), "no pictures in a system message"),
         (Message(Role.USER, parts=(ImagePart("data:image/png"),)), "has no data"),
         (Message(Role.USER, ""), "every message is empty"),
+        (Message(Role.USER, " \n"), "every message is empty"),
     ],
 )
 def test_what_cannot_be_said_is_refused_before_anything_is_sent(message: Message, words: str) -> None:
