@@ -60,10 +60,20 @@ _UNPAID_CODES: Final = frozenset(
         "billing_hard_limit_reached",  # OpenAI, with 400
         "billing_not_active",  # OpenAI, with 429
         "billing_error",  # Anthropic
+        "exceeded_current_quota_error",  # Moonshot, with 429
+        "Arrearage",  # Alibaba, with 400
     )
 )
-_UNPAID_WORDS: Final = re.compile(r"credit balance is too low", re.IGNORECASE)
-"""Anthropic's, which it calls an invalid request."""
+_UNPAID_WORDS: Final = re.compile(
+    # Anthropic's, which it calls an invalid request: no money left, and the limit that its owner has set.
+    r"credit balance is too low|reached your specified [\w ]{1,30}usage limits",
+    re.IGNORECASE,
+)
+_KEY_WORDS: Final = re.compile(
+    # Google, xAI: with 400, as if the request were wrong.
+    r"API key (?:not valid|not found|expired)|incorrect(?: |%20)API(?: |%20)key(?: |%20)provided",
+    re.IGNORECASE,
+)
 
 
 class Told(Exception):
@@ -113,12 +123,12 @@ def read_failure(
         return ProviderFailure(
             Reason.CONTEXT_LENGTH_EXCEEDED, f"the prompt does not fit the model{words}", status, is_retryable=False
         )
-    unpaid = status >= 400 and is_unpaid(answer)
+    refused = (status >= 400 and is_unpaid(answer)) or (status == 400 and _refuses_key(answer))
     return ProviderFailure(
-        reason=Reason.CREDENTIAL_REFUSED if unpaid else reason_of(status),
+        reason=Reason.CREDENTIAL_REFUSED if refused else reason_of(status),
         message=f"the provider answered HTTP {status}{words}",
         http_status=status,
-        is_retryable=status in retry_statuses and not unpaid,
+        is_retryable=status in retry_statuses and not refused,
         retry_after_seconds=_retry_after(response.headers, unix_seconds),
     )
 
@@ -168,10 +178,14 @@ def does_not_fit(answer: Json) -> bool:
 
 
 def is_unpaid(answer: Json) -> bool:
-    """Whether an error says that the account has no money left, by its code or in its words."""
+    """Whether an error says that the account has no money left, or may spend no more, by its code or in its words."""
     if not _UNPAID_CODES.isdisjoint(_codes(answer)):
         return True
     return _UNPAID_WORDS.search(words_of(answer)[:_MAX_READ_CHARACTERS]) is not None
+
+
+def _refuses_key(answer: Json) -> bool:
+    return _KEY_WORDS.search(words_of(answer)[:_MAX_READ_CHARACTERS]) is not None
 
 
 def _codes(answer: Json) -> list[str]:

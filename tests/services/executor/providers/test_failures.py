@@ -60,11 +60,37 @@ def test_a_long_error_is_searched_in_no_time() -> None:
         ),
         (400, {"type": "error", "error": {"type": "billing_error", "message": "no"}}),
         (503, {"type": "billing_error", "message": "no"}),
+        (
+            400,
+            {
+                "type": "error",
+                "error": {
+                    "type": "invalid_request_error",
+                    "message": "You have reached your specified API usage limits. You will regain access soon.",
+                },
+            },
+        ),
+        (429, {"error": {"message": "Your account is suspended", "type": "exceeded_current_quota_error"}}),
+        (400, {"error": {"message": "Access denied", "type": "Arrearage", "code": "Arrearage"}}),
     ],
 )
 def test_an_account_without_money_is_the_operator_s_matter_and_not_asked_again(status: int, body: Any) -> None:
     failure = failed(status, body)
     assert (failure.reason, failure.http_status, failure.is_retryable) == (Reason.CREDENTIAL_REFUSED, status, False)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [{"error": {"code": 400, "message": "API key not valid. Please pass one.", "status": "INVALID_ARGUMENT"}}],
+        {"error": {"message": "API key expired. Please renew the API key."}},
+        {"code": "Client specified an invalid argument", "error": "Incorrect API key provided: na***ys."},
+        {"code": "Client specified an invalid argument", "error": "Incorrect%20API%20key%20provided:%20na***ys."},
+    ],
+)
+def test_a_key_that_is_refused_as_a_wrong_request_is_the_operator_s_matter(body: Any) -> None:
+    failure = failed(400, body)
+    assert (failure.reason, failure.http_status, failure.is_retryable) == (Reason.CREDENTIAL_REFUSED, 400, False)
 
 
 def test_a_quota_that_comes_back_is_worth_waiting_for() -> None:
