@@ -75,13 +75,14 @@ class OpenAi(Exchange):
 
 
 def _messages(request: ProviderRequest) -> bytes:
-    # OpenAI refuses members it does not know; servers of reasoning models want theirs back.
-    returns_reasoning = request.provider.kind is not ProviderKind.OPENAI
-    return orjson.dumps([_message(message, returns_reasoning=returns_reasoning) for message in request.messages])
+    is_openai = request.provider.kind is ProviderKind.OPENAI
+    return orjson.dumps([_message(message, is_openai=is_openai) for message in request.messages])
 
 
-def _message(message: Message, *, returns_reasoning: bool) -> dict[str, object]:
-    said: dict[str, object] = {"role": message.role}
+def _message(message: Message, *, is_openai: bool) -> dict[str, object]:
+    # OpenAI's newest role; servers that do not know it refuse the request, and those that do take the old one for it.
+    is_renamed = message.role is Role.DEVELOPER and not is_openai
+    said: dict[str, object] = {"role": Role.SYSTEM if is_renamed else message.role}
     if message.parts:
         said["content"] = _parts(message.parts)
     elif message.content or message.role is not Role.ASSISTANT:
@@ -97,7 +98,8 @@ def _message(message: Message, *, returns_reasoning: bool) -> dict[str, object]:
         ]
     if message.tool_call_id:
         said["tool_call_id"] = message.tool_call_id
-    if message.reasoning and returns_reasoning:
+    # OpenAI refuses members it does not know; servers of reasoning models want theirs back.
+    if message.reasoning and not is_openai:
         said["reasoning_content"] = message.reasoning
     return said
 

@@ -156,7 +156,7 @@ async def test_every_kind_of_message_is_sent(adapter: OpenAi, upstream: Any) -> 
     await adapter.complete(asked(upstream, messages=messages), 5)
 
     assert upstream.received[0].body["messages"] == [
-        {"role": "developer", "content": "Be brief."},
+        {"role": "system", "content": "Be brief."},
         {
             "role": "user",
             "content": [
@@ -173,6 +173,16 @@ async def test_every_kind_of_message_is_sent(adapter: OpenAi, upstream: Any) -> 
         },
         {"role": "tool", "content": "a cat", "tool_call_id": "c1"},
         {"role": "user", "content": "", "name": "ada"},
+    ]
+
+
+async def test_openai_itself_is_told_what_only_it_understands(adapter: OpenAi, upstream: Any) -> None:
+    messages = (Message(Role.DEVELOPER, "Be brief."), Message(Role.ASSISTANT, "Hello.", reasoning="hm"))
+    await adapter.complete(asked(upstream, kind=ProviderKind.OPENAI, messages=messages), 5)
+
+    assert upstream.received[0].body["messages"] == [
+        {"role": "developer", "content": "Be brief."},
+        {"role": "assistant", "content": "Hello."},
     ]
 
 
