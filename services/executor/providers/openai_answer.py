@@ -109,10 +109,22 @@ def usage_of(usage: Json) -> Usage:
     if not isinstance(usage, dict):
         return Usage()
     read_details, written_details = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    reasoning = count_of(written_details, "reasoning_tokens")
     return Usage(
         input_tokens=count_of(usage, "prompt_tokens"),
-        output_tokens=count_of(usage, "completion_tokens"),
+        output_tokens=_output_tokens(usage, reasoning),
         cached_input_tokens=count_of(read_details, "cached_tokens"),
-        reasoning_output_tokens=count_of(written_details, "reasoning_tokens"),
+        reasoning_output_tokens=reasoning,
         cache_write_input_tokens=count_of(read_details, "cache_write_tokens"),
     )
+
+
+def _output_tokens(usage: dict[str, Json], reasoning: int | None) -> int | None:
+    """All that is billed as output. xAI and Google leave thoughts out of the completion; they stand in the total, and
+    Google tells of them nowhere else."""
+    prompt, completion = count_of(usage, "prompt_tokens"), count_of(usage, "completion_tokens")
+    total = count_of(usage, "total_tokens")
+    if prompt is None or completion is None or total is None:
+        return completion
+    thoughts = total - prompt - completion
+    return completion + thoughts if thoughts > 0 and reasoning in (None, thoughts) else completion

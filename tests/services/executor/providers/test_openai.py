@@ -208,6 +208,30 @@ async def test_tool_calls_and_reasoning_are_read(adapter: OpenAi, upstream: Any)
     assert (answer.usage, answer.model) == (Usage(), "test-model")
 
 
+@pytest.mark.parametrize(
+    ("counts", "details", "output"),
+    [
+        pytest.param((32, 9, 135), {"reasoning_tokens": 94}, 103, id="xAI"),
+        pytest.param((9, 3, 105), None, 96, id="Google"),
+        pytest.param((32, 103, 135), {"reasoning_tokens": 94}, 103, id="OpenAI"),
+        pytest.param((32, 9, 140), {"reasoning_tokens": 94}, 9, id="something else"),
+        pytest.param((32, 9, 0), None, 9, id="no total"),
+    ],
+)
+async def test_thoughts_are_output_wherever_they_are_counted(
+    adapter: OpenAi, upstream: Any, counts: tuple[int, int, int], details: Any, output: int
+) -> None:
+    usage = dict(zip(("prompt_tokens", "completion_tokens", "total_tokens"), counts, strict=True))
+    answer = {"choices": [{"message": {"content": "42"}}], "usage": usage | {"completion_tokens_details": details}}
+    upstream.then(upstream.http(200, answer))
+
+    got = await adapter.complete(asked(upstream), 5)
+
+    assert isinstance(got, ProviderAnswer)
+    assert (got.usage.input_tokens, got.usage.output_tokens) == (counts[0], output)
+    assert got.usage.reasoning_output_tokens == (details or {}).get("reasoning_tokens")
+
+
 async def test_of_several_choices_the_first_is_the_answer_wherever_it_stands(adapter: OpenAi, upstream: Any) -> None:
     choices = [
         {"index": index, "message": {"content": content}, "finish_reason": finish}
