@@ -63,11 +63,11 @@ class OpenAi(Exchange):
 
     def read(self, response: EgressResponse, request: ProviderRequest) -> ProviderAnswer:
         """As :class:`Exchange` says."""
-        return openai_answer.read(response, request)
+        return openai_answer.read(response, request, self.statuses_of(request))
 
     def assembly(self, request: ProviderRequest) -> Assembly:
         """As :class:`Exchange` says."""
-        return Assembly(request)
+        return Assembly(request, self.statuses_of(request))
 
     def framing(self) -> Events:
         """As :class:`Exchange` says."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from completions.chat import Message, Role, TextPart
@@ -17,34 +18,45 @@ _FINISH_REASONS: Final = {
     "tool_calls": FinishReason.TOOL_CALLS,
     "function_call": FinishReason.TOOL_CALLS,
     "content_filter": FinishReason.CONTENT_FILTER,
+    "model_length": FinishReason.LENGTH,  # Mistral
+    "model_context_window_exceeded": FinishReason.LENGTH,  # Z.ai
+    "sensitive": FinishReason.CONTENT_FILTER,  # Z.ai
+    "end_turn": FinishReason.STOP,  # xAI
 }
+_BROKEN: Final = frozenset(
+    (
+        "error",  # OpenRouter, Mistral, Together
+        "network_error",  # Z.ai
+        "insufficient_system_resource",  # DeepSeek
+    )
+)
+"""Why a model stopped that had not finished."""
 
 
-def read(response: EgressResponse, request: ProviderRequest) -> ProviderAnswer:
+def read(response: EgressResponse, request: ProviderRequest, retry_statuses: frozenset[int]) -> ProviderAnswer:
     """An answer with status 200.
 
     :raises Malformed: if it makes no sense
     :raises Told: if it tells of a failure
     """
     answer = json_object_of(response, request)
+    if answer.get("error"):
+        raise told(answer, request, retry_statuses)
     choices = answer.get("choices")
     if not isinstance(choices, list) or not choices:
-        if "error" in answer:
-            raise Told(told_failure(answer, request))
         raise Malformed("has no choices")
     alone = choices[0] if len(choices) == 1 else None
     choice = alone if isinstance(alone, dict) else first_choice(choices)
     if choice is None:
         raise Malformed("has no first choice")
+    finish_reason = finish_reason_of(choice, request, retry_statuses)
     message = choice.get("message")
     if not isinstance(message, dict):
         raise Malformed("has a choice without a message")
     return ProviderAnswer(
         message=_message(message),
         # A refusal ends as any other answer does; only its place says what it is.
-        finish_reason=FinishReason.CONTENT_FILTER
-        if message.get("refusal")
-        else finish_reason_of(choice.get("finish_reason")),
+        finish_reason=FinishReason.CONTENT_FILTER if message.get("refusal") else finish_reason,
         usage=usage_of(answer.get("usage")),
         model=model_of(answer.get("model"), request.model),
         http_status=response.status,
@@ -64,8 +76,28 @@ def first_choice(choices: list[Json]) -> dict[str, Json] | None:
     return None
 
 
-def finish_reason_of(finish: Json) -> FinishReason | None:
-    """Why the model stopped; None if the provider did not say."""
+def told(answer: dict[str, Json], request: ProviderRequest, retry_statuses: frozenset[int]) -> Told:
+    """An error under the status 200, to be raised. Gateways that sent it before their model failed say as the error's
+    code which status it would have been."""
+    error = answer.get("error")
+    code = str(error.get("code")) if isinstance(error, dict) else ""
+    means = int(code) if re.fullmatch("[45][0-9][0-9]", code) else None
+    return Told(told_failure(answer, request, means=means, retry_statuses=retry_statuses))
+
+
+def finish_reason_of(
+    choice: dict[str, Json], request: ProviderRequest, retry_statuses: frozenset[int]
+) -> FinishReason | None:
+    """Why the model stopped; None if the provider did not say.
+
+    :raises Malformed: if it had not finished
+    :raises Told: if the provider says what happened
+    """
+    finish = choice.get("finish_reason")
+    if isinstance(finish, str) and finish in _BROKEN:
+        if choice.get("error"):
+            raise told(choice, request, retry_statuses)
+        raise Malformed("ends in an error")
     return _FINISH_REASONS.get(finish, FinishReason.OTHER) if isinstance(finish, str) and finish else None
 
 

@@ -7,8 +7,7 @@ from typing import Final
 from kit.json import Json
 from services.executor.domain import Delta, FinishReason, ProviderAnswer, ProviderRequest, ToolCallDelta, Usage
 from services.executor.providers.answers import Malformed, arguments_json, event_of, model_of, text_of
-from services.executor.providers.failures import Told, told_failure
-from services.executor.providers.openai_answer import finish_reason_of, first_choice, texts_of, usage_of
+from services.executor.providers.openai_answer import finish_reason_of, first_choice, texts_of, told, usage_of
 from services.executor.providers.transcript import Transcript
 
 _DONE: Final = b"[DONE]"
@@ -18,11 +17,13 @@ class Assembly:
     """What has come so far."""
 
     __slots__ = (
-        "_finish_reason", "_is_refused", "_request", "_transcript", "_usage", "is_done", "is_finished", "model",
+        "_finish_reason", "_is_refused", "_request", "_retry_statuses", "_transcript", "_usage", "is_done",
+        "is_finished", "model",
     )  # fmt: skip
 
-    def __init__(self, request: ProviderRequest) -> None:
+    def __init__(self, request: ProviderRequest, retry_statuses: frozenset[int]) -> None:
         self._request = request
+        self._retry_statuses = retry_statuses
         self._transcript = Transcript()
         self._finish_reason: FinishReason | None = None
         self._is_refused = False
@@ -45,7 +46,7 @@ class Assembly:
             return None
         event = event_of(data)
         if event.get("error"):
-            raise Told(told_failure(event, self._request))
+            raise told(event, self._request, self._retry_statuses)
         if (name := event.get("model")) != self.model:
             self.model = model_of(name, self.model)
         if isinstance(usage := event.get("usage"), dict):
@@ -58,8 +59,8 @@ class Assembly:
             raise Malformed("has a choice that is not an object")
         if choice.get("index") and (choice := first_choice(choices)) is None:
             return None
-        if finish := choice.get("finish_reason"):
-            self._finish_reason = finish_reason_of(finish) or self._finish_reason
+        if choice.get("finish_reason"):
+            self._finish_reason = finish_reason_of(choice, self._request, self._retry_statuses) or self._finish_reason
             self.is_finished = self._finish_reason is not None
         delta = choice.get("delta")
         return self._delta(delta) if isinstance(delta, dict) else None

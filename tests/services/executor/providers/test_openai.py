@@ -350,6 +350,59 @@ async def test_a_garbage_answer_is_a_failure_that_may_be_retried(adapter: OpenAi
     assert (failure.reason, failure.is_retryable) == (Reason.MALFORMED_RESPONSE, True)
 
 
+@pytest.mark.parametrize("finish", ["error", "network_error", "insufficient_system_resource"])
+async def test_what_a_provider_broke_off_is_no_answer(adapter: OpenAi, upstream: Any, finish: str) -> None:
+    choice = {"index": 0, "message": {"role": "assistant", "content": '{"ev'}, "finish_reason": finish}
+    failure = await failed(adapter, upstream, upstream.http(200, {"choices": [choice]}))
+
+    assert (failure.reason, failure.is_retryable) == (Reason.MALFORMED_RESPONSE, True)
+    assert failure.message == "the provider's answer ends in an error"
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "retryable"),
+    [
+        (429, Reason.RATE_LIMITED, True),
+        ("502", Reason.ERROR, True),
+        (403, Reason.CREDENTIAL_REFUSED, False),
+        (400, Reason.REJECTED_REQUEST, False),
+        (200, Reason.MALFORMED_RESPONSE, True),
+        (1302, Reason.MALFORMED_RESPONSE, True),
+        ("server_error", Reason.MALFORMED_RESPONSE, True),
+    ],
+)
+async def test_an_error_with_status_200_means_what_its_code_says(
+    adapter: OpenAi, upstream: Any, code: Any, reason: Reason, retryable: bool
+) -> None:
+    error = {"code": code, "message": "Provider returned error"}
+    choice = {"message": {"role": "assistant", "content": ""}, "finish_reason": "error", "error": error}
+    for answer in ({"error": error}, {"error": error, "choices": [choice]}, {"choices": [choice]}):
+        failure = await failed(adapter, upstream, upstream.http(200, answer))
+        assert (failure.reason, failure.http_status, failure.is_retryable) == (reason, 200, retryable)
+        assert "Provider returned error" in failure.message
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("model_length", FinishReason.LENGTH),
+        ("model_context_window_exceeded", FinishReason.LENGTH),
+        ("sensitive", FinishReason.CONTENT_FILTER),
+        ("end_turn", FinishReason.STOP),
+        ("abort", FinishReason.OTHER),
+        ("", None),
+        (None, None),
+    ],
+)
+async def test_why_the_model_stopped_is_read_in_every_server_s_words(
+    adapter: OpenAi, upstream: Any, word: Any, reason: FinishReason | None
+) -> None:
+    upstream.then(upstream.http(200, {"choices": [{"message": {"content": "Paris."}, "finish_reason": word}]}))
+    got = await adapter.complete(asked(upstream), 5)
+    assert isinstance(got, ProviderAnswer)
+    assert got.finish_reason is reason
+
+
 async def test_a_page_where_json_should_be_is_malformed(adapter: OpenAi, upstream: Any) -> None:
     page = upstream.http(200, upstream.completion(), content_type="text/html")
     assert (await failed(adapter, upstream, page)).reason is Reason.MALFORMED_RESPONSE

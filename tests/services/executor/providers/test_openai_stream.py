@@ -248,6 +248,10 @@ async def test_an_end_without_its_mark_is_whole_if_the_model_had_finished(adapte
         ([b"data: {oops\n\n"], "not valid JSON"),
         ([b"data: [1]\n\n"], "not a JSON object"),
         ([{"error": {"message": "overloaded " + CREDENTIAL}}], "is an error"),
+        (
+            [{"choices": [{"delta": {"content": ""}, "finish_reason": "error"}]}, b"data: [DONE]\n\n"],
+            "ends in an error",
+        ),
         ([{"choices": ["x"]}], "not an object"),
         ([{"choices": [{"delta": {"tool_calls": [{"index": 5, "function": {}}]}}]}], "ends in the middle"),
         ([{"choices": [{"index": 1}, "x"]}], "not an object"),
@@ -268,6 +272,22 @@ async def test_what_makes_no_sense_is_a_failure_after_what_did(
     assert failure.reason is Reason.MALFORMED_RESPONSE
     assert words in failure.message
     assert CREDENTIAL not in failure.message
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"error": {"code": 503, "message": "Provider disconnected"}, "choices": []},
+        {"choices": [{"delta": {}, "finish_reason": "error", "error": {"code": 503, "message": "Disconnected"}}]},
+    ],
+)
+async def test_an_error_among_the_events_means_what_its_code_says(
+    adapter: OpenAi, upstream: Any, event: dict[str, Any]
+) -> None:
+    *_, failure = await streamed(adapter, upstream, upstream.streams([*upstream.paris[:2], event, upstream.done]))
+
+    assert (failure.reason, failure.http_status, failure.is_retryable) == (Reason.ERROR, 200, True)
+    assert "isconnected" in failure.message
 
 
 async def test_an_answer_that_is_too_large_is_a_failure(adapter: OpenAi, upstream: Any) -> None:
