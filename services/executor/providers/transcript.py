@@ -68,11 +68,13 @@ class Transcript:
     def place(self, given: int | None, uid: str, tool: str, arguments: str) -> int:
         """Which call a piece belongs to: the provider's indices may begin anywhere, have gaps, or be the same for all.
 
-        :param given: the provider's index; None if it left that out, because it sends each call whole
+        :param given: the provider's index; None if it left that out: then a call begins with its name
         :param arguments: the piece of their JSON
         :return: for :meth:`call`
         """
         new = len(self._calls)
+        if given is None and not tool and new:
+            return next((at for at, call in enumerate(self._calls) if uid and call.id == uid), new - 1)
         if self._places is None:
             self._places = {}
         index = self._places.setdefault(new if given is None else given, new)

@@ -178,6 +178,19 @@ def called(*calls: tuple[int | None, str, str, str]) -> list[dict[str, Any]]:
         pytest.param([(-1, "c1", "look", '{"a":1}'), (2**70, "c2", "look", '{"b":2}')], id="far away"),
         pytest.param([(None, "c1", "look", '{"a":1}'), (None, "c2", "look", '{"b":2}')], id="without"),
         pytest.param([(None, "c1", "look", '{"a":'), (0, "", "", "1}"), (1, "c2", "look", '{"b":2}')], id="sometimes"),
+        pytest.param(
+            [(None, "c1", "look", ""), (None, "", "", '{"a":1}'), (None, "c2", "look", '{"b"'), (None, "", "", ":2}")],
+            id="without in pieces",
+        ),
+        pytest.param(
+            [
+                (None, "c1", "look", '{"a"'),
+                (None, "c2", "look", '{"b"'),
+                (None, "c1", "", ":1}"),
+                (None, "c2", "", ":2}"),
+            ],
+            id="without by turns",
+        ),
     ],
 )
 @pytest.mark.parametrize("together", [False, True])
