@@ -53,10 +53,13 @@ def read(response: EgressResponse, request: ProviderRequest, retry_statuses: fro
     message = choice.get("message")
     if not isinstance(message, dict):
         raise Malformed("has a choice without a message")
+    said = _message(message)
     return ProviderAnswer(
-        message=_message(message),
+        message=said,
         # A refusal ends as any other answer does; only its place says what it is.
-        finish_reason=FinishReason.CONTENT_FILTER if message.get("refusal") else finish_reason,
+        finish_reason=FinishReason.CONTENT_FILTER
+        if message.get("refusal")
+        else as_called(finish_reason, has_calls=bool(said.tool_calls)),
         usage=usage_of(answer.get("usage")),
         model=model_of(answer.get("model"), request.model),
         http_status=response.status,
@@ -99,6 +102,12 @@ def finish_reason_of(
             raise told(choice, request, retry_statuses)
         raise Malformed("ends in an error")
     return _FINISH_REASONS.get(finish, FinishReason.OTHER) if isinstance(finish, str) and finish else None
+
+
+def as_called(reason: FinishReason | None, *, has_calls: bool) -> FinishReason | None:
+    """Why the model stopped. OpenAI, of a tool that it was told to call, and Google, in a stream, call the wish for one
+    an end as any other."""
+    return FinishReason.TOOL_CALLS if has_calls and reason is FinishReason.STOP else reason
 
 
 def texts_of(parts: list[Json]) -> list[str]:

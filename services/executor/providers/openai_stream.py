@@ -7,7 +7,14 @@ from typing import Final
 from kit.json import Json
 from services.executor.domain import Delta, FinishReason, ProviderAnswer, ProviderRequest, ToolCallDelta, Usage
 from services.executor.providers.answers import Malformed, arguments_json, event_of, model_of, text_of
-from services.executor.providers.openai_answer import finish_reason_of, first_choice, texts_of, told, usage_of
+from services.executor.providers.openai_answer import (
+    as_called,
+    finish_reason_of,
+    first_choice,
+    texts_of,
+    told,
+    usage_of,
+)
 from services.executor.providers.transcript import Transcript
 
 _DONE: Final = b"[DONE]"
@@ -97,5 +104,8 @@ class Assembly:
         """
         if not self.is_done and not self.is_finished:
             raise Malformed("ends in the middle")
-        finish_reason = FinishReason.CONTENT_FILTER if self._is_refused else self._finish_reason
-        return ProviderAnswer(self._transcript.message(), finish_reason, self._usage, self.model, http_status)
+        message = self._transcript.message()
+        finish_reason = as_called(self._finish_reason, has_calls=bool(message.tool_calls))
+        if self._is_refused:
+            finish_reason = FinishReason.CONTENT_FILTER
+        return ProviderAnswer(message, finish_reason, self._usage, self.model, http_status)

@@ -232,6 +232,16 @@ async def test_thoughts_are_output_wherever_they_are_counted(
     assert got.usage.reasoning_output_tokens == (details or {}).get("reasoning_tokens")
 
 
+async def test_a_wish_for_a_tool_that_ends_as_any_answer_is_one(adapter: OpenAi, upstream: Any) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    for finish, reason in (("stop", FinishReason.TOOL_CALLS), ("length", FinishReason.LENGTH), (None, None)):
+        message = {"role": "assistant", "content": None, "tool_calls": [call]}
+        upstream.then(upstream.http(200, {"choices": [{"message": message, "finish_reason": finish}]}))
+        answer = await adapter.complete(asked(upstream), 5)
+        assert isinstance(answer, ProviderAnswer)
+        assert answer.finish_reason is reason
+
+
 async def test_of_several_choices_the_first_is_the_answer_wherever_it_stands(adapter: OpenAi, upstream: Any) -> None:
     choices = [
         {"index": index, "message": {"content": content}, "finish_reason": finish}

@@ -91,6 +91,13 @@ async def test_tool_calls_are_put_together_from_their_pieces(adapter: OpenAi, up
     assert answer.finish_reason is FinishReason.TOOL_CALLS
 
 
+async def test_a_wish_for_a_tool_that_ends_as_any_answer_is_one(adapter: OpenAi, upstream: Any) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    events = [upstream.chunk(tool_calls=[call]), upstream.chunk(finish_reason="stop"), upstream.done]
+    *_, answer = await streamed(adapter, upstream, upstream.streams(events))
+    assert answer.finish_reason is FinishReason.TOOL_CALLS
+
+
 async def test_the_id_and_the_name_of_a_call_may_come_late_and_the_first_of_each_stays(
     adapter: OpenAi, upstream: Any
 ) -> None:
