@@ -76,9 +76,8 @@ class Anthropic(Exchange):
     def request_of(self, request: ProviderRequest, *, streamed: bool) -> Outgoing:
         """As :class:`Exchange` says."""
         body, budgeted, unbudgeted, instruction = request.prepared_body.split(_SEPARATOR)
-        system, turns, answers_tools = conversation_of(request.messages)
-        # After a tool's answer it takes the signed thoughts that led to the call, and nobody keeps those.
-        pieces = [body, unbudgeted if answers_tools else budgeted]
+        system, turns, may_think = conversation_of(request.messages)
+        pieces = [body, budgeted if may_think else unbudgeted]
         if instruction or len(system) > 1:
             blocks = [orjson.dumps({"type": "text", "text": text}) for text in system]
             pieces += (b',"system":[', b",".join([*blocks, instruction] if instruction else blocks), b"]")

@@ -23,8 +23,9 @@ class Conversation(NamedTuple):
 
     system: list[str]
     turns: list[Json]
-    answers_tools: bool
-    """Whether the last turn tells what tools answered."""
+    may_think: bool
+    """Whether the model may think within a budget: not where its answer has begun, or waited for what tools answered,
+    for then this contract wants the signed thoughts that came before."""
 
 
 def conversation_of(messages: Sequence[Message]) -> Conversation:
@@ -68,7 +69,7 @@ def conversation_of(messages: Sequence[Message]) -> Conversation:
         # A beginning that the model continues may not end in white space.
         last[-1]["text"] = text.rstrip()
     said = [{"role": role, "content": _content(blocks)} for role, blocks in turns]
-    return Conversation(system, [*said], answers_tools=results > 0)
+    return Conversation(system, [*said], may_think=last_role == "user" and not results)
 
 
 def _content(blocks: list[_Block]) -> Json:

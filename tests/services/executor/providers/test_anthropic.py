@@ -279,6 +279,14 @@ def test_after_a_tool_s_answer_nothing_is_thought_that_nobody_signed() -> None:
     assert "thinking" in sent(adapting, messages)
 
 
+def test_an_answer_that_has_begun_is_not_thought_about() -> None:
+    begun = (*QUESTION, Message(Role.ASSISTANT, "{"))
+    of = version(parameters=Parameters(reasoning_budget_tokens=2048, temperature=0.2))
+    assert "thinking" in sent(of)
+    assert "thinking" not in sent(of, begun)
+    assert sent(of, begun)["temperature"] == 0.2
+
+
 def test_what_does_not_think_samples_as_it_was_told() -> None:
     after_tool = (
         *QUESTION,

@@ -34,7 +34,7 @@ def test_leading_system_messages_are_the_system_prompt_and_later_ones_keep_their
             {"role": "assistant", "content": "Bonjour."},
             {"role": "user", "content": "Now in German."},
         ],
-        answers_tools=False,
+        may_think=True,
     )
 
 
@@ -68,7 +68,7 @@ def test_tool_results_come_first_in_the_turn_that_answers_the_calls() -> None:
             Message(Role.TOOL, "", tool_call_id="toolu_3"),
         )
     )
-    assert conversation.answers_tools
+    assert not conversation.may_think
     assert conversation.turns[1:] == [
         {
             "role": "assistant",
@@ -126,7 +126,7 @@ def test_texts_of_white_space_alone_are_left_out() -> None:
 
 def test_a_system_prompt_alone_is_asked_by_the_user() -> None:
     assert conversation_of((Message(Role.SYSTEM, "Tell a joke."),)) == Conversation(
-        [], [{"role": "user", "content": "Tell a joke."}], answers_tools=False
+        [], [{"role": "user", "content": "Tell a joke."}], may_think=True
     )
 
 
