@@ -22,6 +22,7 @@ from services.executor.providers.tools import in_openais_words
 
 _OURS: Final = frozenset(("model", "messages", "stream", "stream_options"))
 """Members of a request that a version's extra parameters may not set: the answer would not be one that can be read."""
+_SCHEMA_NAME: Final = "answer"
 _STREAMED: Final = b',"stream":true,"stream_options":{"include_usage":true}}'
 
 
@@ -47,7 +48,7 @@ class OpenAi(Exchange):
             "reasoning_effort": given.reasoning_effort,
             "tools": version.tools or None,
             "tool_choice": in_openais_words(version.tool_choice, version.tools),
-            "response_format": version.response_format,
+            "response_format": _format(version.response_format),
         }
         body: dict[str, Json] = {"model": version.model}
         body.update((name, value) for name, value in fields.items() if value is not None)
@@ -72,6 +73,14 @@ class OpenAi(Exchange):
     def framing(self) -> Events:
         """As :class:`Exchange` says."""
         return Events(self.max_response_bytes)
+
+
+def _format(given: dict[str, Json] | None) -> Json:
+    """As given; a schema gets the name that this contract wants, and no other asks for."""
+    inner = given.get("json_schema") if given else None
+    if given is None or not isinstance(inner, dict) or inner.get("name"):
+        return given
+    return given | {"json_schema": inner | {"name": _SCHEMA_NAME}}
 
 
 def _messages(request: ProviderRequest) -> bytes:

@@ -125,7 +125,7 @@ async def test_everything_of_a_version_is_sent_verbatim(adapter: OpenAi, upstrea
         ),
         tools=tools,
         tool_choice="auto",
-        response_format={"type": "json_schema", "json_schema": {"z": 1, "a": 2}},
+        response_format={"type": "json_schema", "json_schema": {"z": 1, "name": "city", "a": 2}},
     )
     await adapter.complete(asked(upstream, version), 5)
 
@@ -135,8 +135,21 @@ async def test_everything_of_a_version_is_sent_verbatim(adapter: OpenAi, upstrea
         "parallel_tool_calls", "reasoning_effort", "tools", "tool_choice", "response_format", "min_p", "messages",
     ]  # fmt: skip
     assert json.dumps(body["tools"]) == json.dumps(tools)
-    assert list(body["response_format"]["json_schema"]) == ["z", "a"]
+    assert list(body["response_format"]["json_schema"]) == ["z", "name", "a"]
     assert (body["temperature"], body["stop"], body["parallel_tool_calls"]) == (0.5, ["END"], False)
+
+
+@pytest.mark.parametrize("name", [{}, {"name": ""}, {"name": None}])
+def test_a_schema_without_a_name_gets_one(name: dict[str, Any]) -> None:
+    given: dict[str, Any] = {"type": "json_schema", "json_schema": {"schema": {"type": "object"}, **name}}
+    version = Version("prv_main", "m", response_format=given)
+    for kind in (ProviderKind.OPENAI, ProviderKind.OPENAI_COMPATIBLE):
+        said = json.loads(OFFLINE.prepare(version, kind) + b"[]}")["response_format"]
+        assert said == {"type": "json_schema", "json_schema": {"schema": {"type": "object"}, "name": "answer"}}
+    plain = Version("prv_main", "m", response_format={"type": "json_object"})
+    assert json.loads(OFFLINE.prepare(plain, ProviderKind.OPENAI) + b"[]}")["response_format"] == {
+        "type": "json_object"
+    }
 
 
 async def test_openai_itself_is_told_the_token_limit_in_its_newer_word(adapter: OpenAi, upstream: Any) -> None:
