@@ -1,13 +1,13 @@
-"""What every provider's answer has in common, read with distrust. Pure."""
+"""What every provider's answer has in common, read with distrust."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 import orjson
 
 from completions.chat import ToolCall
+from kit import ids
 from kit.egress import EgressResponse
 from kit.json import Json
 from services.executor.domain import ProviderRequest
@@ -78,10 +78,14 @@ def arguments_json(given: Json) -> str:
         raise Malformed("has a tool call whose arguments are nested too deeply") from None
 
 
-def tool_calls_of(calls: Json, missing_id: Callable[[], str] = str) -> list[ToolCall]:
-    """The calls of a message in OpenAI's shape, each whole.
+def missing_call_id() -> str:
+    """For a tool call that came without: an answer to it must name it."""
+    return ids.new_uid("call")
 
-    :param missing_id: makes one for a call without
+
+def tool_calls_of(calls: Json) -> list[ToolCall]:
+    """The calls of a message in OpenAI's shape, each whole. One without an id gets a new one.
+
     :raises Malformed: if they make no sense
     """
     if not isinstance(calls, list):
@@ -95,7 +99,7 @@ def tool_calls_of(calls: Json, missing_id: Callable[[], str] = str) -> list[Tool
         if not name:
             raise Malformed("has a tool call without a name")
         arguments = arguments_json(function.get("arguments"))
-        found.append(ToolCall(text_of(call.get("id")) or missing_id(), name, arguments))
+        found.append(ToolCall(text_of(call.get("id")) or missing_call_id(), name, arguments))
     return found
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from completions.chat import Message, Role, ToolCall
-from kit import ids
 from kit.egress import EgressResponse
 from kit.json import Json
 from services.executor.domain import FinishReason, ProviderAnswer, ProviderRequest, Usage
@@ -62,9 +61,9 @@ def usage_of(answer: Json) -> Usage:
 
 
 def tool_calls_of(message: dict[str, Json]) -> list[ToolCall]:
-    """The calls of a message, each whole. One without an id gets a new one: an answer to it must name it.
+    """The calls of a message, each whole.
 
     :raises Malformed: if they make no sense
     """
     calls = message.get("tool_calls")
-    return answers.tool_calls_of(calls, missing_id=lambda: ids.new_uid("call")) if calls else []
+    return answers.tool_calls_of(calls) if calls else []

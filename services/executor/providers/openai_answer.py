@@ -1,4 +1,4 @@
-"""What OpenAI and its likes answer, read with distrust: it becomes an answer or a failure with a reason. Pure."""
+"""What OpenAI and its likes answer, read with distrust: it becomes an answer or a failure with a reason."""
 
 from __future__ import annotations
 

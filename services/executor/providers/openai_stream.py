@@ -1,4 +1,4 @@
-"""A streamed answer of OpenAI and its likes, put together piece by piece and read with distrust. Pure."""
+"""A streamed answer of OpenAI and its likes, put together piece by piece and read with distrust."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ from typing import Final
 
 from kit.json import Json
 from services.executor.domain import Delta, FinishReason, ProviderAnswer, ProviderRequest, ToolCallDelta, Usage
-from services.executor.providers.answers import Malformed, arguments_json, event_of, model_of, text_of
+from services.executor.providers.answers import (
+    Malformed,
+    arguments_json,
+    event_of,
+    missing_call_id,
+    model_of,
+    text_of,
+)
 from services.executor.providers.openai_answer import (
     as_called,
     finish_reason_of,
@@ -31,7 +38,7 @@ class Assembly:
     def __init__(self, request: ProviderRequest, retry_statuses: frozenset[int]) -> None:
         self._request = request
         self._retry_statuses = retry_statuses
-        self._transcript = Transcript()
+        self._transcript = Transcript(missing_call_id)
         self._finish_reason: FinishReason | None = None
         self._is_refused = False
         self._usage = Usage()

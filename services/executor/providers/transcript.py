@@ -1,7 +1,8 @@
-"""An assistant's message while its pieces come. Pure."""
+"""An assistant's message while its pieces come."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -19,6 +20,8 @@ _MAX_LOOKS: Final = 64
 @dataclass(slots=True)
 class _Call:
     id: str = ""
+    has_own_id: bool = False
+    """Whether the id is not the provider's."""
     tool: str = ""
     arguments: list[str] = field(default_factory=list)
     looks: int = 0
@@ -38,11 +41,15 @@ class _Call:
 
 
 class Transcript:
-    """What was said so far."""
+    """What was said so far.
 
-    __slots__ = ("_calls", "_content", "_places", "_reasoning")
+    :param missing_id: makes one for a call whose name comes without
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_calls", "_content", "_missing_id", "_places", "_reasoning")
+
+    def __init__(self, missing_id: Callable[[], str] = str) -> None:
+        self._missing_id = missing_id
         self._content: list[str] = []
         self._reasoning: list[str] = []
         self._calls: list[_Call] = []
@@ -91,7 +98,7 @@ class Transcript:
     def _other(self, known: _Call, uid: str, tool: str, arguments: str) -> int | None:
         """Which call a piece in the place of a known one belongs to if not to that; some servers repeat the name with
         each piece, or give each an id of its own."""
-        is_new = bool(uid and known.id and uid != known.id)
+        is_new = bool(uid and known.id and uid != known.id and not known.has_own_id)
         if is_new:
             for at, call in enumerate(self._calls):
                 if call.id == uid and ("" in (tool, call.tool) or tool == call.tool):
@@ -123,6 +130,9 @@ class Transcript:
         call = self._calls[index]
         uid, tool = "" if call.id else uid, "" if call.tool else tool
         call.id, call.tool = call.id or uid, call.tool or tool
+        if not call.id and call.tool:
+            uid = call.id = self._missing_id()
+            call.has_own_id = True
         if arguments:
             call.arguments.append(arguments)
         return ToolCallDelta(index, uid, tool, arguments)

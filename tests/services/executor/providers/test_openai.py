@@ -245,6 +245,15 @@ async def test_thoughts_are_output_wherever_they_are_counted(
     assert got.usage.reasoning_output_tokens == (details or {}).get("reasoning_tokens")
 
 
+async def test_a_call_without_an_id_gets_one(adapter: OpenAi, upstream: Any) -> None:
+    functions = [{"function": {"name": "look", "arguments": "{}"}} for _ in range(3)]
+    calls = [functions[0], functions[1] | {"id": ""}, functions[2] | {"id": None}]
+    upstream.then(upstream.http(200, {"choices": [{"message": {"role": "assistant", "tool_calls": calls}}]}))
+    answer = await adapter.complete(asked(upstream), 5)
+    assert isinstance(answer, ProviderAnswer)
+    assert len({call.id for call in answer.message.tool_calls if call.id.startswith("call_")}) == 3
+
+
 async def test_a_wish_for_a_tool_that_ends_as_any_answer_is_one(adapter: OpenAi, upstream: Any) -> None:
     call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
     for finish, reason in (("stop", FinishReason.TOOL_CALLS), ("length", FinishReason.LENGTH), (None, None)):

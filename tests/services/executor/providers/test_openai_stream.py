@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
@@ -106,18 +107,18 @@ async def test_the_id_and_the_name_of_a_call_may_come_late_and_the_first_of_each
 
     events = [
         piece({"arguments": "{"}),
+        piece({}, id="c1"),
         piece({"name": "look"}),
-        piece({"name": "jump", "arguments": "}"}, id="c1"),
-        piece({}, id="c2"),
+        piece({"name": "jump", "arguments": "}"}, id="c2"),
         upstream.chunk(finish_reason="tool_calls"),
     ]
     *pieces, answer = await streamed(adapter, upstream, upstream.streams([*events, upstream.done]))
 
     assert [delta.tool_calls for delta in pieces[1:]] == [
         (ToolCallDelta(0, arguments_json="{"),),
+        (ToolCallDelta(0, "c1"),),
         (ToolCallDelta(0, tool="look"),),
-        (ToolCallDelta(0, "c1", arguments_json="}"),),
-        (ToolCallDelta(0),),
+        (ToolCallDelta(0, arguments_json="}"),),
     ]
     assert answer.message.tool_calls == (ToolCall("c1", "look", "{}"),)
 
@@ -229,7 +230,26 @@ async def test_calls_without_ids_in_one_place_are_told_apart(adapter: OpenAi, up
     calls = called((0, "", "weather", '{"c":"Paris"}'), (0, "", "clock", '{"z"'), (0, "", "clock", ':"CET"}'))
     events = [upstream.chunk(tool_calls=calls), upstream.chunk(finish_reason="tool_calls"), upstream.done]
     *_, answer = await streamed(adapter, upstream, upstream.streams(events))
-    assert answer.message.tool_calls == (ToolCall("", "weather", '{"c":"Paris"}'), ToolCall("", "clock", '{"z":"CET"}'))
+    assert [(call.name, call.arguments_json) for call in answer.message.tool_calls] == [
+        ("weather", '{"c":"Paris"}'),
+        ("clock", '{"z":"CET"}'),
+    ]
+
+
+async def test_a_call_that_is_named_without_an_id_gets_one_at_once(adapter: OpenAi, upstream: Any) -> None:
+    calls = called((0, "", "look", ""), (1, "", "look", "{}"), (0, "c1", "look", '{"a":1}'))
+    events = [upstream.chunk(tool_calls=[call]) for call in calls]
+    *pieces, answer = await streamed(adapter, upstream, upstream.streams([*events, upstream.done]))
+
+    first, second = (call.id for call in answer.message.tool_calls)
+    assert re.fullmatch("call_[0-9a-z]{26}", first)
+    assert re.fullmatch("call_[0-9a-z]{26}", second)
+    assert first != second
+    assert [piece.tool_calls for piece in pieces[1:]] == [
+        (ToolCallDelta(0, first, "look"),),
+        (ToolCallDelta(1, second, "look", "{}"),),
+        (ToolCallDelta(0, arguments_json='{"a":1}'),),
+    ]
 
 
 async def test_tool_calls_without_end_are_a_failure(adapter: OpenAi, upstream: Any) -> None:
