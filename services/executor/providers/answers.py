@@ -92,15 +92,23 @@ def tool_calls_of(calls: Json) -> list[ToolCall]:
         raise Malformed("has tool calls that are no list")
     found = []
     for call in calls:
-        function = call.get("function") if isinstance(call, dict) else None
-        if not isinstance(call, dict) or not isinstance(function, dict):
+        if not isinstance(call, dict) or (called := called_of(call)) is None:
             raise Malformed("has a tool call without a function")
-        name = text_of(function.get("name"))
+        name = text_of(called.get("name"))
         if not name:
             raise Malformed("has a tool call without a name")
-        arguments = arguments_json(function.get("arguments"))
+        arguments = arguments_json(called.get("arguments"))
         found.append(ToolCall(text_of(call.get("id")) or missing_call_id(), name, arguments))
     return found
+
+
+def called_of(call: dict[str, Json]) -> dict[str, Json] | None:
+    """What a call in OpenAI's shape calls: its `name` and `arguments`; None if no function and no custom tool."""
+    if isinstance(function := call.get("function"), dict):
+        return function
+    if isinstance(custom := call.get("custom"), dict):
+        return {"name": custom.get("name"), "arguments": text_of(custom.get("input"))}
+    return None
 
 
 def count_of(counts: Json, name: str) -> int | None:

@@ -9,7 +9,8 @@ from typing import Final
 import orjson
 
 from catalog.view import ProviderKind
-from completions.chat import ImagePart, Message, Part, Role
+from completions.chat import ImagePart, Message, Part, Role, ToolCall
+from completions.tools import name_of
 from completions.version import Version
 from kit.egress import EgressResponse
 from kit.json import Json
@@ -23,6 +24,8 @@ from services.executor.providers.tools import in_openais_words
 _OURS: Final = frozenset(("model", "messages", "stream", "stream_options"))
 """Members of a request that a version's extra parameters may not set: the answer would not be one that can be read."""
 _SCHEMA_NAME: Final = "answer"
+_SEPARATOR: Final = b"\0"
+"""In a prepared body: JSON as orjson writes it never has one."""
 _STREAMED: Final = b',"stream":true,"stream_options":{"include_usage":true}}'
 
 
@@ -31,7 +34,7 @@ class OpenAi(Exchange):
     """The adapter."""
 
     def prepare(self, version: Version, kind: ProviderKind) -> bytes:
-        """The body of a request up to its messages."""
+        """The body of a request up to its messages; behind a separator, the names of custom tools if there are any."""
         given, is_openai = version.parameters, kind is ProviderKind.OPENAI
         fields: dict[str, Json] = {
             "temperature": given.temperature,
@@ -53,14 +56,16 @@ class OpenAi(Exchange):
         body: dict[str, Json] = {"model": version.model}
         body.update((name, value) for name, value in fields.items() if value is not None)
         body.update((name, value) for name, value in given.extra.items() if name not in _OURS)
-        return orjson.dumps(body)[:-1] + b',"messages":'
+        prepared = orjson.dumps(body)[:-1] + b',"messages":'
+        custom = [name_of(tool) for tool in version.tools if isinstance(tool, dict) and tool.get("type") == "custom"]
+        return prepared + _SEPARATOR + orjson.dumps(custom) if custom else prepared
 
     def request_of(self, request: ProviderRequest, *, streamed: bool) -> Outgoing:
         """As :class:`Exchange` says; this contract carries every message."""
         url = request.provider.base_url.rstrip("/") + "/chat/completions"
-        return Outgoing(
-            "POST", url, b"".join((request.prepared_body, _messages(request), _STREAMED if streamed else b"}"))
-        )
+        body, _, custom = request.prepared_body.partition(_SEPARATOR)
+        messages = _messages(request, orjson.loads(custom) if custom else ())
+        return Outgoing("POST", url, b"".join((body, messages, _STREAMED if streamed else b"}")))
 
     def read(self, response: EgressResponse, request: ProviderRequest) -> ProviderAnswer:
         """As :class:`Exchange` says."""
@@ -83,12 +88,12 @@ def _format(given: dict[str, Json] | None) -> Json:
     return given | {"json_schema": inner | {"name": _SCHEMA_NAME}}
 
 
-def _messages(request: ProviderRequest) -> bytes:
+def _messages(request: ProviderRequest, custom: Sequence[str]) -> bytes:
     is_openai = request.provider.kind is ProviderKind.OPENAI
-    return orjson.dumps([_message(message, is_openai=is_openai) for message in request.messages])
+    return orjson.dumps([_message(message, custom, is_openai=is_openai) for message in request.messages])
 
 
-def _message(message: Message, *, is_openai: bool) -> dict[str, object]:
+def _message(message: Message, custom: Sequence[str], *, is_openai: bool) -> dict[str, object]:
     # OpenAI's newest role; servers that do not know it refuse the request, and those that do take the old one for it.
     is_renamed = message.role is Role.DEVELOPER and not is_openai
     said: dict[str, object] = {"role": Role.SYSTEM if is_renamed else message.role}
@@ -101,16 +106,19 @@ def _message(message: Message, *, is_openai: bool) -> dict[str, object]:
     if message.name:
         said["name"] = message.name
     if message.tool_calls:
-        said["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments_json}}
-            for call in message.tool_calls
-        ]
+        said["tool_calls"] = [_call(call, is_custom=call.name in custom) for call in message.tool_calls]
     if message.tool_call_id:
         said["tool_call_id"] = message.tool_call_id
     # OpenAI refuses members it does not know; servers of reasoning models want theirs back.
     if message.reasoning and not is_openai:
         said["reasoning_content"] = message.reasoning
     return said
+
+
+def _call(call: ToolCall, *, is_custom: bool) -> dict[str, object]:
+    if is_custom:
+        return {"id": call.id, "type": "custom", "custom": {"name": call.name, "input": call.arguments_json}}
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments_json}}
 
 
 def _parts(parts: Sequence[Part]) -> list[dict[str, object]]:

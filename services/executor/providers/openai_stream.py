@@ -9,6 +9,7 @@ from services.executor.domain import Delta, FinishReason, ProviderAnswer, Provid
 from services.executor.providers.answers import (
     Malformed,
     arguments_json,
+    called_of,
     event_of,
     missing_call_id,
     model_of,
@@ -96,10 +97,8 @@ class Assembly:
     def _tool_call(self, call: Json) -> ToolCallDelta:
         if not isinstance(call, dict):
             raise Malformed("has a tool call that is not an object")
-        given, function, uid = call.get("index"), call.get("function"), text_of(call.get("id"))
-        if not isinstance(function, dict):
-            function = {}
-        tool, arguments = text_of(function.get("name")), function.get("arguments")
+        given, called, uid = call.get("index"), called_of(call) or {}, text_of(call.get("id"))
+        tool, arguments = text_of(called.get("name")), called.get("arguments")
         arguments = arguments_json(arguments) if arguments else ""
         index = self._transcript.place(given if isinstance(given, int) else None, uid, tool, arguments)
         return self._transcript.call(index, uid, tool, arguments)

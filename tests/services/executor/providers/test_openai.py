@@ -245,6 +245,27 @@ async def test_thoughts_are_output_wherever_they_are_counted(
     assert got.usage.reasoning_output_tokens == (details or {}).get("reasoning_tokens")
 
 
+async def test_calls_of_custom_tools_go_both_ways(adapter: OpenAi, upstream: Any) -> None:
+    tools: list[Any] = [{"type": "custom", "custom": {"name": "sql"}}, WEATHER]
+    call = {"id": "c1", "type": "custom", "custom": {"name": "sql", "input": "SELECT 1"}}
+    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    upstream.then(upstream.http(200, {"choices": [{"message": message, "finish_reason": "tool_calls"}]}))
+    of = Version("prv_main", "m", tools=tools)
+    answer = await adapter.complete(asked(upstream, of), 5)
+    assert isinstance(answer, ProviderAnswer)
+    assert answer.message.tool_calls == (ToolCall("c1", "sql", "SELECT 1"),)
+
+    weather = ToolCall("c2", "weather", "{}")
+    again = Message(Role.ASSISTANT, tool_calls=(*answer.message.tool_calls, weather))
+    await adapter.complete(asked(upstream, of, messages=(*QUESTION, again)), 5)
+    body = upstream.received[1].body
+    assert body["tools"] == tools
+    assert body["messages"][1]["tool_calls"] == [
+        call,
+        {"id": "c2", "type": "function", "function": {"name": "weather", "arguments": "{}"}},
+    ]
+
+
 async def test_a_call_without_an_id_gets_one(adapter: OpenAi, upstream: Any) -> None:
     functions = [{"function": {"name": "look", "arguments": "{}"}} for _ in range(3)]
     calls = [functions[0], functions[1] | {"id": ""}, functions[2] | {"id": None}]

@@ -252,6 +252,24 @@ async def test_a_call_that_is_named_without_an_id_gets_one_at_once(adapter: Open
     ]
 
 
+async def test_a_custom_tool_is_called_in_pieces_too(adapter: OpenAi, upstream: Any) -> None:
+    calls: list[dict[str, Any]] = [
+        {"index": 0, "id": "c1", "type": "custom", "custom": {"name": "sql", "input": ""}},
+        {"index": 0, "custom": {"input": "SELECT"}},
+        {"index": 0, "custom": {"input": " 1"}},
+    ]
+    events = [upstream.chunk(tool_calls=[call]) for call in calls]
+    events += [upstream.chunk(finish_reason="tool_calls"), upstream.done]
+    *pieces, answer = await streamed(adapter, upstream, upstream.streams(events))
+
+    assert answer.message.tool_calls == (ToolCall("c1", "sql", "SELECT 1"),)
+    assert [piece.tool_calls for piece in pieces[1:]] == [
+        (ToolCallDelta(0, "c1", "sql"),),
+        (ToolCallDelta(0, arguments_json="SELECT"),),
+        (ToolCallDelta(0, arguments_json=" 1"),),
+    ]
+
+
 async def test_tool_calls_without_end_are_a_failure(adapter: OpenAi, upstream: Any) -> None:
     calls = [{"function": {"name": "look", "arguments": {}}} for _ in range(129)]
     [failure] = await streamed(adapter, upstream, upstream.streams([upstream.chunk(tool_calls=calls), upstream.done]))
