@@ -111,6 +111,8 @@ class Assembly:
         if not self.is_done and not self.is_finished:
             raise Malformed("ends in the middle")
         message = self._transcript.message()
+        if self._finish_reason is None and not (message.content or message.reasoning or message.tool_calls):
+            raise Malformed("has no choices")
         finish_reason = as_called(self._finish_reason, has_calls=bool(message.tool_calls))
         if self._is_refused:
             finish_reason = FinishReason.CONTENT_FILTER

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+_DATA: Final = (b"data:", b"error:")
 _BLANK: Final = (b"", b"\r")
 
 
@@ -14,6 +15,9 @@ class TooLarge(ValueError):
 
 class Events:
     """Cuts chunks, wherever they end, into the data of events. Names, ids and comments are left out.
+
+    A field `error` is none of the standard's; llama.cpp of 2025 tells in it what went wrong, before its mark of the
+    end. It is taken for the data that later builds send: an object whose member `error` it is.
 
     :param max_event_bytes: of the lines of data of one event, as they come
     """
@@ -41,12 +45,14 @@ class Events:
         if (rest := lines.pop()) or (self._rest and lines):
             self._rest = bytearray(rest)
         for line in lines:
-            if line.startswith(b"data:"):
+            if line.startswith(_DATA):
                 self._size += len(line)
                 if self._size > self._max_event_bytes:
                     raise TooLarge
                 if line.endswith(b"\r"):
                     line = line[:-1]
+                if line[:1] == b"e":
+                    line = b'data:{"error":' + line[6:] + b"}"
                 self._data.append(line[6:] if line[5:6] == b" " else line[5:])
             elif line in _BLANK and self._data:
                 data, self._data, self._size = b"\n".join(self._data), [], 0

@@ -348,6 +348,18 @@ async def test_an_error_among_the_events_means_what_its_code_says(
     assert "isconnected" in failure.message
 
 
+async def test_a_prompt_that_an_older_llama_cpp_cannot_take_does_not_fit(adapter: OpenAi, upstream: Any) -> None:
+    told = b'error: {"code":400,"message":"the request exceeds the available context size. try increasing it"}\n\n'
+    [failure] = await streamed(adapter, upstream, upstream.streams([told, upstream.done]))
+    assert (failure.reason, failure.is_retryable) == (Reason.CONTEXT_LENGTH_EXCEEDED, False)
+
+
+async def test_an_end_without_anything_before_it_is_a_failure(adapter: OpenAi, upstream: Any) -> None:
+    [failure] = await streamed(adapter, upstream, upstream.streams([{"choices": []}, upstream.done]))
+    assert (failure.reason, failure.is_retryable) == (Reason.MALFORMED_RESPONSE, True)
+    assert failure.message == "the provider's answer has no choices"
+
+
 async def test_an_answer_that_is_too_large_is_a_failure(adapter: OpenAi, upstream: Any) -> None:
     *_, failure = await streamed(adapter, upstream, upstream.streams([b"data: " + b"x" * 200_000]))
 

@@ -28,6 +28,12 @@ def test_an_event_of_nothing_is_none() -> None:
     assert fed(b"data: one\n\ndata:\n\n", b"event: ping\ndata: \n\ndata: two\n\n") == [b"one", b"two"]
 
 
+def test_an_error_in_a_field_of_its_own_is_data() -> None:
+    assert fed(b'error: {"code":400}\r\n\r\ndata: [DONE]\n\n') == [b'{"error": {"code":400}}', b"[DONE]"]
+    with pytest.raises(TooLarge):
+        fed(b"error: " + b"x" * 100 + b"\n\n", limit=50)
+
+
 def test_a_last_event_without_its_blank_line_counts() -> None:
     assert fed(b"data: one\n\ndata: two") == [b"one", b"two"]
 
