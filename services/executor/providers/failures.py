@@ -75,6 +75,18 @@ _KEY_WORDS: Final = re.compile(
     re.IGNORECASE,
 )
 
+_NO_MODEL_CODES: Final = frozenset(
+    (
+        "model_decommissioned",  # Groq
+        "model_not_found",
+    )
+)
+_NO_MODEL_WORDS: Final = re.compile(
+    # DeepSeek, OpenRouter, Mistral: with 400, as if the request were wrong.
+    r"model not exist|is not a valid model id|^invalid model: ",
+    re.IGNORECASE,
+)
+
 
 class Told(Exception):
     """A failure that came as a piece of a streamed answer."""
@@ -124,8 +136,13 @@ def read_failure(
             Reason.CONTEXT_LENGTH_EXCEEDED, f"the prompt does not fit the model{words}", status, is_retryable=False
         )
     refused = (status >= 400 and is_unpaid(answer)) or (status == 400 and _refuses_key(answer))
+    reason = reason_of(status)
+    if refused:
+        reason = Reason.CREDENTIAL_REFUSED
+    elif status == 400 and _knows_no_model(answer):
+        reason = Reason.MODEL_NOT_FOUND
     return ProviderFailure(
-        reason=Reason.CREDENTIAL_REFUSED if refused else reason_of(status),
+        reason=reason,
         message=f"the provider answered HTTP {status}{words}",
         http_status=status,
         is_retryable=status in retry_statuses and not refused,
@@ -163,8 +180,8 @@ def reason_of(status: int) -> Reason:
         return Reason.RATE_LIMITED
     if 300 <= status < 400:
         return Reason.REDIRECTED
-    # 408 and 409 are the provider's own trouble: the same request may succeed.
-    if 400 <= status < 500 and status not in (408, 409):
+    # These are the provider's own trouble: the same request may succeed. 498 is Groq's, of a tier that is full.
+    if 400 <= status < 500 and status not in (408, 409, 498):
         return Reason.REJECTED_REQUEST
     return Reason.ERROR if status >= 400 else Reason.MALFORMED_RESPONSE
 
@@ -186,6 +203,12 @@ def is_unpaid(answer: Json) -> bool:
 
 def _refuses_key(answer: Json) -> bool:
     return _KEY_WORDS.search(words_of(answer)[:_MAX_READ_CHARACTERS]) is not None
+
+
+def _knows_no_model(answer: Json) -> bool:
+    if not _NO_MODEL_CODES.isdisjoint(_codes(answer)):
+        return True
+    return _NO_MODEL_WORDS.search(words_of(answer)[:_MAX_READ_CHARACTERS]) is not None
 
 
 def _codes(answer: Json) -> list[str]:

@@ -93,6 +93,26 @@ def test_a_key_that_is_refused_as_a_wrong_request_is_the_operator_s_matter(body:
     assert (failure.reason, failure.http_status, failure.is_retryable) == (Reason.CREDENTIAL_REFUSED, 400, False)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"message": "The model `x` has been decommissioned.", "code": "model_decommissioned"}},
+        {"error": {"message": "Model Not Exist", "type": "invalid_request_error", "code": "invalid_request_error"}},
+        {"error": {"message": "x/y is not a valid model ID", "code": 400}},
+        {"object": "error", "message": "Invalid model: x", "type": "invalid_model", "code": "1500"},
+    ],
+)
+def test_a_model_that_is_gone_is_not_found_under_400_too(body: Any) -> None:
+    failure = failed(400, body)
+    assert (failure.reason, failure.http_status, failure.is_retryable) == (Reason.MODEL_NOT_FOUND, 400, False)
+    assert failed(500, body).reason is Reason.ERROR
+
+
+def test_a_tier_that_is_full_is_the_provider_s_trouble() -> None:
+    body = {"error": {"message": "capacity_exceeded"}}
+    assert failed(498, body).reason is Reason.ERROR
+
+
 def test_a_quota_that_comes_back_is_worth_waiting_for() -> None:
     # Google's words for so many requests a minute.
     failure = failed(429, {"error": {"code": 429, "message": "You exceeded your current quota, please wait"}})
