@@ -98,7 +98,7 @@ def _message(message: Message, custom: Sequence[str], *, is_openai: bool) -> dic
     is_renamed = message.role is Role.DEVELOPER and not is_openai
     said: dict[str, object] = {"role": Role.SYSTEM if is_renamed else message.role}
     if message.parts:
-        said["content"] = _parts(message.parts)
+        said["content"] = _parts(message.parts) if is_openai or _has_image(message) else "\n".join(_texts(message))
     elif message.content or message.role is not Role.ASSISTANT:
         said["content"] = message.content
     else:
@@ -119,6 +119,15 @@ def _call(call: ToolCall, *, is_custom: bool) -> dict[str, object]:
     if is_custom:
         return {"id": call.id, "type": "custom", "custom": {"name": call.name, "input": call.arguments_json}}
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments_json}}
+
+
+def _has_image(message: Message) -> bool:
+    return any(isinstance(part, ImagePart) for part in message.parts)
+
+
+def _texts(message: Message) -> list[str]:
+    """Its parts' texts; servers of models that read no pictures often take no parts at all."""
+    return [part.text for part in message.parts if not isinstance(part, ImagePart)]
 
 
 def _parts(parts: Sequence[Part]) -> list[dict[str, object]]:

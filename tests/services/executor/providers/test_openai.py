@@ -165,6 +165,7 @@ async def test_every_kind_of_message_is_sent(adapter: OpenAi, upstream: Any) -> 
         Message(Role.ASSISTANT, tool_calls=(ToolCall("c1", "look", '{"a": 1'),), reasoning="hm"),
         Message(Role.TOOL, "a cat", tool_call_id="c1"),
         Message(Role.USER, "", name="ada"),
+        Message(Role.USER, parts=(TextPart("One."), TextPart("Two."))),
     )  # fmt: skip
     await adapter.complete(asked(upstream, messages=messages), 5)
 
@@ -186,16 +187,22 @@ async def test_every_kind_of_message_is_sent(adapter: OpenAi, upstream: Any) -> 
         },
         {"role": "tool", "content": "a cat", "tool_call_id": "c1"},
         {"role": "user", "content": "", "name": "ada"},
+        {"role": "user", "content": "One.\nTwo."},
     ]
 
 
 async def test_openai_itself_is_told_what_only_it_understands(adapter: OpenAi, upstream: Any) -> None:
-    messages = (Message(Role.DEVELOPER, "Be brief."), Message(Role.ASSISTANT, "Hello.", reasoning="hm"))
+    messages = (
+        Message(Role.DEVELOPER, "Be brief."),
+        Message(Role.ASSISTANT, "Hello.", reasoning="hm"),
+        Message(Role.USER, parts=(TextPart("One."), TextPart("Two."))),
+    )
     await adapter.complete(asked(upstream, kind=ProviderKind.OPENAI, messages=messages), 5)
 
     assert upstream.received[0].body["messages"] == [
         {"role": "developer", "content": "Be brief."},
         {"role": "assistant", "content": "Hello."},
+        {"role": "user", "content": [{"type": "text", "text": "One."}, {"type": "text", "text": "Two."}]},
     ]
 
 
