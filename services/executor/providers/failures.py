@@ -70,8 +70,9 @@ _UNPAID_WORDS: Final = re.compile(
     re.IGNORECASE,
 )
 _KEY_WORDS: Final = re.compile(
-    # Google, xAI: with 400, as if the request were wrong.
-    r"API key (?:not valid|not found|expired)|incorrect(?: |%20)API(?: |%20)key(?: |%20)provided",
+    # Google, xAI, Anthropic: with 400, as if the request were wrong.
+    r"API key (?:not valid|not found|expired)|incorrect(?: |%20)API(?: |%20)key(?: |%20)provided"
+    r"|organization has been disabled",
     re.IGNORECASE,
 )
 

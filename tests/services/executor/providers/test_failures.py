@@ -84,6 +84,7 @@ def test_an_account_without_money_is_the_operator_s_matter_and_not_asked_again(s
     [
         [{"error": {"code": 400, "message": "API key not valid. Please pass one.", "status": "INVALID_ARGUMENT"}}],
         {"error": {"message": "API key expired. Please renew the API key."}},
+        {"error": {"type": "invalid_request_error", "message": "This organization has been disabled."}},
         {"code": "Client specified an invalid argument", "error": "Incorrect API key provided: na***ys."},
         {"code": "Client specified an invalid argument", "error": "Incorrect%20API%20key%20provided:%20na***ys."},
     ],
