@@ -18,7 +18,7 @@ from services.executor.providers.anthropic_messages import conversation_of
 from services.executor.providers.anthropic_models import Model, Thinking, model_of, thinking_of
 from services.executor.providers.anthropic_schema import native_schema
 from services.executor.providers.anthropic_stream import Assembly
-from services.executor.providers.exchange import Exchange
+from services.executor.providers.exchange import Exchange, unsayable
 from services.executor.providers.sse import Events
 from services.executor.providers.tools import Choice, Mode, choice_of, function_of, only
 
@@ -76,7 +76,9 @@ class Anthropic(Exchange):
     def request_of(self, request: ProviderRequest, *, streamed: bool) -> Outgoing:
         """As :class:`Exchange` says."""
         body, budgeted, unbudgeted, instruction = request.prepared_body.split(_SEPARATOR)
-        system, turns, may_think = conversation_of(request.messages)
+        system, turns, has_begun, may_think = conversation_of(request.messages)
+        if has_begun and not model_of(request.model).continues:
+            raise unsayable("this model continues no answer that has begun: end with a message of the user")
         pieces = [body, budgeted if may_think else unbudgeted]
         if instruction or len(system) > 1:
             blocks = [orjson.dumps({"type": "text", "text": text}) for text in system]

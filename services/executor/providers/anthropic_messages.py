@@ -23,6 +23,8 @@ class Conversation(NamedTuple):
 
     system: list[str]
     turns: list[Json]
+    has_begun: bool
+    """Whether it ends with the beginning of the model's answer."""
     may_think: bool
     """Whether the model may think within a budget: not where its answer has begun, or waited for what tools answered,
     for then this contract wants the signed thoughts that came before."""
@@ -69,7 +71,8 @@ def conversation_of(messages: Sequence[Message]) -> Conversation:
         # A beginning that the model continues may not end in white space.
         last[-1]["text"] = text.rstrip()
     said = [{"role": role, "content": _content(blocks)} for role, blocks in turns]
-    return Conversation(system, [*said], may_think=last_role == "user" and not results)
+    has_begun = last_role == "assistant"
+    return Conversation(system, [*said], has_begun=has_begun, may_think=not has_begun and not results)
 
 
 def _content(blocks: list[_Block]) -> Json:

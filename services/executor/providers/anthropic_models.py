@@ -35,13 +35,15 @@ class Model(NamedTuple):
     takes_schema: bool
     """`output_config.format`."""
     thinks_unasked: bool
+    continues: bool
+    """An answer whose beginning the conversation ends with."""
 
 
 def model_of(name: str) -> Model:
     """What the model of this name takes."""
     found = _GENERATION.search(name.lower())
     if found is None:
-        return Model(4096, False, True, True, True, True, False, False)
+        return Model(4096, False, True, True, True, True, False, False, True)
     generation = int(found[1]), int(found[2] or 0)
     return Model(
         output_tokens=32_000 if generation >= (3, 7) else 8192 if generation >= (3, 5) else 4096,
@@ -52,6 +54,7 @@ def model_of(name: str) -> Model:
         takes_forced_tools=generation < (5, 5),
         takes_schema=generation >= (4, 5),
         thinks_unasked=generation >= (5, 0),
+        continues=generation < (4, 6),
     )
 
 

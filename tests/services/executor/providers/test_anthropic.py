@@ -213,6 +213,21 @@ async def test_messages_that_cannot_be_said_fail_before_anything_is_sent(adapter
     assert upstream.received == []
 
 
+async def test_an_answer_that_has_begun_is_not_sent_to_what_does_not_continue_it(
+    adapter: Anthropic, upstream: Any
+) -> None:
+    begun = (*QUESTION, Message(Role.ASSISTANT, "{"))
+    assert sent(version("claude-opus-4-5"), begun)["messages"][1] == {"role": "assistant", "content": "{"}
+
+    request = asked(adapter, ProviderKind.ANTHROPIC, root(upstream), version("claude-opus-4-6"), messages=begun)
+    failure = await adapter.complete(request, 5)
+
+    assert isinstance(failure, ProviderFailure)
+    assert (failure.reason, failure.http_status) == (Reason.REJECTED_REQUEST, 0)
+    assert "end with a message of the user" in failure.message
+    assert upstream.received == []
+
+
 def test_parameters_have_this_contract_s_names_and_ranges() -> None:
     body = with_parameters(
         "claude-3-5-sonnet-latest",

@@ -34,6 +34,7 @@ def test_leading_system_messages_are_the_system_prompt_and_later_ones_keep_their
             {"role": "assistant", "content": "Bonjour."},
             {"role": "user", "content": "Now in German."},
         ],
+        has_begun=False,
         may_think=True,
     )
 
@@ -126,7 +127,7 @@ def test_texts_of_white_space_alone_are_left_out() -> None:
 
 def test_a_system_prompt_alone_is_asked_by_the_user() -> None:
     assert conversation_of((Message(Role.SYSTEM, "Tell a joke."),)) == Conversation(
-        [], [{"role": "user", "content": "Tell a joke."}], may_think=True
+        [], [{"role": "user", "content": "Tell a joke."}], has_begun=False, may_think=True
     )
 
 
