@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha import reflection
 from kit.calls import Method
 from kit.errors import CannotStart
 from kit.interceptors import Chain
+from kit.interceptors.chain import DEFAULT_DEADLINE_SECONDS
 from kit.interceptors.reading import from_network
 from turnout.options.v1 import options_pb2
 
@@ -43,7 +44,8 @@ class ServerOptions:
     max_concurrent_calls: int
     """Above it, callers get RESOURCE_EXHAUSTED at once instead of waiting."""
     connection_age_seconds: int
-    """After it, clients are asked to reconnect, so that long-lived channels spread over processes and machines."""
+    """After it, clients are asked to reconnect, so that long-lived channels spread over processes and machines. Calls
+    that run by then go on for as long as a call without a deadline of its own may take."""
     drain_seconds: float
     """How long a stop waits for calls that run."""
     shares_port: bool
@@ -105,7 +107,9 @@ class Server:
                 ("grpc.so_reuseport", int(options.shares_port)),
                 ("grpc.max_receive_message_length", _MAX_RECEIVED_BYTES),
                 ("grpc.max_connection_age_ms", options.connection_age_seconds * 1000),
-                ("grpc.max_connection_age_grace_ms", int(options.drain_seconds * 1000)),
+                # Not the drain: a connection that is old is no reason to cut a call that a model takes minutes for. Its
+                # client has another connection by then, so what is left here ends with the longest call.
+                ("grpc.max_connection_age_grace_ms", int(DEFAULT_DEADLINE_SECONDS * 1000)),
                 # Clients that ping a connection to keep it are welcome; faster than this is abuse.
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
