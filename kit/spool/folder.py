@@ -261,7 +261,9 @@ class Folder:
     async def drop(self, segment: Segment) -> bool:
         """Remove an acknowledged segment; the starts in it whose calls are open move to the present one.
 
-        :return: False if they cannot, for want of room; the segment then stays
+        For want of room they may have to stay, and then nothing else does.
+
+        :return: False if that did not make room either
         """
         try:
             self._carry_starts(segment)
@@ -270,6 +272,9 @@ class Folder:
                 await self.sync()
             segment.path.unlink(missing_ok=True)
         except OSError as error:
+            # An adopted folder has no starts to keep once its calls are reported, for which room is not needed.
+            if error.errno in NO_ROOM and self.is_own and self._reduce_to_starts(segment):
+                return True
             self._ledger.failed_writes += 1
             _log.warning("a segment cannot be dropped", extra={"segment": str(segment.path), "errno": error.errno})
             return False
@@ -355,6 +360,36 @@ class Folder:
                 self.open_calls[call] = _NOWHERE
             else:
                 self.open_calls[call] = self.append(frame, 0, 0)
+
+    def _reduce_to_starts(self, segment: Segment) -> bool:
+        """Keep of the oldest segment, which is acknowledged, only the starts of open calls: a full disk that holds
+        nothing but what the broker has must not stay full because there is no room to move them. Whether that freed
+        anything.
+
+        Written over what is there, which needs no room; whoever dies before the rest is cut leaves damage behind it.
+        """
+        starts = [(call, at) for call, at in self.open_calls.items() if at.segment == segment.number]
+        try:
+            kept = [self._frame_at(at)[1] for _, at in starts]
+            data = b"".join((MAGIC, *kept))
+            if len(data) >= segment.size:
+                return False
+            fd = os.open(segment.path, os.O_WRONLY)
+            try:
+                os.pwrite(fd, data, 0)
+                os.ftruncate(fd, len(data))
+            finally:
+                os.close(fd)
+        except (FlawedError, OSError):
+            return False
+        self._ledger.bytes -= segment.size - len(data)
+        self._ledger.reclaimable_bytes -= segment.size - len(data)
+        segment.size = len(data)
+        offset = len(MAGIC)
+        for (call, _), frame in zip(starts, kept, strict=True):
+            self.open_calls[call] = Position(segment.number, offset)
+            offset += len(frame)
+        return True
 
     def _frame_at(self, at: Position) -> tuple[Frame, bytes]:
         """A frame, and the bytes that it is written in."""

@@ -73,6 +73,36 @@ async def test_a_full_disk_refuses_leaves_whole_frames_and_is_emptied_by_the_bro
     assert broker.taken[-1].subject == "end"
 
 
+async def test_open_calls_do_not_keep_a_disk_full_that_the_broker_has_emptied(
+    small_disk: Path, make_spool: MakeSpool, broker: Broker, running: Running, until: Until
+) -> None:
+    spool = make_spool(small_disk, segment_bytes=200_000)
+    spool.close_call(spool.open_call(b"earlier"), [])
+    ends = spool.open_call(bytes(300))
+    spool.open_call(b"start")
+    # To the last byte: there is no room to move a start.
+    for payload_bytes in (10_000, 100, 0):
+        fill(spool, payload_bytes)
+
+    async with running(spool, broker):
+        assert await spool.drain(10)
+        await until(lambda: not spool.is_shedding)
+        spool.close_call(ends, [Event("end", bytes(10_000))])
+        fill(spool, 10_000)
+        await until(lambda: not spool.is_shedding)
+        assert await spool.drain(10)
+    assert spool.usage.open_calls == 1
+    spool.close()
+    heir = make_spool(small_disk)
+    async with running(heir, broker):
+        await until(lambda: bool(heir.usage.lost_calls))
+        assert await heir.drain(10)
+    assert [(record.subject, record.payload) for record in broker.taken if record.subject != "subject"] == [
+        ("end", bytes(10_000)),
+        ("lost", b"start"),
+    ]
+
+
 async def test_a_process_that_starts_on_a_disk_filled_by_its_predecessor_empties_it(
     small_disk: Path, make_spool: MakeSpool, broker: Broker, running: Running, until: Until
 ) -> None:
