@@ -104,7 +104,8 @@ class BreakerPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """Leave to make one attempt. To be given back by `Breakers.record`, once; if it never is, nothing is blocked."""
+    """Leave to make one attempt. To be given back by `Breakers.record`, once; if it never is, nothing is blocked. That
+    of a stream's probe is given back with its first piece, and again at its end, which then changes nothing."""
 
     target: Target
     epoch: int

@@ -110,6 +110,9 @@ class Attempts:
                                 break
                             if run.time_to_first_token_us is None:
                                 run.time_to_first_token_us = domain.microseconds(self.clock.now() - run.started)
+                                if permit.probe:
+                                    # Whoever speaks serves: nobody else need wait for its last word.
+                                    self._record(course, permit, limit, None)
                             yield piece
                 except Exhausted as busy:
                     outcome = _busy(busy)
@@ -118,7 +121,7 @@ class Attempts:
                     course.note(begun, _CANCELLED)
                     raise
                 assert outcome is not None  # noqa: S101  # the port's promise
-                self._record(course, permit, limit, outcome)
+                self._record(course, permit, limit, _failed(outcome))
             course.note(begun, outcome)
             if isinstance(outcome, ProviderAnswer):
                 run.answer, run.output_violations = outcome, _violations(job, outcome)
@@ -150,7 +153,7 @@ class Attempts:
             self._record(course, permit, limit, _CANCELLED)
             course.note(begun, _CANCELLED)
             raise
-        self._record(course, permit, limit, outcome)
+        self._record(course, permit, limit, _failed(outcome))
         course.note(begun, outcome)
         return outcome
 
@@ -198,8 +201,7 @@ class Attempts:
             retry_after_seconds=admitted.retry_after_seconds,
         )
 
-    def _record(self, course: Course, permit: Permit, limit: float, outcome: ProviderAnswer | ProviderFailure) -> None:
-        failure = outcome if isinstance(outcome, ProviderFailure) else None
+    def _record(self, course: Course, permit: Permit, limit: float, failure: ProviderFailure | None) -> None:
         told = outcome_of(
             failure.reason if failure else "",
             given_seconds=limit,
@@ -213,6 +215,10 @@ class Attempts:
                 transition,
                 extra={"provider": course.run.provider, "model": course.run.model},
             )
+
+
+def _failed(outcome: ProviderAnswer | ProviderFailure) -> ProviderFailure | None:
+    return outcome if isinstance(outcome, ProviderFailure) else None
 
 
 def _busy(error: Exhausted) -> ProviderFailure:

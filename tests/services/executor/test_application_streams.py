@@ -6,6 +6,7 @@ import pytest
 
 from catalog.view import Fallback
 from kit.errors import Invalid, Unavailable
+from services.executor.breaker import BreakerPolicy
 from services.executor.domain import Delta, ProviderFailure, Reason, Started, Status
 from tests.services.executor.house import ANSWER, BEGUN, FLAKY, REFUSED, House
 
@@ -105,3 +106,16 @@ async def test_the_silence_of_a_fallback_is_bounded_by_its_own_time_out() -> Non
 
     assert house.provider.timeouts == [5, 20]
     assert house.provider.idles == [5, 20]
+
+
+async def test_a_stream_that_probes_a_model_lets_the_others_in_with_its_first_piece() -> None:
+    house = House(FLAKY, [*BEGUN, "stall"], breakers=BreakerPolicy(min_failures=1, ejection_seconds=10))
+    with pytest.raises(Unavailable):
+        await house.run()
+    house.clock.time += 10
+    events = house.executor.run_stream(house.call(is_streamed=True))
+    await anext(events)
+
+    assert (await house.run()).answer is ANSWER
+    await events.aclose()
+    assert (await house.run()).answer is ANSWER
