@@ -37,6 +37,8 @@ _BUCKETS: Final = 10
 _SPREAD: Final = 0.2
 """By how much of itself an ejection may be shorter, so that processes that ejected together do not probe together."""
 _PATIENCE_SECONDS: Final = 30.0
+"""After which a time-out tells of its target whatever the variant says, and a probe keeps nobody out any more: a target
+that hangs may be well again long before the attempt that hangs with it is given up."""
 _PROBE_SECONDS: Final = 1.0
 """When to come back while somebody else's probe is under way: it mostly ends by then."""
 _COUNTED: Final = frozenset(
@@ -185,7 +187,7 @@ class Breakers:
         """Whether an attempt may be made now.
 
         Of an ejected target, one at a time when its time is over: a probe. Whoever gets one and is never heard of again
-        keeps others out for `attempt_seconds` only.
+        keeps others out for `attempt_seconds` only, and at most for 30 s.
 
         :param now: seconds on the clock of deadlines
         :param attempt_seconds: after which the attempt is surely over
@@ -205,7 +207,7 @@ class Breakers:
         if state.probe_until is not None and now < state.probe_until:
             return Ejected(_PROBE_SECONDS)
         state.probe += 1
-        state.probe_until = now + attempt_seconds
+        state.probe_until = now + min(attempt_seconds, _PATIENCE_SECONDS)
         return Permit(target, state.permit.epoch, state.bucket, state.probe)
 
     def record(

@@ -128,7 +128,7 @@ def test_who_finds_a_probe_under_way_is_told_to_come_back_in_a_while() -> None:
     tested = breakers()
     tell(tested, FAILURE, 1.0, 3)
     permit(tested, 5.0)
-    assert [refused(tested, now) for now in (5.0, 40.0, 64.9)] == [1.0, 1.0, 1.0]
+    assert [refused(tested, now) for now in (5.0, 20.0, 34.9)] == [1.0, 1.0, 1.0]
 
 
 def test_each_ejection_takes_twice_as_long_up_to_the_longest() -> None:
@@ -169,6 +169,15 @@ def test_a_probe_that_is_never_heard_of_again_blocks_no_longer_than_an_attempt_t
     assert tested.record(lost, FAILURE, 36.0) is None
     assert refused(tested, 36.0) == 1.0
     assert tested.record(second, SUCCESS, 37.0) is Transition.RESTORED
+
+
+def test_a_probe_that_hangs_keeps_nobody_out_for_longer_than_patience_lasts() -> None:
+    tested = breakers()
+    tell(tested, FAILURE, 1.0, 3)
+    hung = permit(tested, 5.0, attempt_seconds=600.0)
+    assert refused(tested, 34.9) == 1.0
+    assert tested.record(permit(tested, 35.0), SUCCESS, 36.0) is Transition.RESTORED
+    assert tested.record(hung, FAILURE, 605.0) is None
 
 
 def test_a_probe_given_up_for_lost_restores_when_it_succeeds_after_all() -> None:
@@ -315,7 +324,7 @@ class BreakerMachine(RuleBasedStateMachine):
         else:
             assert isinstance(given, Permit)
             assert given.probe
-            self.probe, self.probe_until = given, self.now + attempt_seconds
+            self.probe, self.probe_until = given, self.now + min(attempt_seconds, 30.0)
         self.under_way.append((given, self.changes, int(self.now)))
 
     @rule(outcome=st.sampled_from([SUCCESS, FAILURE, FAILURE, NOTHING]), which=st.integers(0, 10**6))
