@@ -102,7 +102,7 @@ class Attempts:
                     # Here and not in functions of their own: all of this runs for every piece.
                     async with (
                         self._slot(course.place.request.provider, limit),
-                        aclosing(self._pieces(course, begun, limit)) as pieces,
+                        aclosing(self._pieces(course)) as pieces,
                     ):
                         async for piece in pieces:
                             if isinstance(piece, (ProviderAnswer, ProviderFailure)):
@@ -145,8 +145,9 @@ class Attempts:
         outcome: ProviderAnswer | ProviderFailure
         try:
             async with self._slot(request.provider, limit):
-                left = max(limit - (self.clock.now() - begun), _SHORTEST_SECONDS)
-                outcome = await self.providers[request.provider.kind].complete(request, left)
+                # Anew: the wait for a slot was not the provider's, so the variant's time-out does not hold it.
+                limit = max(course.limit_seconds(), _SHORTEST_SECONDS)
+                outcome = await self.providers[request.provider.kind].complete(request, limit)
         except Exhausted as busy:
             outcome = _busy(busy)
         except asyncio.CancelledError:
@@ -157,18 +158,16 @@ class Attempts:
         course.note(begun, outcome)
         return outcome
 
-    def _pieces(
-        self, course: Course, begun: float, limit: float
-    ) -> AsyncGenerator[Started | Delta | ProviderAnswer | ProviderFailure, None]:
+    def _pieces(self, course: Course) -> AsyncGenerator[Started | Delta | ProviderAnswer | ProviderFailure, None]:
         """What a provider says, once it may be asked."""
         request, job = course.place.request, course.job
-        waited, remaining = self.clock.now() - begun, course.remaining_seconds
+        remaining, limit = course.remaining_seconds, course.limit_seconds()
         first = job.first_token_timeout_seconds
         idle = job.idle_timeout_seconds or course.place.attempt_timeout_seconds
         return self.providers[request.provider.kind].stream(
             request,
             total_seconds=max(remaining, _SHORTEST_SECONDS),
-            first_seconds=max((limit if first is None else min(first, limit)) - waited, _SHORTEST_SECONDS),
+            first_seconds=max(limit if first is None else min(first, limit), _SHORTEST_SECONDS),
             idle_seconds=max(remaining if idle is None else min(idle, remaining), _SHORTEST_SECONDS),
         )
 

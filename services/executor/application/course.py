@@ -65,10 +65,15 @@ class Course:
 
         :raises Deadline: if there is no time left in which anybody could answer
         """
-        remaining = self.remaining_seconds
-        if remaining <= domain.DEADLINE_TOLERANCE_SECONDS:
+        if self.remaining_seconds <= domain.DEADLINE_TOLERANCE_SECONDS:
             raise domain.deadline_passed(self.run.attempts)
-        return domain.attempt_timeout_seconds(self.place.attempt_timeout_seconds, remaining, self._reserve_seconds())
+        return self.limit_seconds()
+
+    def limit_seconds(self) -> float:
+        """The same of an attempt that goes out now, whether or not there is time left."""
+        return domain.attempt_timeout_seconds(
+            self.place.attempt_timeout_seconds, self.remaining_seconds, self._reserve_seconds()
+        )
 
     def note(self, begun: float, outcome: ProviderAnswer | ProviderFailure) -> None:
         """Keep an attempt."""

@@ -350,6 +350,37 @@ async def test_a_provider_has_no_more_calls_than_it_may_have() -> None:
     assert (await house.run()).answer is ANSWER
 
 
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_a_wait_for_a_busy_provider_takes_nothing_of_the_attempts_time(is_streamed: bool) -> None:
+    house = House("stall", max_concurrent_calls=1, attempt_timeout=5)
+    held = asyncio.ensure_future(house.run())
+    while not house.provider.requests:
+        await asyncio.sleep(0)
+    waiting = asyncio.ensure_future(house.stream() if is_streamed else house.run())
+    while len(house.records.opened) < 2:
+        await asyncio.sleep(0)
+
+    house.clock.time += 4
+    held.cancel()
+    await waiting
+    assert house.provider.timeouts == [5, 5]
+
+
+async def test_a_wait_for_a_busy_provider_takes_of_the_deadline() -> None:
+    house = House("stall", max_concurrent_calls=1, attempt_timeout=5)
+    held = asyncio.ensure_future(house.run())
+    while not house.provider.requests:
+        await asyncio.sleep(0)
+    waiting = asyncio.ensure_future(house.run(deadline=6))
+    while len(house.records.opened) < 2:
+        await asyncio.sleep(0)
+
+    house.clock.time += 4
+    held.cancel()
+    await waiting
+    assert house.provider.timeouts == [5, 2]
+
+
 async def test_a_busy_provider_is_passed_over_where_there_is_another() -> None:
     house = House("stall", max_concurrent_calls=1, fallbacks=(fallback(),))
     held = asyncio.ensure_future(house.run())
