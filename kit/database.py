@@ -24,8 +24,9 @@ CONNECT_TIMEOUT_SECONDS: Final = 5
 Sessions = async_sessionmaker[AsyncSession]
 
 _RETRYABLE: Final = {"40001", "40P01"}  # serialization_failure, deadlock_detected
-# Of the server, not of a statement: connection, login, database, resources (a full disk), shutdown, I/O.
-_BROKEN: Final = ("08", "28", "3D", "53", "57P", "58")
+# Of the server, not of a statement: connection, login, database, resources (a full disk), shutdown, I/O, damage; and
+# one that may only be read, which is a standby, or a managed one whose disk is nearly full.
+_BROKEN: Final = ("08", "25006", "28", "3D", "53", "57P", "58", "XX")
 _TIMED_OUT: Final = {"57014", "55P03"}  # query_canceled (statement_timeout), lock_not_available
 
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import psutil
 import pytest
 
@@ -81,6 +82,21 @@ class TestOutage:
         finally:
             server.remove_data()
 
+    async def test_a_database_that_may_only_be_read_counts_as_down(
+        self, postgres: Postgres, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        name = f"read_only_{os.getpid()}"
+        postgres.create_database(name)
+        url = postgres.url(name)
+        await migrations.migrate(url, schema=SCHEMA, folder=MIGRATIONS)
+        await _execute(url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        async with opened(url, owner="ins_1", max_bytes=ROOM) as found:
+            calls = Idempotency(found, clock.SystemClock())
+            assert (await refusal(calls)).reason == "IDEMPOTENCY_UNAVAILABLE"
+            # The house keeping goes on: without it the process would stop, and its calls with it.
+            await calls.sweep()
+        assert "expired stay for now" in caplog.text
+
 
 class TestOpened:
     async def test_a_database_that_nobody_migrated_stops_the_start(self, postgres: Postgres) -> None:
@@ -109,6 +125,14 @@ def _signal(server: Postgres, number: int) -> None:
     postmaster = psutil.Process(server.pid)
     for process in (postmaster, *postmaster.children(recursive=True)):
         process.send_signal(number)
+
+
+async def _execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url.replace("+asyncpg", ""))
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
 
 
 async def _open(url: str) -> None:
