@@ -41,10 +41,14 @@ def message_from_proto(message: message_pb2.Message) -> Message:
         content=message.content,
         parts=tuple([_part(part) for part in message.parts]),
         name=message.name,
-        tool_calls=tuple([ToolCall(call.id, call.tool, call.arguments_json) for call in message.tool_calls]),
+        tool_calls=tuple([_tool_call(call) for call in message.tool_calls]),
         tool_call_id=message.tool_call_id,
         reasoning=message.reasoning,
     )
+
+
+def _tool_call(call: message_pb2.ToolCall) -> ToolCall:
+    return ToolCall(call.id, call.tool, call.arguments_json, call.extra_content_json)
 
 
 def fill_message(proto: message_pb2.Message, message: Message) -> None:
@@ -60,7 +64,12 @@ def fill_message(proto: message_pb2.Message, message: Message) -> None:
         else:
             proto.parts.add(image=message_pb2.Image(url=part.url, detail=part.detail))
     for call in message.tool_calls:
-        proto.tool_calls.add(id=call.id, tool=call.name, arguments_json=call.arguments_json)
+        proto.tool_calls.add(
+            id=call.id,
+            tool=call.name,
+            arguments_json=call.arguments_json,
+            extra_content_json=call.extra_content_json,
+        )
 
 
 def version_from_proto(version: version_pb2.Version, *, field: str) -> Version:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Final, TypeAlias
 
+from kit import json
 from kit.errors import Invalid, Violation
 from kit.values import value
 
@@ -52,6 +53,8 @@ class ToolCall:
     name: str
     arguments_json: str
     """As the model wrote it: text that should be JSON, and is not always."""
+    extra_content_json: str = ""
+    """A JSON object that the provider wants back with the call, such as Google's thought signature."""
 
 
 @value
@@ -85,7 +88,7 @@ class Message:
 def faults_of(message: Message, *, is_template: bool) -> Iterator[tuple[str, str]]:
     """What no provider could take of a message that is well formed: the path in it, and what must be.
 
-    Only messages with parts, and those of the role `tool`, can have such faults.
+    Only messages with parts or tool calls, and those of the role `tool`, can have such faults.
 
     :param is_template: whether the address of a picture is whole only when it is filled in
     """
@@ -98,3 +101,13 @@ def faults_of(message: Message, *, is_template: bool) -> Iterator[tuple[str, str
             may_be = is_template if scheme is None else scheme[0].lower() in _PICTURES
             if not may_be:
                 yield f"parts[{index}].url", "must be an https address or a data: URL"
+    for index, call in enumerate(message.tool_calls):
+        if call.extra_content_json and not _is_object(call.extra_content_json):
+            yield f"tool_calls[{index}].extra_content_json", "must be a JSON object"
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.parse(text, field=""), dict)
+    except Invalid:
+        return False

@@ -140,6 +140,7 @@ def _texts(messages: Sequence[Message]) -> Iterator[str]:
             yield call.id
             yield call.name
             yield call.arguments_json
+            yield call.extra_content_json
 
 
 def _size(text: str) -> int:

@@ -81,7 +81,7 @@ def version_id(version: Version) -> str:
 
     * `messages`: objects with `role` (in lower case), `content`, `parts`, `name`, `tool_calls`, `tool_call_id`,
       `reasoning`; a part is `{"type":"text","text":…}` or `{"type":"image","url":…,"detail":…}`, a tool call has `id`,
-      `name` and `arguments_json` (a string).
+      `name`, `arguments_json` and `extra_content_json` (both strings).
     * `parameters`: an object with the fields of :class:`Parameters` under their names.
     * Of all these, a member that is null, an empty string, an empty list or an empty `parameters` or `extra` is left
       out: absent and empty are the same. Inside `tools`, `tool_choice`, `response_format`, `variables_schema` and
@@ -208,7 +208,13 @@ def _message_document(message: Message) -> Json:
         parts=[_part_document(part) for part in message.parts],
         name=message.name,
         tool_calls=[
-            _present(id=call.id, name=call.name, arguments_json=call.arguments_json) for call in message.tool_calls
+            _present(
+                id=call.id,
+                name=call.name,
+                arguments_json=call.arguments_json,
+                extra_content_json=call.extra_content_json,
+            )
+            for call in message.tool_calls
         ],
         tool_call_id=message.tool_call_id,
         reasoning=message.reasoning,
@@ -278,6 +284,7 @@ def _message_faults(messages: tuple[Message, ...]) -> Iterator[Violation]:
                 (f"{of_call}.id", call.id),
                 (f"{of_call}.name", call.name),
                 (f"{of_call}.arguments_json", call.arguments_json),
+                (f"{of_call}.extra_content_json", call.extra_content_json),
             ]
         for below, wrong in faults_of(message, is_template=True):
             yield Violation(f"{path}.{below}", wrong)

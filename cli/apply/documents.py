@@ -85,7 +85,10 @@ _message: Final = shapes.mapping(
         ),
         "name": _any_text,
         "tool_calls": shapes.listing(
-            shapes.mapping({"id": _any_text, "tool": _any_text, "arguments_json": _any_text}), most=128
+            shapes.mapping(
+                {"id": _any_text, "tool": _any_text, "arguments_json": _any_text, "extra_content_json": _any_text}
+            ),
+            most=128,
         ),
         "tool_call_id": _any_text,
         "reasoning": _any_text,

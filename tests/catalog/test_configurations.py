@@ -26,7 +26,7 @@ objects = st.dictionaries(words, documents, max_size=3)
 parts = st.lists(
     st.builds(TextPart, some_words) | st.builds(ImagePart, some_words, st.sampled_from(["", "low"])), max_size=3
 ).map(tuple)
-calls = st.lists(st.builds(ToolCall, words, words, words), max_size=2).map(tuple)
+calls = st.lists(st.builds(ToolCall, words, words, words, words), max_size=2).map(tuple)
 messages = st.builds(
     Message,
     role=st.sampled_from(Role),

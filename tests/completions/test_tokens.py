@@ -63,7 +63,7 @@ def test_every_text_of_a_message_counts() -> None:
         Role.ASSISTANT,
         parts=(TextPart("12345"), TextPart("678")),
         name="n" * 10,
-        tool_calls=(ToolCall("i" * 20, "t" * 30, "a" * 40),),
+        tool_calls=(ToolCall("i" * 20, "t" * 30, "a" * 30, "e" * 10),),
         tool_call_id="c" * 50,
         reasoning="r" * 60,
     )

@@ -95,6 +95,7 @@ CHANGES: list[dict[str, Any]] = [
     {"messages": (replace(SYSTEM, reasoning="x"), *FULL.messages[1:])},
     {"messages": (replace(SYSTEM, tool_call_id="x"), *FULL.messages[1:])},
     {"messages": (replace(SYSTEM, tool_calls=(ToolCall("a", "b", "c"),)), *FULL.messages[1:])},
+    {"messages": (replace(SYSTEM, tool_calls=(ToolCall("a", "b", "c", "{}"),)), *FULL.messages[1:])},
     {"messages": (replace(SYSTEM, content="", parts=(TextPart(SYSTEM.content),)), *FULL.messages[1:])},
     {"tools": []},
     {"tools": [*FULL.tools, None]},
@@ -262,6 +263,10 @@ def test_a_parameter_out_of_its_range_is_refused_by_name(change: dict[str, Any],
         (
             {"messages": (Message(Role.ASSISTANT, tool_calls=(ToolCall("a", "b", "\0"),)),)},
             "messages[0].tool_calls[0].arguments_json",
+        ),
+        (
+            {"messages": (Message(Role.ASSISTANT, tool_calls=(ToolCall("a", "b", "{}", "[]"),)),)},
+            "messages[0].tool_calls[0].extra_content_json",
         ),
         ({"tools": [{"type": "web_search", "name": "\0"}]}, "tools[0].name"),
         ({"tools": [{"type": "web_search", "name": "x" * (1 << 20)}]}, "tools"),

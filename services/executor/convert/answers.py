@@ -56,7 +56,11 @@ def stream_event_to_proto(run: Run, piece: Started | Delta | None) -> execution_
         response.delta.reasoning = piece.reasoning
         for call in piece.tool_calls:
             response.delta.tool_calls.add(
-                index=call.index, id=call.id, tool=call.tool, arguments_json=call.arguments_json
+                index=call.index,
+                id=call.id,
+                tool=call.tool,
+                arguments_json=call.arguments_json,
+                extra_content_json=call.extra_content_json,
             )
     else:
         started = response.started

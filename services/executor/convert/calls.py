@@ -107,7 +107,7 @@ def _prefix(given: Iterable[message_pb2.Message]) -> tuple[Message, ...]:
 
 def _refuse_faulty(messages: Sequence[Message], path: str, *, are_templates: bool = False) -> None:
     for index, message in enumerate(messages):
-        if message.parts or message.role is Role.TOOL:
+        if message.parts or message.tool_calls or message.role is Role.TOOL:
             for below, wrong in faults_of(message, is_template=are_templates):
                 in_proto = f"{below[:-3]}image.url" if below.endswith("].url") else below
                 raise _refused(Violation(f"{path}[{index}].{in_proto}", wrong))

@@ -114,6 +114,8 @@ class ToolCallDelta:
     """In its first piece only, as `tool`."""
     tool: str = ""
     arguments_json: str = ""
+    extra_content_json: str = ""
+    """Whole, in one piece only."""
 
 
 @value

@@ -98,8 +98,18 @@ def tool_calls_of(calls: Json) -> list[ToolCall]:
         if not name:
             raise Malformed("has a tool call without a name")
         arguments = arguments_json(called.get("arguments"))
-        found.append(ToolCall(text_of(call.get("id")) or missing_call_id(), name, arguments))
+        uid = text_of(call.get("id")) or missing_call_id()
+        found.append(ToolCall(uid, name, arguments, extra_content_of(call)))
     return found
+
+
+def extra_content_of(call: dict[str, Json]) -> str:
+    """What a server of OpenAI's kind wants back with a call, such as Google's thought signature; empty for nothing.
+
+    :raises Malformed: if it is nested too deeply
+    """
+    extra = call.get("extra_content")
+    return arguments_json(extra) if isinstance(extra, dict) and extra else ""
 
 
 def called_of(call: dict[str, Json]) -> dict[str, Json] | None:

@@ -384,7 +384,7 @@ def _pieces_of(outcome: ProviderAnswer | ProviderFailure) -> Iterator[Piece]:
         yield Started(outcome.model)
         content = message.text
         calls = tuple(
-            ToolCallDelta(index, call.id, call.name, call.arguments_json)
+            ToolCallDelta(index, call.id, call.name, call.arguments_json, call.extra_content_json)
             for index, call in enumerate(message.tool_calls)
         )
         if content or message.reasoning or calls:

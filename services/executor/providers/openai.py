@@ -106,7 +106,9 @@ def _message(message: Message, custom: Sequence[str], *, is_openai: bool) -> dic
     if message.name:
         said["name"] = message.name
     if message.tool_calls:
-        said["tool_calls"] = [_call(call, is_custom=call.name in custom) for call in message.tool_calls]
+        said["tool_calls"] = [
+            _call(call, is_custom=call.name in custom, is_openai=is_openai) for call in message.tool_calls
+        ]
     if message.tool_call_id:
         said["tool_call_id"] = message.tool_call_id
     # OpenAI refuses members it does not know; servers of reasoning models want theirs back.
@@ -115,10 +117,12 @@ def _message(message: Message, custom: Sequence[str], *, is_openai: bool) -> dic
     return said
 
 
-def _call(call: ToolCall, *, is_custom: bool) -> dict[str, object]:
-    if is_custom:
-        return {"id": call.id, "type": "custom", "custom": {"name": call.name, "input": call.arguments_json}}
-    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments_json}}
+def _call(call: ToolCall, *, is_custom: bool, is_openai: bool) -> dict[str, object]:
+    kind, arguments = ("custom", "input") if is_custom else ("function", "arguments")
+    said: dict[str, object] = {"id": call.id, "type": kind, kind: {"name": call.name, arguments: call.arguments_json}}
+    if call.extra_content_json and not is_openai:
+        said["extra_content"] = orjson.Fragment(call.extra_content_json)
+    return said
 
 
 def _has_image(message: Message) -> bool:

@@ -11,6 +11,7 @@ from services.executor.providers.answers import (
     arguments_json,
     called_of,
     event_of,
+    extra_content_of,
     missing_call_id,
     model_of,
     text_of,
@@ -101,7 +102,7 @@ class Assembly:
         tool, arguments = text_of(called.get("name")), called.get("arguments")
         arguments = arguments_json(arguments) if arguments else ""
         index = self._transcript.place(given if isinstance(given, int) else None, uid, tool, arguments)
-        return self._transcript.call(index, uid, tool, arguments)
+        return self._transcript.call(index, uid, tool, arguments, extra_content_of(call))
 
     def end(self, http_status: int) -> ProviderAnswer:
         """The whole answer when nothing more comes.

@@ -121,6 +121,7 @@ def _texts(message: Message) -> Iterator[str]:
             yield part.url[:_MAX_INLINE_CHARACTERS] if part.url[:5].lower() == "data:" else part.url
     for call in message.tool_calls:
         yield call.arguments_json
+        yield call.extra_content_json
 
 
 def _repeated(words: str, texts: Sequence[str]) -> list[tuple[int, int]]:

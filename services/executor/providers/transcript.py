@@ -24,6 +24,7 @@ class _Call:
     """Whether the id is not the provider's."""
     tool: str = ""
     arguments: list[str] = field(default_factory=list)
+    extra_content: str = ""
     looks: int = 0
 
     def is_over(self, first: str = "") -> bool:
@@ -114,8 +115,10 @@ class Transcript:
             begins = can_begin and (is_new or first != "") and known.is_over(first if is_new else "")
         return len(self._calls) if begins else None
 
-    def call(self, index: int, uid: str = "", tool: str = "", arguments: str = "") -> ToolCallDelta:
-        """A piece of a tool call; its id and its name may come with any, and the first of each stays.
+    def call(
+        self, index: int, uid: str = "", tool: str = "", arguments: str = "", extra_content: str = ""
+    ) -> ToolCallDelta:
+        """A piece of a tool call; its id, name and extra content may come with any, and the first of each stays.
 
         :param index: of a call that was begun, or :attr:`call_count` for the next
         :param arguments: a piece of their JSON
@@ -135,7 +138,9 @@ class Transcript:
             call.has_own_id = True
         if arguments:
             call.arguments.append(arguments)
-        return ToolCallDelta(index, uid, tool, arguments)
+        extra_content = "" if call.extra_content else extra_content
+        call.extra_content = call.extra_content or extra_content
+        return ToolCallDelta(index, uid, tool, arguments, extra_content)
 
     def has_arguments(self, index: int) -> bool:
         """Whether any of a call's arguments came."""
@@ -151,6 +156,9 @@ class Transcript:
         return Message(
             Role.ASSISTANT,
             content="".join(self._content),
-            tool_calls=tuple(ToolCall(call.id, call.tool, "".join(call.arguments) or "{}") for call in self._calls),
+            tool_calls=tuple(
+                ToolCall(call.id, call.tool, "".join(call.arguments) or "{}", call.extra_content)
+                for call in self._calls
+            ),
             reasoning="".join(self._reasoning),
         )

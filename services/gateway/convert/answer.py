@@ -120,6 +120,18 @@ def _model(one: Model) -> dict[str, Any]:
     return {"id": one.id, "object": "model", "created": one.created_seconds, "owned_by": one.owner}
 
 
+def with_extra_content(said: dict[str, Any], extra_content_json: str) -> dict[str, Any]:
+    """A tool call, with what the provider wants back beside it."""
+    if extra_content_json:
+        said["extra_content"] = orjson.Fragment(extra_content_json)
+    return said
+
+
+def _tool_call(call: message_pb2.ToolCall) -> dict[str, Any]:
+    function = {"name": call.tool, "arguments": call.arguments_json}
+    return with_extra_content({"id": call.id, "type": "function", "function": function}, call.extra_content_json)
+
+
 def _message(message: message_pb2.Message) -> dict[str, Any]:
     content = message.content
     if message.parts:
@@ -127,10 +139,7 @@ def _message(message: message_pb2.Message) -> dict[str, Any]:
     said: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
     if message.tool_calls:
         said["content"] = content or None
-        said["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.tool, "arguments": call.arguments_json}}
-            for call in message.tool_calls
-        ]
+        said["tool_calls"] = [_tool_call(call) for call in message.tool_calls]
     if message.reasoning:
         said["reasoning_content"] = message.reasoning
     return said

@@ -29,6 +29,7 @@ _NAMES_IN_MESSAGES: Final = {
     "image": "image_url",
     "tool": "function.name",
     "arguments_json": "function.arguments",
+    "extra_content_json": "extra_content",
 }
 """By any part of a path below `messages`."""
 _HEAD: Final = re.compile(r"[a-z_]+")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from kit import json
 from kit.json import Json
 from services.gateway.convert import refusal
 from turnout.chat.v1 import message_pb2
@@ -150,13 +151,22 @@ def _tool_calls(message: message_pb2.Message, value: Json, place: str) -> None:
         if not isinstance(function, dict):
             raise refusal.wrong_type(f"{at}.function", "an object", function)
         # `index` is what a call pieced together from a stream still carries.
-        _refuse_others(each, ("id", "type", "function", "index"), at)
+        _refuse_others(each, ("id", "type", "function", "index", "extra_content"), at)
         _refuse_others(function, ("name", "arguments"), f"{at}.function")
         message.tool_calls.add(
             id=_member(each, "id", at),
             tool=_member(function, "name", f"{at}.function"),
             arguments_json=_member(function, "arguments", f"{at}.function"),
+            extra_content_json=_extra_content(each.get("extra_content"), at),
         )
+
+
+def _extra_content(value: Json, path: str) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, dict):
+        raise refusal.wrong_type(f"{path}.extra_content", "an object", value)
+    return json.dump(value)
 
 
 def _member(value: dict[str, Json], name: str, path: str) -> str:

@@ -94,11 +94,9 @@ def failure(body: bytes) -> bytes:
 
 def _tool_call(call: pb.ToolCallDelta) -> dict[str, Any]:
     function = {"arguments": call.arguments_json}
-    if not (call.id or call.tool):
-        return {"index": call.index, "function": function}
-    return {
-        "index": call.index,
-        "id": call.id,
-        "type": "function",
-        "function": {"name": call.tool, **function},
-    }
+    said: dict[str, Any] = {"index": call.index}
+    if call.id or call.tool:
+        said |= {"id": call.id, "type": "function"}
+        function = {"name": call.tool, **function}
+    said["function"] = function
+    return answer.with_extra_content(said, call.extra_content_json)

@@ -89,7 +89,7 @@ def _size(content: Content) -> int:
             message.content,
             message.reasoning,
             *(getattr(part, "text", "") or getattr(part, "url", "") for part in message.parts),
-            *(call.arguments_json for call in message.tool_calls),
+            *(call.arguments_json + call.extra_content_json for call in message.tool_calls),
         )
     ]
     documents = (

@@ -101,7 +101,7 @@ def test_every_field_of_a_message_is_read() -> None:
             content="hi",
             name="ada",
             reasoning="hm",
-            tool_calls=[message_pb2.ToolCall(id="c1", tool="f", arguments_json="{")],
+            tool_calls=[message_pb2.ToolCall(id="c1", tool="f", arguments_json="{", extra_content_json='{"a":1}')],
         ),
         message_pb2.Message(role=message_pb2.ROLE_TOOL, content="a cat", tool_call_id="c1"),
         message_pb2.Message(
@@ -109,7 +109,7 @@ def test_every_field_of_a_message_is_read() -> None:
         ),
     ]
     assert call_of(messages=messages).messages == (
-        Message(Role.ASSISTANT, "hi", name="ada", reasoning="hm", tool_calls=(ToolCall("c1", "f", "{"),)),
+        Message(Role.ASSISTANT, "hi", name="ada", reasoning="hm", tool_calls=(ToolCall("c1", "f", "{", '{"a":1}'),)),
         Message(Role.TOOL, "a cat", tool_call_id="c1"),
         Message(Role.USER, parts=(TextPart("what?"), ImagePart("https://x/y", "low"))),
     )

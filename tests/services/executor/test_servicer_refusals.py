@@ -20,6 +20,10 @@ PICTURE = message_pb2.Message(
     role=message_pb2.ROLE_USER, parts=[message_pb2.Part(image=message_pb2.Image(url="ftp://h/x.png"))]
 )
 RESULT = message_pb2.Message(role=message_pb2.ROLE_TOOL, content="18")
+CALLED = message_pb2.Message(
+    role=message_pb2.ROLE_ASSISTANT,
+    tool_calls=[message_pb2.ToolCall(id="c1", tool="look", arguments_json="{", extra_content_json="{")],
+)
 LOOK = '[{"type":"function","function":{"name":"look"}}]'
 NAMED = '{"type":"function","function":{"name":"find"}}'
 
@@ -37,6 +41,7 @@ THREE = version_pb2.Parameters(extra_json='{"n":3}')
 PHOTO = message_pb2.Part(image=message_pb2.Image(url="{{ photo }}"))
 MISTAKES: list[tuple[dict[str, Any], str, str]] = [
     ({"messages": [RESULT]}, "INVALID_REQUEST", "messages[0].tool_call_id"),
+    ({"messages": [CALLED]}, "INVALID_REQUEST", "messages[0].tool_calls[0].extra_content_json"),
     ({"prefix_messages": [HELLO, PICTURE]}, "INVALID_REQUEST", "prefix_messages[1].parts[0].image.url"),
     ({"source": execution_pb2.SOURCE_SIMULATOR}, "INVALID_REQUEST", "source"),
     (over(tool_choice_json='{"type":"foo"}'), "VERSION_INVALID", "overrides.tool_choice.type"),

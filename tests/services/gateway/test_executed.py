@@ -263,6 +263,28 @@ async def test_tool_calls_come_in_pieces(house: House) -> None:
     assert (asked.function.name, asked.function.arguments) == ("weather", '{"city":"Paris"}')
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_what_a_provider_says_beside_a_tool_call_goes_back_to_it_as_it_came(
+    house: House, *, streamed: bool
+) -> None:
+    # Gemini refuses a call of its own without its signed thoughts.
+    call = {**CALL, "extra_content": {"google": {"thought_signature": "c2lnbmVkIHRob3VnaHRz"}}}
+    if streamed:
+        events = [chunk(tool_calls=[{"index": 0, **call}]), chunk(finish_reason="stop"), DONE]
+        house.upstream.then(house.upstream.streams(events))
+        deltas = [piece.choices[0].delta for piece in await house.pieces(extra_body=INPUT)]
+        [said] = next(delta.tool_calls for delta in deltas if delta.tool_calls)
+        again = {"role": "assistant", "tool_calls": [said.model_dump(exclude_none=True)]}
+    else:
+        message = {"role": "assistant", "content": None, "tool_calls": [call]}
+        house.upstream.then(http(200, {"choices": [{"message": message, "finish_reason": "stop"}]}))
+        again = (await house.ask(extra_body=INPUT)).choices[0].message.model_dump(exclude_none=True)
+
+    result = {"role": "tool", "tool_call_id": CALL["id"], "content": "sunny"}
+    await house.ask(messages=[again, result], extra_body=INPUT)
+    assert house.sent["messages"][1:] == [{"role": "assistant", "content": None, "tool_calls": [call]}, result]
+
+
 @pytest.mark.parametrize("model", ["main/m", DEPLOYMENT])
 async def test_structured_output_is_parsed_by_the_sdk(house: House, model: str) -> None:
     house.upstream.then(http(200, completion('{"city":"Paris"}')))

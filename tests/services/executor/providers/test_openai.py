@@ -194,14 +194,18 @@ async def test_every_kind_of_message_is_sent(adapter: OpenAi, upstream: Any) -> 
 async def test_openai_itself_is_told_what_only_it_understands(adapter: OpenAi, upstream: Any) -> None:
     messages = (
         Message(Role.DEVELOPER, "Be brief."),
-        Message(Role.ASSISTANT, "Hello.", reasoning="hm"),
+        Message(Role.ASSISTANT, "Hello.", reasoning="hm", tool_calls=(ToolCall("c1", "look", "{}", '{"google":{}}'),)),
         Message(Role.USER, parts=(TextPart("One."), TextPart("Two."))),
     )
     await adapter.complete(asked(upstream, kind=ProviderKind.OPENAI, messages=messages), 5)
 
     assert upstream.received[0].body["messages"] == [
         {"role": "developer", "content": "Be brief."},
-        {"role": "assistant", "content": "Hello."},
+        {
+            "role": "assistant",
+            "content": "Hello.",
+            "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}],
+        },
         {"role": "user", "content": [{"type": "text", "text": "One."}, {"type": "text", "text": "Two."}]},
     ]
 

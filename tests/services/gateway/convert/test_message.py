@@ -53,13 +53,20 @@ def test_an_answer_can_be_sent_back_as_it_came() -> None:
         "audio": None,
         "function_call": None,
         "reasoning_content": "hm",
-        "tool_calls": [{**CALL, "index": 0}],
+        "tool_calls": [{**CALL, "index": 0, "extra_content": {"google": {"thought_signature": "c2lnbmVk"}}}],
     }
     assert read(answer, {"role": "tool", "tool_call_id": "call_1", "content": "sunny"}) == [
         Message(
             role=message_pb2.ROLE_ASSISTANT,
             reasoning="hm",
-            tool_calls=[ToolCall(id="call_1", tool="weather", arguments_json="{")],
+            tool_calls=[
+                ToolCall(
+                    id="call_1",
+                    tool="weather",
+                    arguments_json="{",
+                    extra_content_json='{"google":{"thought_signature":"c2lnbmVk"}}',
+                )
+            ],
         ),
         Message(role=message_pb2.ROLE_TOOL, tool_call_id="call_1", content="sunny"),
     ]
@@ -124,6 +131,7 @@ def tool_call(**fields: Any) -> dict[str, Any]:
         ),
         (tool_call(id=None), ".tool_calls[0].id", "MISSING_REQUIRED_PARAMETER"),
         (tool_call(extra=1), ".tool_calls[0].extra", "UNSUPPORTED_PARAMETER"),
+        (tool_call(extra_content="x"), ".tool_calls[0].extra_content", "INVALID_TYPE"),
         ({"role": "tool", "content": "x"}, ".tool_call_id", "MISSING_REQUIRED_PARAMETER"),
         ({"role": "tool", "content": "x", "tool_call_id": 7}, ".tool_call_id", "INVALID_TYPE"),
     ],

@@ -206,22 +206,28 @@ class ToolCall(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     TOOL_FIELD_NUMBER: _builtins.int
     ARGUMENTS_JSON_FIELD_NUMBER: _builtins.int
+    EXTRA_CONTENT_JSON_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """id is the provider's name for this call; the tool message that answers repeats it."""
     tool: _builtins.str
     """tool is the function's name."""
     arguments_json: _builtins.str
     """arguments_json is what the model wants to pass, as JSON text exactly as the model wrote it; it may be malformed."""
+    extra_content_json: _builtins.str
+    """extra_content_json is what the provider wants back beside the call, as it gave it: a JSON object as text, such as
+    Google's thought signatures. Only OpenAI-compatible providers have it. Empty means nothing.
+    """
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
         tool: _builtins.str = ...,
         arguments_json: _builtins.str = ...,
+        extra_content_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments_json", b"arguments_json", "id", b"id", "tool", b"tool"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments_json", b"arguments_json", "extra_content_json", b"extra_content_json", "id", b"id", "tool", b"tool"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

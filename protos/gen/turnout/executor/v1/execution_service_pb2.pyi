@@ -515,6 +515,7 @@ class ToolCallDelta(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     TOOL_FIELD_NUMBER: _builtins.int
     ARGUMENTS_JSON_FIELD_NUMBER: _builtins.int
+    EXTRA_CONTENT_JSON_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """index says which of the message's tool calls it belongs to, from 0."""
     id: _builtins.str
@@ -523,6 +524,8 @@ class ToolCallDelta(_message.Message):
     """tool is the function's name; in its first piece only."""
     arguments_json: _builtins.str
     """arguments_json is more of the arguments' JSON text."""
+    extra_content_json: _builtins.str
+    """extra_content_json is the call's, whole; in one piece only. Empty means nothing."""
     def __init__(
         self,
         *,
@@ -530,10 +533,11 @@ class ToolCallDelta(_message.Message):
         id: _builtins.str = ...,
         tool: _builtins.str = ...,
         arguments_json: _builtins.str = ...,
+        extra_content_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments_json", b"arguments_json", "id", b"id", "index", b"index", "tool", b"tool"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments_json", b"arguments_json", "extra_content_json", b"extra_content_json", "id", b"id", "index", b"index", "tool", b"tool"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
