@@ -239,12 +239,19 @@ def _parsed(body: bytes) -> Json:
     return parsed
 
 
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.replace(".", "", 1).isdigit()
+
+
 def _retry_after(headers: Mapping[str, str], unix_seconds: float) -> float | None:
-    """Seconds to wait, a day at most, from a number of them or an HTTP date (RFC 9110, 10.2.3); None if absent or
-    malformed."""
+    """Seconds to wait, a day at most, from a number of them or an HTTP date (RFC 9110, 10.2.3), or from OpenAI's and
+    Azure's more exact milliseconds; None if absent or malformed."""
+    milliseconds = headers.get("retry-after-ms", "").strip()
+    if _is_number(milliseconds):
+        return min(float(milliseconds) / 1000, _MAX_RETRY_AFTER_SECONDS)
     value = headers.get("Retry-After", "").strip()
-    if value.isascii() and value.replace(".", "", 1).isdigit():
-        return min(float(value), _MAX_RETRY_AFTER_SECONDS) if len(value) <= 9 else None
+    if _is_number(value):
+        return min(float(value), _MAX_RETRY_AFTER_SECONDS)
     try:
         when = parsedate_to_datetime(value)
     except (ValueError, OverflowError):

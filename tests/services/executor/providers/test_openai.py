@@ -363,7 +363,7 @@ async def test_what_a_status_means(
     assert (failure.reason, failure.http_status, failure.is_retryable) == (reason, status, is_retryable)
 
 
-async def test_retry_after_is_read_in_both_forms(adapter: OpenAi, upstream: Any) -> None:
+async def test_retry_after_is_read_in_all_forms(adapter: OpenAi, upstream: Any) -> None:
     http = upstream.http
     assert (await failed(adapter, upstream, http(429, {}, ["retry-after: 7"]))).retry_after_seconds == 7
     date = formatdate(time.time() + 100, usegmt=True)
@@ -372,14 +372,17 @@ async def test_retry_after_is_read_in_both_forms(adapter: OpenAi, upstream: Any)
     assert 97 < found <= 100
     past = formatdate(time.time() - 100, usegmt=True)
     assert (await failed(adapter, upstream, http(503, {}, [f"retry-after: {past}"]))).retry_after_seconds == 0
-    far = ("Fri, 31 Dec 9999 23:59:59 GMT", "999999999")
+    far = ("Fri, 31 Dec 9999 23:59:59 GMT", "999999999", "9" * 400)
     for each in far:
         assert (await failed(adapter, upstream, http(503, {}, [f"retry-after: {each}"]))).retry_after_seconds == 86_400
-    for nonsense in ("soon", "-1", "1e9", "9" * 30, "Mon, 99 Foo 2020 00:00:00 GMT"):
+    for nonsense in ("soon", "-1", "1e9", ".", "Mon, 99 Foo 2020 00:00:00 GMT"):
         assert (
             await failed(adapter, upstream, http(503, {}, [f"retry-after: {nonsense}"]))
         ).retry_after_seconds is None
     assert (await failed(adapter, upstream, http(503, {}))).retry_after_seconds is None
+    exact = ["retry-after: 8.0000000001", "retry-after-ms: 7500"]
+    assert (await failed(adapter, upstream, http(429, {}, exact[:1]))).retry_after_seconds == 8.0000000001
+    assert (await failed(adapter, upstream, http(429, {}, exact))).retry_after_seconds == 7.5
 
 
 def shaped(**choice: Any) -> dict[str, Any]:
