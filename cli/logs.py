@@ -88,6 +88,8 @@ def logs(
         numbers=["latency", "tokens", "attempts", "propensity"],
         # Last, so that whoever takes the table apart finds the others where they were.
         spare=(9, 8),
+        fits=True,
+        unfolded=(0, 1, 2, 3, 5),
     )
 
 
@@ -153,7 +155,7 @@ def _cells(request: request_pb2.RequestServed) -> tuple[object, ...]:
     return (
         request.start_time.ToJsonString(),
         request.request_id,
-        request.deployment_slug,
+        request.deployment_slug or "–",
         decision.variant_slug or "–",
         request_facts.status(request) + simulated,
         output.milliseconds(request.latency_us),

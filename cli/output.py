@@ -70,6 +70,7 @@ _UNFOLDED_CELL: Final = 32
 """In characters: narrower cells stay in one line."""
 _NARROW_CELL: Final = 8
 """The same where nothing may be wider than the terminal: counts and shares are narrower."""
+_INDENT: Final = 2
 _COMMANDS: Final = {
     "retain_contract": "--retain-contract",
     "skip_model_check": "--skip-model-check",
@@ -125,12 +126,14 @@ def table(
     numbers: Sequence[str] = (),
     spare: Sequence[int] = (),
     fits: bool = False,
+    unfolded: Sequence[int] = (),
 ) -> None:
     """A table; columns named in `numbers` are aligned to the right. Cells are text, never markup. On a terminal long
     ones are folded where that makes the table fit; else nothing is: pipes get one line a row.
 
     :param spare: the places of columns that are left out, in this order, where a terminal has no room for all
     :param fits: no line is to be longer than the terminal: where folding is not enough, each row has several lines
+    :param unfolded: the places of columns that are folded in no table that `fits`, because they are copied from it
     """
     cells = [[visible(str(cell), in_line=True) for cell in row] for row in rows]
     kept, room = list(range(len(columns))), _room()
@@ -138,9 +141,10 @@ def table(
     for place in spare:
         if _across(widths[at] for at in kept) > room:
             kept.remove(place)
-    limits = _folded([widths[at] for at in kept], room)
+    limits = _folded([widths[at] for at in kept], room, least=[_UNFOLDED_CELL] * len(kept))
     if limits is None and fits:
-        limits = _folded([widths[at] for at in kept], room, least=_NARROW_CELL)
+        narrow = [widths[at] if at in unfolded else _NARROW_CELL for at in kept]
+        limits = _folded([widths[at] for at in kept], room, least=narrow)
         if limits is None:
             _stacked([columns[at] for at in kept], [[row[at] for at in kept] for row in cells], room)
             return
@@ -159,13 +163,25 @@ def table(
 
 
 def _stacked(columns: Sequence[str], rows: Sequence[Sequence[str]], room: int) -> None:
-    """A table whose cells stand below each other, those of a row behind the names of their columns."""
+    """A table whose cells stand below the first of their row, behind the names of their columns, as many on a line as
+    fit."""
     console = Console(width=room)
     for first, *others in rows:
         console.print(Text(first, style="bold", overflow="fold"))
+        line = Text()
         for column, cell in zip(columns[1:], others, strict=True):
-            line = Text(f"{column} ", style="dim", overflow="fold").append(cell, style="not dim")
-            console.print(Padding(line, (0, 0, 0, 2), expand=False))
+            if not cell:
+                continue
+            told = Text(f"{column} ", style="dim", overflow="fold").append(cell, style="not dim")
+            if line and _INDENT + _across((line.cell_len, told.cell_len)) > room:
+                _print_indented(console, line)
+                line = Text()
+            line = line.append("  ").append(told) if line else told
+        _print_indented(console, line)
+
+
+def _print_indented(console: Console, line: Text) -> None:
+    console.print(Padding(line, (0, 0, 0, _INDENT), expand=False))
 
 
 def tree(root: Tree) -> None:
@@ -184,17 +200,17 @@ def _across(widths: Iterable[int]) -> int:
     return sum(found) + 2 * (len(found) - 1)
 
 
-def _folded(widths: Sequence[int], room: int, *, least: int = _UNFOLDED_CELL) -> list[int | None] | None:
+def _folded(widths: Sequence[int], room: int, *, least: Sequence[int]) -> list[int | None] | None:
     """How wide columns may be that have to fold: the widest ones first. None if they do not fit in the end.
 
-    :param least: what no column is folded below: by default what names and uids take
+    :param least: what each column is not folded below
     """
     limits = list(widths)
     while _across(limits) > room:
-        widest = max(range(len(limits)), key=limits.__getitem__)
-        if limits[widest] <= least:
+        foldable = [at for at, limit in enumerate(limits) if limit > least[at]]
+        if not foldable:
             return None
-        limits[widest] -= 1
+        limits[max(foldable, key=limits.__getitem__)] -= 1
     return [limit if limit < width else None for limit, width in zip(limits, widths, strict=True)]
 
 

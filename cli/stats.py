@@ -14,6 +14,8 @@ from turnout.analytics.v1 import metrics_service_pb2 as pb
 from turnout.analytics.v1.metrics_service_pb2_grpc import MetricsServiceStub
 
 _NUMBERS = ["requests", "errors", "cancelled", "lost", "tokens in", "tokens out", "cost", "p50", "p95", "p99"]
+_RARE = ("lost", "cancelled")
+"""What a terminal without room for all does without, where there is none of it."""
 
 
 def stats(
@@ -45,8 +47,23 @@ def stats(
     if client.as_json:
         output.as_json(answer)
         return
-    rows = [(row.deployment_slug, row.variant_slug or "(none)", *_cells(row)) for row in answer.rows]
-    output.table(["deployment", "variant", *_NUMBERS], [*rows, ("total", "", *_cells(answer.total))], numbers=_NUMBERS)
+    tell(answer)
+
+
+def tell(answer: pb.QueryMetricsResponse) -> None:
+    """A line for each deployment and variant, and one for all."""
+    rows = [(row.deployment_slug or "(none)", row.variant_slug or "(none)", *_cells(row)) for row in answer.rows]
+    rows.append(("total", "", *_cells(answer.total)))
+    columns = ["deployment", "variant", *_NUMBERS]
+    places = {name: place for place, name in enumerate(columns)}
+    output.table(
+        columns,
+        rows,
+        numbers=_NUMBERS,
+        spare=[*(places[name] for name in _RARE if rows[-1][places[name]] == "0"), places["p99"]],
+        fits=True,
+        unfolded=(0, 1),
+    )
 
 
 def _cells(row: pb.MetricsRow) -> tuple[str, ...]:

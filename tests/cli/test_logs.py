@@ -72,7 +72,7 @@ def test_what_decided_and_how_likely_stands_behind_each_request(asked: Asked) ->
     assert "baseline" in rows[2]
 
 
-@pytest.mark.parametrize("width", [80, 100, 110])
+@pytest.mark.parametrize("width", [116, 120])
 def test_a_narrow_terminal_shows_what_it_showed_without_that(
     asked: Asked, monkeypatch: pytest.MonkeyPatch, width: int
 ) -> None:
@@ -82,6 +82,28 @@ def test_a_narrow_terminal_shows_what_it_showed_without_that(
     narrow = lines(asked("logs"))
 
     assert narrow == [line[: whole[0].index("  by")].rstrip() for line in whole]
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_no_line_is_longer_than_a_terminal_and_ids_stay_whole(
+    asked: Asked, router: Router, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    refused = logged(UNDECIDED, status=request_pb2.REQUEST_STATUS_ERROR, reason="DEPLOYMENT_KIND_MISMATCH")
+    router.logged = [refused]
+    monkeypatch.setattr(output, "_room", lambda: width)
+
+    narrow = lines(asked("logs"))
+
+    assert max(map(cell_len, narrow)) <= width
+    for cell in (refused.start_time.ToJsonString(), f"request {refused.request_id}", "attempts 0"):
+        assert cell in "\n".join(narrow)
+    assert "status ERROR DEPLOYMENT_KIND_MISMATCH" in "\n".join(narrow)
+
+
+def test_a_call_without_a_deployment_leaves_no_column_empty(asked: Asked, router: Router) -> None:
+    router.logged = [logged(decision_pb2.Decision(), deployment_slug="")]
+
+    assert lines(asked("logs"))[1].split()[2:5] == ["–", "–", "OK"]
 
 
 def test_a_terminal_with_room_for_the_rule_alone_shows_it(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
