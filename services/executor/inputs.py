@@ -53,6 +53,25 @@ def check_rendered(messages: Sequence[Message]) -> None:
                     raise Invalid(f"{fault.field} {told}", reason="VARIABLES_INVALID", violations=(fault,))
 
 
+def unfilled(refusal: Invalid, *, is_direct: bool) -> Invalid:
+    """Why templates did not take the call's variables, by paths of the call: only a direct completion brings templates,
+    and a deployment's must not be looked for among the messages that a call gives.
+
+    :param refusal: of the rendering
+    """
+    faults = refusal.violations
+    if not faults or not faults[0].field.startswith("messages["):
+        return refusal
+    if is_direct:
+        told = [Violation(f"direct.{each.field}", each.message) for each in faults]
+    else:
+        told = [
+            Violation("variables_json", f"cannot be filled into the version's {each.field}: {each.message}")
+            for each in faults
+        ]
+    return Invalid(f"{told[0].field} {told[0].message}", reason=refusal.reason, violations=told)
+
+
 def laid_over(version: Version, overrides: Overrides) -> Version:
     """The version as one call wants it: what the call gives wins, parameter by parameter, and of the extra ones member
     by member. Where it gives other tools and no choice among them, a choice of the version's that is none among these

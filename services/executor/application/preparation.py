@@ -63,7 +63,10 @@ class Preparation:
             if run.call.overrides is not None:
                 prepared = self._laid_over(run, prepared, provider, run.call.overrides)
         run.provider, run.model = provider.slug, prepared.version.model
-        rendered = prepared.compiled.render(variables)
+        try:
+            rendered = prepared.compiled.render(variables)
+        except Invalid as refusal:
+            raise inputs.unfilled(refusal, is_direct=run.call.direct is not None) from None
         inputs.check_rendered(rendered)
         messages = versions.join(prepared.version.messages, rendered, given)
         if run.call.prefix_messages:

@@ -174,6 +174,21 @@ async def test_a_direct_completion_that_cannot_run_asks_nobody(given: Any, reaso
     assert not house.provider.requests
 
 
+async def test_variables_that_a_template_cannot_take_are_not_blamed_on_the_messages_of_the_call() -> None:
+    with pytest.raises(Invalid) as failure:
+        await House(template="{{ country + 1 }}").run(messages=(QUESTION,))
+    assert failure.value.reason == "TEMPLATE_FAILED"
+    assert failure.value.message.startswith(
+        "variables_json cannot be filled into the version's messages[0].content: line 1"
+    )
+    assert [each.field for each in failure.value.violations] == ["variables_json"]
+
+    failing = Message(Role.USER, "{{ country + 1 }}")
+    with pytest.raises(Invalid, match=r"^direct\.messages\[1\]\.content line 1") as failure:
+        await House().run("", direct=direct(SYSTEM, failing), messages=(QUESTION,))
+    assert [each.field for each in failure.value.violations] == ["direct.messages[1].content"]
+
+
 async def test_a_platform_key_has_no_project_to_complete_in() -> None:
     with pytest.raises(Invalid) as failure:
         await House().run("", direct=direct(QUESTION), tenant="")

@@ -203,6 +203,9 @@ async def test_with_an_input_its_messages_are_templates(house: House) -> None:
     assert house.sent["messages"] == [{"role": "user", "content": "hello France"}]
     failure = await house.refused(openai.BadRequestError, "main/m", HELLO, extra_body={"input": {}})
     assert failure.body["reason"] == "MISSING_VARIABLES"  # type: ignore[index]
+    failing = [*HELLO, {"role": "user", "content": "{{ country + 1 }}"}]
+    failure = await house.refused(openai.BadRequestError, "main/m", failing, extra_body=INPUT)
+    assert (failure.body["reason"], failure.param) == ("TEMPLATE_FAILED", "messages[1].content")  # type: ignore[index]
 
 
 async def test_a_single_provider_need_not_be_named(house: House) -> None:
