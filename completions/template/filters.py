@@ -25,7 +25,7 @@ from completions.template.list_filters import (
     unique,
 )
 from completions.template.number_filters import absolute, round_to, to_float, to_int
-from completions.template.runtime import Function, Missing, Operand, RenderContext
+from completions.template.runtime import Function, Missing, Operand, RenderContext, kind_of
 from completions.template.text_filters import indent, replace, text_filter, title, tojson, trim, truncate, wordcount
 
 
@@ -44,7 +44,7 @@ def same(context: RenderContext, value: Operand) -> Operand:
 @pass_context
 def length(context: RenderContext, value: Operand) -> int:
     if not isinstance(value, (str, list, tuple, dict, Missing)):
-        raise TypeError(f"a {type(value).__name__} has no length")
+        raise TypeError(f"{kind_of(value)} has no length")
     return len(value)
 
 

@@ -9,7 +9,17 @@ from jinja2 import pass_context
 
 from completions.template.paths import steps_of, unplaced
 from completions.template.predicates import TESTS
-from completions.template.runtime import Function, Missing, Operand, RenderContext, get, number, paid_text, weigh
+from completions.template.runtime import (
+    Function,
+    Missing,
+    Operand,
+    RenderContext,
+    get,
+    kind_of,
+    number,
+    paid_text,
+    weigh,
+)
 
 _STEPS_PER_ELEMENT = 3
 """What doing something with one element in Python costs, in steps of the budget."""
@@ -21,7 +31,7 @@ def _elements(context: RenderContext, value: Operand) -> list[object]:
         value.use()
         return []
     if not isinstance(value, (list, tuple, dict, str)):
-        raise TypeError(f"a {type(value).__name__} has no elements")
+        raise TypeError(f"{kind_of(value)} has no elements")
     context.budget.spend(_STEPS_PER_ELEMENT * len(value))
     return list(value)
 
@@ -148,7 +158,7 @@ def items(context: RenderContext, value: Operand) -> list[tuple[object, object]]
         value.use()
         return []
     if not isinstance(value, dict):
-        raise TypeError(f"a {type(value).__name__} has no members")
+        raise TypeError(f"{kind_of(value)} has no members")
     context.budget.spend(len(value))
     return list(value.items())
 

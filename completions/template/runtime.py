@@ -25,6 +25,15 @@ _MAX_SHOWN = 64
 """Characters of a key that an error shows."""
 _MAX_INTEGER_BITS = 128
 
+_KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
+    (type(None), "null"),
+    (bool, "a boolean"),
+    ((int, float), "a number"),
+    (str, "a string"),
+    ((list, tuple), "an array"),
+    (dict, "an object"),
+)
+
 Operand: TypeAlias = object
 """JSON data, a :class:`Missing`, or what a template made of them."""
 Number: TypeAlias = int | float
@@ -198,7 +207,7 @@ def text_of(budget: Budget, value: Operand) -> str:
     if value is None or isinstance(value, (int, float)):
         return str(value)
     if not isinstance(value, (list, tuple, dict)):
-        raise TypeError(f"a {type(value).__name__} cannot be printed")
+        raise TypeError(f"{kind_of(value)} cannot be printed")
     weigh(budget, value)
     text = str(value)
     budget.spend_text(len(text))
@@ -258,7 +267,7 @@ def get_slice(context: RenderContext, value: Operand, start: Operand, stop: Oper
         value.use()
         return value
     if not isinstance(value, (list, tuple, str)):
-        raise TypeError(f"a {type(value).__name__} cannot be sliced")
+        raise TypeError(f"{kind_of(value)} cannot be sliced")
     context.budget.spend(len(value) >> _CHARACTERS_PER_STEP_LOG2 if isinstance(value, str) else len(value))
     return value[slice(start, stop, step)]  # type: ignore[arg-type]  # TypeError is answered
 
@@ -270,7 +279,7 @@ def iterate(context: RenderContext, value: Operand, weight: int) -> Operand:
         value.use()
         return ()
     if not isinstance(value, (list, tuple, dict, str)):
-        raise TypeError(f"a {type(value).__name__} cannot be looped over")
+        raise TypeError(f"{kind_of(value)} cannot be looped over")
     context.budget.iterate(len(value), weight)
     return value
 
@@ -309,7 +318,7 @@ def contains(context: RenderContext, container: Operand, item: Operand) -> bool:
         context.budget.spend_search(container, item)
         return item in container
     if not isinstance(container, (list, tuple)):
-        raise TypeError(f"{type(item).__name__} in {type(container).__name__} makes no sense")
+        raise TypeError(f"{kind_of(item)} in {kind_of(container)} makes no sense")
     context.budget.spend(len(container))
     if isinstance(item, (list, tuple, dict)):
         weigh(context.budget, item)
@@ -317,10 +326,18 @@ def contains(context: RenderContext, container: Operand, item: Operand) -> bool:
     return item in container
 
 
+def kind_of(value: object) -> str:
+    """What a value is, in words of JSON, which is what callers give."""
+    for kinds, name in _KINDS:
+        if isinstance(value, kinds):
+            return name
+    return f"a {type(value).__name__}"
+
+
 def number(value: Operand) -> Number:
     """:raises TypeError: unless it is one; true and false count, as everywhere in Jinja"""
     if not isinstance(value, (int, float)):
-        raise TypeError(f"a {type(value).__name__} is not a number")
+        raise TypeError(f"{kind_of(value)} is not a number")
     return value
 
 

@@ -8,7 +8,16 @@ from collections.abc import Callable
 
 from jinja2 import pass_context
 
-from completions.template.runtime import Function, Missing, Operand, RenderContext, integer_between, paid_text, weigh
+from completions.template.runtime import (
+    Function,
+    Missing,
+    Operand,
+    RenderContext,
+    integer_between,
+    kind_of,
+    paid_text,
+    weigh,
+)
 
 _MAX_INDENT = 64
 _MAX_TRIMMED = 64
@@ -105,4 +114,4 @@ def tojson(context: RenderContext, value: Operand, indent: int | None = None) ->
 def _not_json(value: object) -> None:
     if isinstance(value, Missing):
         return value.use()
-    raise TypeError(f"a {type(value).__name__} is not JSON")
+    raise TypeError(f"{kind_of(value)} is not JSON")

@@ -137,6 +137,23 @@ def test_an_operation_on_the_wrong_thing_fails_with_the_line(text: str) -> None:
     assert refusal.violations[0].field == "template"
 
 
+@pytest.mark.parametrize(
+    ("text", "value", "told"),
+    [
+        ("{{ x + 1 }}", None, "null is not a number"),
+        ("{{ x * 2 }}", "a", "a string is not a number"),
+        ("{{ 1 in x }}", 1.5, "a number in a number makes no sense"),
+        ("{% for y in x %}{% endfor %}", True, "a boolean cannot be looped over"),
+        ("{{ x|abs }}", [1], "an array is not a number"),
+        ("{{ x[1:] }}", {}, "an object cannot be sliced"),
+        ("{{ x|length }}", 5, "a number has no length"),
+        ("{{ x|items }}", "a", "a string has no members"),
+    ],
+)
+def test_a_failure_calls_values_what_json_calls_them(text: str, value: Any, told: str) -> None:
+    assert told in refusal_of(text, x=value).message
+
+
 def test_a_failure_does_not_repeat_large_values() -> None:
     assert len(refusal_of("{{ {}[x] }}", x="k" * 100_000).message) < 300
 
