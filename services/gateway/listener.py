@@ -103,6 +103,13 @@ class Listener:
         self.options = options
         self._routes = {route.path: route for route in routes if not route.path.endswith("}")}
         self._prefixes = [(route.path[: route.path.index("{")], route) for route in routes if route.path.endswith("}")]
+        self._offered = ", ".join(
+            f"{method} {route.path}"
+            for route in routes
+            if not route.is_probe
+            for method in route.handlers
+            if method != "HEAD"
+        )
         self._tracing = tracing
         self._loop = asyncio.get_running_loop()
         self._connections = Connections(
@@ -223,7 +230,8 @@ class Listener:
             )
         if route is None:
             raise NotFound(
-                "there is nothing under this address; the API's base URL ends with /v1", reason="URL_NOT_FOUND"
+                f"there is nothing under this address; offered are {self._offered}, so a base URL ends with /v1",
+                reason="URL_NOT_FOUND",
             )
         handler = route.handlers.get(visit.request.method)
         if handler is None:

@@ -208,6 +208,7 @@ async def test_past_the_limit_of_requests_callers_are_told_to_come_back(start_ro
         ("GET", "/", 404, None),
         ("POST", "/chat/completions", 404, None),
         ("GET", "/v1/models/", 404, None),
+        ("POST", "/v1/responses", 404, None),
         ("GET", "/v1/chat/completions", 405, "POST"),
         ("DELETE", "/v1/models/turnout/deployment/assistant", 405, "GET, HEAD"),
         ("POST", "/v1/models", 405, "GET, HEAD"),
@@ -219,7 +220,10 @@ async def test_wrong_addresses_and_methods_are_answered_in_the_apis_shape(
 ) -> None:
     async with local_room.http.request(method, local_room.url + path) as answer:
         assert (answer.status, answer.headers.get("allow")) == (status, allow)
-        assert (await answer.json())["error"]["reason"] == ("METHOD_NOT_ALLOWED" if allow else "URL_NOT_FOUND")
+        error = (await answer.json())["error"]
+    assert error["reason"] == ("METHOD_NOT_ALLOWED" if allow else "URL_NOT_FOUND")
+    # A base URL may be right and the endpoint one of OpenAI's that is not here.
+    assert ("POST /v1/chat/completions, GET /v1/models, GET" in error["message"]) is (status == 404)
 
 
 async def test_a_query_does_not_change_the_address(local_room: Any) -> None:
