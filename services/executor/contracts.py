@@ -15,6 +15,7 @@ from kit.lru import Lru
 
 _MAX_SCHEMA_BYTES: Final = 1 << 20
 """The registry stores shorter ones only."""
+_DECLARED: Final = "direct.variables_schema"
 _BYTES_PER_CHARACTER: Final = 6
 """Of a schema, with its text: objects take a few times as much."""
 
@@ -41,9 +42,26 @@ class Contracts:
             `VARIABLES_INVALID`, with each path
         """
         held = target.contract
-        if held is None or not held.variables_schema_json:
-            return
-        contract = self._contract(held.variables_schema_json)
+        if held is not None and held.variables_schema_json:
+            self._check(self._contract(held.variables_schema_json), variables)
+
+    def check_declared(self, schema: Mapping[str, Json], variables: Mapping[str, Json]) -> None:
+        """Whether variables are of the types that a call without a deployment declares itself.
+
+        :raises Invalid: as :meth:`check`; `SCHEMA_…` where the declaration cannot be held against anything
+        """
+        try:
+            self._check(self._contract(json.dump(dict(schema))), variables)
+        except Invalid as refusal:
+            if not refusal.reason.startswith("SCHEMA_"):
+                raise
+            faults = [
+                Violation(_DECLARED, f"cannot be used: {each.field} {each.message}") for each in refusal.violations
+            ]
+            words = f"{_DECLARED} {faults[0].message}" if faults else refusal.message
+            raise Invalid(words, reason=refusal.reason, violations=faults) from None
+
+    def _check(self, contract: Contract, variables: Mapping[str, Json]) -> None:
         try:
             self._inputs.check(contract, variables)
         except Invalid as refusal:

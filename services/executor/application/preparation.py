@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -54,7 +54,7 @@ class Preparation:
         run.has_variables = True
         completion, given = _AS_IS, run.call.messages
         if run.call.direct is not None:
-            prepared, provider, direct = self._direct(run, run.call.direct())
+            prepared, provider, direct = self._direct(run, run.call.direct(), variables)
             given = (*direct, *given)
             run.said = (*run.call.prefix_messages, *given)
         else:
@@ -127,7 +127,9 @@ class Preparation:
         # Not the base, even if it says the same: what is laid over wins at fallbacks too, which may say something else.
         return made
 
-    def _direct(self, run: Run, given: Version) -> tuple[Prepared, view.Provider, Sequence[Message]]:
+    def _direct(
+        self, run: Run, given: Version, variables: Mapping[str, Json]
+    ) -> tuple[Prepared, view.Provider, Sequence[Message]]:
         """A version made of what the call brings, and those of its messages that are not the version's."""
         provider = run.seen.provider_named(run.project.uid, given.provider) or run.seen.provider(given.provider)
         if provider is None or provider.project != run.project.uid:
@@ -140,6 +142,9 @@ class Preparation:
                 run.project.uid, (orjson.dumps(brought),), provider, partial(_named, brought, provider)
             )
         run.version, run.seen_version = made.uid, made.version
+        declares = given.variables_schema and run.call.variables_json
+        if declares and made.version.variables_schema is not None:
+            self.contracts.check_declared(made.version.variables_schema, variables)
         return made, provider, parts.input
 
     def _places(

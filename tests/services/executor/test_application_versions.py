@@ -189,6 +189,36 @@ async def test_variables_that_a_template_cannot_take_are_not_blamed_on_the_messa
     assert [each.field for each in failure.value.violations] == ["direct.messages[1].content"]
 
 
+@pytest.mark.parametrize(
+    ("variables_json", "reason", "field"),
+    [
+        ('{"country":5}', "VARIABLES_INVALID", "variables.country"),
+        ("{}", "MISSING_VARIABLES", "variables.country"),
+    ],
+)
+async def test_a_direct_completion_takes_variables_of_the_types_that_it_declares(
+    variables_json: str, reason: str, field: str
+) -> None:
+    declared = {"type": "object", "properties": {"country": {"type": "string"}}}
+    house = House()
+    with pytest.raises(Invalid) as failure:
+        await house.run("", direct=direct(SYSTEM, variables_schema=declared), variables_json=variables_json)
+    assert failure.value.reason == reason
+    assert [each.field for each in failure.value.violations] == [field]
+    assert not house.provider.requests
+
+    await house.run("", direct=direct(SYSTEM, variables_schema=declared))
+    assert house.provider.requests[0].messages[0].content == "Be brief about France."
+
+
+async def test_a_declaration_that_nothing_can_be_held_against_is_refused_by_its_own_name() -> None:
+    declared = {"type": "object", "properties": {"country": {"$ref": "https://example.com/country"}}}
+    with pytest.raises(Invalid, match=r"^direct\.variables_schema cannot be used: variables\.country ") as failure:
+        await House().run("", direct=direct(SYSTEM, variables_schema=declared))
+    assert failure.value.reason == "SCHEMA_REFERENCE_EXTERNAL"
+    assert [each.field for each in failure.value.violations] == ["direct.variables_schema"]
+
+
 async def test_a_platform_key_has_no_project_to_complete_in() -> None:
     with pytest.raises(Invalid) as failure:
         await House().run("", direct=direct(QUESTION), tenant="")
