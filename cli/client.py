@@ -38,6 +38,8 @@ class Client:
     """Where the gateway listens; empty if nobody said."""
     notice: str = ""
     """What a person should know before the first call; said once."""
+    chosen_project: str = ""
+    """The project, if `--project` or TURNOUT_PROJECT says it; calls go to that of the key otherwise."""
     _channels: dict[str, grpc.Channel] = field(default_factory=dict)
 
     @property
@@ -99,13 +101,15 @@ def from_surroundings(*, address: str, api_key: str, project: str, as_json: bool
     for service in ("registry", "router", "executor", "inference", "analytics"):
         if not address and (own := os.environ.get(f"TURNOUT_{service.upper()}_ADDRESS")):
             addresses[service] = own
+    chosen = project or os.environ.get("TURNOUT_PROJECT", "")
     return Client(
         addresses,
         api_key or os.environ.get("TURNOUT_API_KEY", "") or newest.get("api_key", ""),
-        project or os.environ.get("TURNOUT_PROJECT", "") or newest.get("project", ""),
+        chosen or newest.get("project", ""),
         as_json,
         http_url,
         notice,
+        chosen,
     )
 
 

@@ -88,6 +88,13 @@ def deployment(client: Client, given: str) -> Named:
     return Named(parent or client.parent, slug, variant, alias)
 
 
+def target(client: Client, given: str) -> str:
+    """A deployment as calls name it: in the project that was chosen, so that no key of another one finds a namesake."""
+    if not client.chosen_project or given.startswith("projects/"):
+        return given
+    return f"projects/{client.chosen_project}/deployments/{given}"
+
+
 def resource(client: Client, given: str, collection: str) -> str:
     """The whole name of anything else of a project.
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import contexts, output, proposals
+from cli import contexts, names, output, proposals
 from cli.client import Client, failures_for_people
 from turnout.inference.v1 import recommendation_service_pb2 as pb
 from turnout.inference.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
@@ -31,7 +31,7 @@ def recommend(
     """
     client: Client = context.obj
     request = pb.RecommendRequest(
-        deployment=deployment,
+        deployment=names.target(client, deployment),
         user_id=user,
         limit=limit,
         include_seen=include_seen,

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import grpc
 import typer
 
-from cli import contexts, decisions, output, proposals
+from cli import contexts, decisions, names, output, proposals
 from cli.client import Client, failures_for_people
 from kit.errors import AppError
 from turnout.registry.v1 import model_service_pb2, version_service_pb2
@@ -45,7 +45,7 @@ def route(
     """
     client: Client = context.obj
     request = pb.RouteRequest(
-        deployment=deployment,
+        deployment=names.target(client, deployment),
         routing_key=key,
         identity=identity,
         thread=thread,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import contexts, output, proposals, ranges
+from cli import contexts, names, output, proposals, ranges
 from cli.client import Client, failures_for_people
 from turnout.chat.v1 import message_pb2
 from turnout.executor.v1 import execution_service_pb2 as pb
@@ -42,7 +42,7 @@ def run(
     """
     client: Client = context.obj
     request = pb.RunRequest(
-        deployment=deployment,
+        deployment=names.target(client, deployment),
         variables_json=contexts.variables_json(variable or []),
         routing_key=routing_key,
         context_json=contexts.context_json(context_given or []),

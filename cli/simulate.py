@@ -106,7 +106,9 @@ def simulate(
         population=population,
         prefix=prefix,
     )
-    request = pb.SimulateRequest(deployment=deployment, revision=revision, compared_revision=compare)
+    request = pb.SimulateRequest(
+        deployment=names.target(client, deployment), revision=revision, compared_revision=compare
+    )
     with failures_for_people():
         served: request_pb2.RequestServed | None = None
         if replay:

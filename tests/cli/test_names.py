@@ -67,3 +67,11 @@ def test_other_things_are_found_by_their_whole_name_and_no_other_kind_is() -> No
     assert names.resource(CLIENT, "projects/demo/providers/local", "providers") == "projects/demo/providers/local"
     with pytest.raises(typer.BadParameter, match="providers"):
         names.resource(CLIENT, "projects/demo/prompts/local", "providers")
+
+
+def test_calls_go_to_the_project_that_was_chosen_and_else_to_that_of_the_key() -> None:
+    chosen = Client({}, "", "shop", chosen_project="shop")
+
+    assert names.target(chosen, "guide:staging") == "projects/shop/deployments/guide:staging"
+    assert names.target(chosen, "projects/other/deployments/guide") == "projects/other/deployments/guide"
+    assert names.target(CLIENT, "guide:staging") == "guide:staging"

@@ -51,7 +51,11 @@ def test_it_says_which_variant_why_how_likely_and_what_it_runs(
     ]
     [request] = served.requests
     expected = pb.RouteRequest(
-        deployment="guide:staging", context_json='{"country":"ES"}', routing_key="k", identity="i", user="u"
+        deployment="projects/shop/deployments/guide:staging",
+        context_json='{"country":"ES"}',
+        routing_key="k",
+        identity="i",
+        user="u",
     )
     assert request == expected
 

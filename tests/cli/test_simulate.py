@@ -59,7 +59,7 @@ def test_one_call_shows_the_way_to_its_decision(asked: Asked, router: Router) ->
     assert "`turnout logs` has it as req_1" in shown.stderr
     [request] = router.requests
     assert request == pb.SimulateRequest(
-        deployment="guide",
+        deployment="projects/shop/deployments/guide",
         revision="2.0",
         calls=[pb.SimulatedCall(context_json='{"country":"ES"}', routing_key="user-42")],
     )
@@ -94,7 +94,7 @@ def test_a_population_shows_shares_as_bars_beside_what_is_expected(asked: Asked,
     ]
     [request] = router.requests
     population = pb.Population(size=10_000, prefix="u", contexts_json=['{"country":"ES"}'])
-    assert request == pb.SimulateRequest(deployment="guide", population=population)
+    assert request == pb.SimulateRequest(deployment="projects/shop/deployments/guide", population=population)
 
 
 def test_it_is_said_that_rules_saw_nothing(asked: Asked, router: Router) -> None:
@@ -187,7 +187,7 @@ def test_a_logged_request_is_decided_again_as_it_was(asked: Asked, router: Route
         "the same variant comes out"
     )
     assert router.requests[-1] == pb.SimulateRequest(
-        deployment="guide:staging",
+        deployment="projects/shop/deployments/guide:staging",
         revision="rev_1",
         calls=[pb.SimulatedCall(context_json='{"country":"ES"}', thread="t-1", request_id=wanted.request_id)],
     )
