@@ -36,5 +36,7 @@ def repeated_run_to_proto(answer: bytes) -> execution_service_pb2.RunResponse:
 def refuse_key_of_stream(request: execution_service_pb2.RunRequest) -> None:
     """:raises Invalid: `IDEMPOTENCY_KEY_OF_STREAM`: pieces that were sent are not kept"""
     if request.idempotency_key:
-        problem = Violation("run.idempotency_key", "is for Run only: the pieces of a stream are not kept")
-        raise Invalid(problem.message, reason="IDEMPOTENCY_KEY_OF_STREAM", violations=(problem,))
+        problem = Violation(
+            "run.idempotency_key", "must be left out: the pieces of a stream are not kept; Run takes one"
+        )
+        raise Invalid(f"{problem.field} {problem.message}", reason="IDEMPOTENCY_KEY_OF_STREAM", violations=(problem,))

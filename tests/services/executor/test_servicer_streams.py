@@ -109,3 +109,13 @@ async def test_whoever_leaves_a_sampled_stream_is_no_error_of_its_attempt(traced
     [chat] = [span for span in await traced_room.finished_spans() if span.name.startswith("chat ")]
     assert chat.attributes["error.type"] == "CANCELLED"
     assert (chat.status.status_code, chat.events) == (StatusCode.UNSET, ())
+
+
+async def test_a_key_that_makes_calls_once_is_refused_by_its_name(room: Any) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        async for _ in room.stream(idempotency_key="order-7"):
+            pass
+
+    assert reason_of(failure.value) == "IDEMPOTENCY_KEY_OF_STREAM"
+    assert (failure.value.details() or "").startswith("run.idempotency_key must be left out: ")
+    assert room.upstream.received == []
