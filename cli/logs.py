@@ -88,8 +88,6 @@ def logs(
         numbers=["latency", "tokens", "attempts", "propensity"],
         # Last, so that whoever takes the table apart finds the others where they were.
         spare=(9, 8),
-        fits=True,
-        unfolded=(0, 1, 2, 3, 5),
     )
 
 

@@ -66,10 +66,10 @@ def _console(*, stderr: bool = False) -> Console:
 screen: Final = _console()
 errors: Final = _console(stderr=True)
 _UNFOLDED_WIDTH: Final = 10_000
-_UNFOLDED_CELL: Final = 32
-"""In characters: narrower cells stay in one line."""
+_UNFOLDED_CELL: Final = 36
+"""In characters, as many as the longest uids have: narrower cells stay in one line."""
 _NARROW_CELL: Final = 8
-"""The same where nothing may be wider than the terminal: counts and shares are narrower."""
+"""The same where short cells may be folded: counts and shares are narrower."""
 _INDENT: Final = 2
 _COMMANDS: Final = {
     "retain_contract": "--retain-contract",
@@ -129,11 +129,11 @@ def table(
     unfolded: Sequence[int] = (),
 ) -> None:
     """A table; columns named in `numbers` are aligned to the right. Cells are text, never markup. On a terminal long
-    ones are folded where that makes the table fit; else nothing is: pipes get one line a row.
+    ones are folded where that makes the table fit; else each row has several lines. Pipes get one line a row.
 
     :param spare: the places of columns that are left out, in this order, where a terminal has no room for all
-    :param fits: no line is to be longer than the terminal: where folding is not enough, each row has several lines
-    :param unfolded: the places of columns that are folded in no table that `fits`, because they are copied from it
+    :param fits: short cells may be folded, too, rather than that
+    :param unfolded: the places of columns that may not even then, because names and ids are copied from there
     """
     cells = [[visible(str(cell), in_line=True) for cell in row] for row in rows]
     kept, room = list(range(len(columns))), _room()
@@ -145,11 +145,11 @@ def table(
     if limits is None and fits:
         narrow = [widths[at] if at in unfolded else _NARROW_CELL for at in kept]
         limits = _folded([widths[at] for at in kept], room, least=narrow)
-        if limits is None:
-            _stacked([columns[at] for at in kept], [[row[at] for at in kept] for row in cells], room)
-            return
+    if limits is None:
+        _stacked([columns[at] for at in kept], [[row[at] for at in kept] for row in cells], room)
+        return
     shown = Table(box=None, pad_edge=False, header_style="bold")
-    for at, width in zip(kept, limits or [None] * len(kept), strict=True):
+    for at, width in zip(kept, limits, strict=True):
         shown.add_column(
             columns[at],
             justify="right" if columns[at] in numbers else "left",

@@ -121,7 +121,18 @@ def test_long_cells_are_folded_where_a_terminal_is_narrow_and_never_for_a_pipe(
     assert max(map(len, lines)) <= 70
     assert lines[1].startswith(row[0])
     assert " ".join(" ".join(lines).split()) == f"change what for {row[0]} {' '.join(['word'] * 20)}"
-    # Where folding does not make it fit, the terminal wraps it.
-    monkeypatch.setattr(output, "_room", lambda: 40)
-    output.table(["change", "what for"], [row])
-    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_where_folding_is_not_enough_a_row_has_several_lines_and_no_empty_cells(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = "ver_" + "0" * 32
+    monkeypatch.setattr(output, "_room", lambda: 60)
+
+    output.table(["variant", "weight", "note", "serves", "version"], [["calm", 90, "", "openai/gpt-4o", version]])
+
+    assert capsys.readouterr().out.splitlines() == [
+        "calm",
+        "  weight 90  serves openai/gpt-4o",
+        f"  version {version}",
+    ]
