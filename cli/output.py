@@ -21,7 +21,11 @@ from rich.tree import Tree
 
 from kit.errors import AppError
 
-_STEERING: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_STEERING: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
+    # A joiner that joins nothing: Rich counts its width wrongly, and fails where such a text is folded.
+    "|(?<![^\\s\u200d])\u200d"
+)
 _STEERING_OR_BREAK: Final = re.compile(f"{_STEERING.pattern}|[\t\n\u2028\u2029]")
 
 

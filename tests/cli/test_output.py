@@ -5,6 +5,7 @@ import sys
 
 import grpc
 import pytest
+from rich.cells import cell_len
 from rich.text import Text
 
 from cli import output
@@ -97,6 +98,17 @@ def test_json_says_the_same_in_its_own_escapes(capsys: pytest.CaptureFixture[str
     shown = capsys.readouterr().out
     assert json.loads(shown) == {"notes": HOSTILE}
     assert "\\u001b[31mb\\rc\\u009bd\\u202ee\\u2066f\\ng\\th" in shown
+
+
+def test_a_joiner_that_joins_nothing_is_told_and_one_that_does_stays(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert output.visible("👩\u200d🚀") == "👩\u200d🚀"
+    assert output.visible("\u200d\u200d漢 \u200d漢") == "\\u200d\\u200d漢 \\u200d漢"
+    # What Rich fails at, as it is.
+    monkeypatch.setattr(output, "_room", lambda: 20)
+    output.table(["note"], [["\u200d\u200d漢漢" * 9]])
+    assert max(map(cell_len, capsys.readouterr().out.splitlines())) <= 20
 
 
 def test_an_answer_goes_into_a_pipe_as_it_is_and_is_visible_on_a_terminal(

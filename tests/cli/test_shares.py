@@ -7,7 +7,7 @@ from functools import partial
 from io import StringIO
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
@@ -66,6 +66,7 @@ def test_no_line_of_a_table_is_longer_than_the_terminal(rows: list[tuple[str, in
         assert f"{count:,}" in "\n".join(shown)
 
 
+@example(name="W", text="\u200d\u200d漢漢", width=21)
 @given(name=names, text=names, width=st.integers(20, 200))
 def test_no_line_of_a_tree_is_longer_than_the_terminal(name: str, text: str, width: int) -> None:
     told = trace(key=text)
