@@ -351,34 +351,22 @@ async def test_a_provider_has_no_more_calls_than_it_may_have() -> None:
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])
-async def test_a_wait_for_a_busy_provider_takes_nothing_of_the_attempts_time(is_streamed: bool) -> None:
+@pytest.mark.parametrize(("deadline", "given"), [(100, 5), (6, 2)])
+async def test_a_wait_for_a_busy_provider_takes_of_the_deadline_and_not_of_the_attempts_time(
+    deadline: float, given: float, *, is_streamed: bool
+) -> None:
     house = House("stall", max_concurrent_calls=1, attempt_timeout=5)
     held = asyncio.ensure_future(house.run())
     while not house.provider.requests:
         await asyncio.sleep(0)
-    waiting = asyncio.ensure_future(house.stream() if is_streamed else house.run())
+    waiting = asyncio.ensure_future(house.stream(deadline=deadline) if is_streamed else house.run(deadline=deadline))
     while len(house.records.opened) < 2:
         await asyncio.sleep(0)
 
     house.clock.time += 4
     held.cancel()
     await waiting
-    assert house.provider.timeouts == [5, 5]
-
-
-async def test_a_wait_for_a_busy_provider_takes_of_the_deadline() -> None:
-    house = House("stall", max_concurrent_calls=1, attempt_timeout=5)
-    held = asyncio.ensure_future(house.run())
-    while not house.provider.requests:
-        await asyncio.sleep(0)
-    waiting = asyncio.ensure_future(house.run(deadline=6))
-    while len(house.records.opened) < 2:
-        await asyncio.sleep(0)
-
-    house.clock.time += 4
-    held.cancel()
-    await waiting
-    assert house.provider.timeouts == [5, 2]
+    assert house.provider.timeouts == [5, given]
 
 
 async def test_a_busy_provider_is_passed_over_where_there_is_another() -> None:
