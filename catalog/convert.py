@@ -26,6 +26,7 @@ from catalog.view import (
     Recommendation,
     Revision,
     Serving,
+    StructuredOutput,
     Thing,
     UnknownUsers,
     Variant,
@@ -64,6 +65,10 @@ FIELD_KINDS = {
     routing_pb2.FIELD_KIND_BOOLEAN: FieldKind.BOOLEAN,
     routing_pb2.FIELD_KIND_DATE: FieldKind.DATE,
     routing_pb2.FIELD_KIND_LIST: FieldKind.LIST,
+}
+_STRUCTURED_OUTPUTS = {
+    provider_pb2.STRUCTURED_OUTPUT_JSON_OBJECT: StructuredOutput.JSON_OBJECT,
+    provider_pb2.STRUCTURED_OUTPUT_TEXT: StructuredOutput.TEXT,
 }
 _WHOLE = 100.0
 """The weight of a variant that is all of a split."""
@@ -163,6 +168,7 @@ def _model_facts(facts: provider_pb2.ModelFacts) -> ModelFacts:
         given.get("cached_input_usd_micros_per_million"),
         given.get("output_usd_micros_per_million"),
         facts.context_window_tokens,
+        _STRUCTURED_OUTPUTS.get(facts.structured_output, StructuredOutput.JSON_SCHEMA),
     )
 
 

@@ -56,6 +56,14 @@ class OutputPolicy(StrEnum):
     FAIL = "fail"
 
 
+class StructuredOutput(StrEnum):
+    """What a model takes of a version's response format; the rest is told in words."""
+
+    JSON_SCHEMA = "json_schema"
+    JSON_OBJECT = "json_object"
+    TEXT = "text"
+
+
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
     """What is known of a model of one provider, before the price table; None and 0 are the table's."""
@@ -65,6 +73,7 @@ class ModelFacts:
     cached_input_usd_micros_per_million: int | None
     output_usd_micros_per_million: int | None
     context_window_tokens: int
+    structured_output: StructuredOutput = StructuredOutput.JSON_SCHEMA
 
 
 @dataclass(frozen=True, slots=True)

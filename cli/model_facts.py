@@ -9,11 +9,12 @@ from typing import Annotated, Final, TypeAlias
 
 import typer
 
-from cli import output
+from cli import output, words
 from turnout.registry.v1 import provider_pb2 as pb
 
 _MICROS: Final = 1_000_000
 _MAX_USD: Final = 1_000_000
+_OUTPUT_FORM: Final = "MODEL=json_schema, MODEL=json_object or MODEL=text"
 
 Prices: TypeAlias = Annotated[
     list[str] | None,
@@ -30,6 +31,14 @@ Windows: TypeAlias = Annotated[
         help="MODEL=TOKENS: how much it can read and write together. Repeat for several.",
     ),
 ]
+Outputs: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--structured-output",
+        help="MODEL=json_object or MODEL=text (MODEL=json_schema): what it takes of a response format, where that is "
+        "no JSON schema; the rest is told in words. For providers of OpenAI's kind. Repeat for several.",
+    ),
+]
 Forgotten: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--forget", help="MODEL: from now on only what the price table knows. Repeat for several."),
@@ -41,6 +50,7 @@ def changed(
     *,
     prices: Sequence[str] | None,
     windows: Sequence[str] | None,
+    outputs: Sequence[str] | None = None,
     forgotten: Sequence[str] | None,
 ) -> list[pb.ModelFacts]:
     """What is known then.
@@ -66,13 +76,19 @@ def changed(
         if not (tokens.isascii() and tokens.isdigit()) or len(tokens) > 15:
             raise _bad(text, "--context-window", "MODEL=TOKENS")
         facts.setdefault(model, pb.ModelFacts(model=model)).context_window_tokens = int(tokens)
+    for text in outputs or ():
+        model, word = _split(text, "--structured-output", _OUTPUT_FORM)
+        if word not in words.STRUCTURED_OUTPUTS:
+            raise _bad(text, "--structured-output", _OUTPUT_FORM)
+        each = facts.setdefault(model, pb.ModelFacts(model=model))
+        each.structured_output = words.STRUCTURED_OUTPUTS[words.StructuredOutput(word)]
     return list(facts.values())
 
 
 def tell(facts: Iterable[pb.ModelFacts]) -> None:
     """A table."""
     output.table(
-        ["model", "input", "cached", "output", "context"],
+        ["model", "input", "cached", "output", "context", "structured output"],
         [
             (
                 each.model,
@@ -85,6 +101,7 @@ def tell(facts: Iterable[pb.ModelFacts]) -> None:
                     )
                 ),
                 f"{each.context_window_tokens:,}" if each.context_window_tokens else "–",
+                words.word(words.STRUCTURED_OUTPUTS, each.structured_output) if each.structured_output else "–",
             )
             for each in facts
         ],

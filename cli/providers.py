@@ -153,6 +153,7 @@ def update(
     no_credential: Annotated[bool, typer.Option("--no-credential", help="Forget the API key.")] = False,
     price: model_facts.Prices = None,
     context_window: model_facts.Windows = None,
+    structured_output: model_facts.Outputs = None,
     forget: model_facts.Forgotten = None,
     max_concurrent: Annotated[
         int | None,
@@ -164,17 +165,19 @@ def update(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check it, change nothing.")] = False,
 ) -> None:
-    """Change where a provider is, its credential, its bound of calls, or what its models cost and hold.
+    """Change where a provider is, its credential, its bound of calls, or what its models cost, hold and take.
 
-    Prices and context windows are for models that the price table does not know, or knows otherwise. Its kind stays.
+    Prices and context windows are for models that the price table does not know, or knows otherwise. Models that take
+    no JSON schema are told it in words. The provider's kind stays.
 
     Examples: turnout providers update local --base-url http://10.0.0.7:8000/v1;
     turnout providers update openai --set-credential - < key.txt;
     turnout providers update local --price llama3=0/0 --context-window llama3=8192;
+    turnout providers update deepseek --structured-output deepseek-chat=json_object;
     turnout providers update openai --price ft:gpt-4o=3.75/1.875/15 --max-concurrent 200
     """
     client: Client = context.obj
-    tells_facts = bool(price or context_window or forget)
+    tells_facts = bool(price or context_window or structured_output or forget)
     if source and not (source == "-" and set_credential):
         raise typer.BadParameter(f"{source!r} is too much: only - may stand here, with --set-credential")
     if set_credential and no_credential:
@@ -183,7 +186,7 @@ def update(
     if not (tells_facts or set_credential or max_concurrent is not None or any(t is not None for t in texts.values())):
         raise typer.BadParameter(
             "say what to change: --base-url, --display-name, --set-credential, --no-credential, --price, "
-            "--context-window, --forget or --max-concurrent"
+            "--context-window, --structured-output, --forget or --max-concurrent"
         )
     if set_credential:
         texts["credential"] = _read_credential("--set-credential") if source else _credential()
@@ -199,7 +202,13 @@ def update(
                 request.update_mask.paths.append(path)
         if tells_facts:
             request.provider.model_facts.extend(
-                model_facts.changed(known.model_facts, prices=price, windows=context_window, forgotten=forget)
+                model_facts.changed(
+                    known.model_facts,
+                    prices=price,
+                    windows=context_window,
+                    outputs=structured_output,
+                    forgotten=forget,
+                )
             )
             request.update_mask.paths.append("model_facts")
         if max_concurrent is not None:

@@ -46,6 +46,14 @@ class Role(StrEnum):
     TOOL = "tool"
 
 
+class StructuredOutput(StrEnum):
+    """What a model takes of a version's response format."""
+
+    JSON_SCHEMA = "json_schema"
+    JSON_OBJECT = "json_object"
+    TEXT = "text"
+
+
 class FieldKind(StrEnum):
     """What a field holds that rules ask about."""
 
@@ -60,6 +68,9 @@ class FieldKind(StrEnum):
 PROVIDER_KINDS: Final = {word: provider_pb2.ProviderKind.Value(f"PROVIDER_KIND_{word.name}") for word in ProviderKind}
 OUTPUT_POLICIES: Final = {
     word: deployment_pb2.OutputPolicy.Value(f"OUTPUT_POLICY_{word.name}") for word in OutputPolicy
+}
+STRUCTURED_OUTPUTS: Final = {
+    word: provider_pb2.StructuredOutput.Value(f"STRUCTURED_OUTPUT_{word.name}") for word in StructuredOutput
 }
 UNKNOWN_USERS: Final = {word: deployment_pb2.UnknownUsers.Value(f"UNKNOWN_USERS_{word.name}") for word in UnknownUsers}
 FIELD_KINDS: Final = {word: routing_pb2.FieldKind.Value(f"FIELD_KIND_{word.name}") for word in FieldKind}

@@ -9,6 +9,7 @@ from typing import Any, Final
 from google.protobuf import json_format
 
 from cli import words
+from cli.words import StructuredOutput
 from kit.json import Json, dump, parse
 from turnout.chat.v1 import message_pb2 as chat_pb
 from turnout.registry.v1 import deployment_pb2 as pb
@@ -211,12 +212,26 @@ def _times(proto: pb.CompletionVariant | pb.Fallback, names: Iterable[str]) -> d
 
 def model_facts(documents: Iterable[dict[str, Any]]) -> list[provider_pb2.ModelFacts]:
     """What is known of a provider's models."""
-    return [provider_pb2.ModelFacts(**fields) for fields in documents]
+    return [_model_facts(**fields) for fields in documents]
+
+
+def _model_facts(structured_output: StructuredOutput | None = None, **fields: Any) -> provider_pb2.ModelFacts:
+    facts = provider_pb2.ModelFacts(**fields)
+    if structured_output is not None:
+        facts.structured_output = words.STRUCTURED_OUTPUTS[structured_output]
+    return facts
 
 
 def model_facts_documents(protos: Iterable[provider_pb2.ModelFacts]) -> list[Json]:
     """The inverse of :func:`model_facts`."""
-    return [{field.name: value for field, value in proto.ListFields()} for proto in protos]
+    return [_model_facts_document(proto) for proto in protos]
+
+
+def _model_facts_document(proto: provider_pb2.ModelFacts) -> Json:
+    shown: dict[str, Json] = {field.name: value for field, value in proto.ListFields()}
+    if proto.structured_output:
+        shown["structured_output"] = words.word(words.STRUCTURED_OUTPUTS, proto.structured_output)
+    return shown
 
 
 def plain_number(value: float) -> int | float:

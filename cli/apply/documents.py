@@ -11,7 +11,7 @@ from typing import Final
 
 from cli.apply import rules, shapes, text
 from cli.apply.text import Node
-from cli.words import OutputPolicy, ProviderKind, Role, UnknownUsers
+from cli.words import OutputPolicy, ProviderKind, Role, StructuredOutput, UnknownUsers
 from kit.errors import Invalid, Violation
 from kit.json import Json
 
@@ -131,6 +131,7 @@ _model_facts: Final = shapes.mapping(
         "cached_input_usd_micros_per_million": _price,
         "output_usd_micros_per_million": _price,
         "context_window_tokens": shapes.number(0, 2**53, whole=True),
+        "structured_output": shapes.one_of(list(StructuredOutput)),
     },
     required=["model"],
 )

@@ -56,8 +56,16 @@ class Credentials(Protocol):
 class Provider(Protocol):
     """Speaks one kind of provider's contract."""
 
-    def prepare(self, version: Version, kind: view.ProviderKind) -> bytes:
-        """What is the same in every request of a version; given back in `ProviderRequest.prepared_body`."""
+    def prepare(
+        self,
+        version: Version,
+        kind: view.ProviderKind,
+        takes: view.StructuredOutput = view.StructuredOutput.JSON_SCHEMA,
+    ) -> bytes:
+        """What is the same in every request of a version; given back in `ProviderRequest.prepared_body`.
+
+        :param takes: what an operator says of the model; an adapter that knows its models does not ask
+        """
         ...
 
     async def complete(self, request: ProviderRequest, timeout_seconds: float) -> ProviderAnswer | ProviderFailure:

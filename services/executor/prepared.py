@@ -37,13 +37,15 @@ class Prepared:
     version: Version = field(repr=False)
     """Its provider is a uid."""
     kind: view.ProviderKind
+    takes: view.StructuredOutput
+    """What its model takes of a response format."""
     compiled: CompiledMessages
     body: Body = field(repr=False)
     tools_text: str = field(repr=False)
     """What its tools add to a prompt."""
     output: OutputCheck | None
     """What its answers are held against; None if anything will do."""
-    fallback_bodies: dict[tuple[view.Fallback, view.ProviderKind], Body] = field(repr=False)
+    fallback_bodies: dict[tuple[view.Fallback, view.ProviderKind, view.StructuredOutput], Body] = field(repr=False)
     """The same as `body` for fallbacks, as they are asked for."""
     over: Parameters | None = field(default=None, repr=False)
     """What a call laid over the parameters: it wins over those of fallbacks, too."""
@@ -80,7 +82,11 @@ class PreparedVersions:
         if prepared is not None:
             provider = seen.provider(prepared.version.provider)
             # A version is immutable, but its provider is not.
-            if provider is not None and provider.kind is prepared.kind:
+            if (
+                provider is not None
+                and provider.kind is prepared.kind
+                and _taken_by(provider, prepared.version.model) is prepared.takes
+            ):
                 return prepared, provider
         version = self._unpacked(seen, project, uid)
         provider = seen.provider(version.provider)
@@ -110,20 +116,21 @@ class PreparedVersions:
         """
         key = (project, (*given, provider.uid, provider.kind))
         prepared = self._kept.get(key)
-        if prepared is None:
+        if prepared is None or _taken_by(provider, prepared.version.model) is not prepared.takes:
             prepared = self._made(*make(), provider, None if overrides is None else overrides.read().parameters)
             size = _size_bytes(prepared) + sum(len(each) for each in given if isinstance(each, (bytes, str)))
             self._kept.put(key, prepared, size_bytes=size)
         return prepared
 
-    def fallback_body(self, prepared: Prepared, fallback: view.Fallback, kind: view.ProviderKind) -> Body:
+    def fallback_body(self, prepared: Prepared, fallback: view.Fallback, provider: view.Provider) -> Body:
         """What a fallback's adapter makes of the version: its own model, its own parameters if it has some, under those
         that the call lays over, and the same tools and response format.
 
         :raises Invalid: for what cannot be asked there
         """
         bodies = prepared.fallback_bodies
-        body = bodies.get((fallback, kind))
+        key = (fallback, provider.kind, _taken_by(provider, fallback.model))
+        body = bodies.get(key)
         if body is None:
             version = replace(prepared.version, model=fallback.model)
             if fallback.parameters is not None:
@@ -133,7 +140,7 @@ class PreparedVersions:
             if len(bodies) >= _MAX_FALLBACK_BODIES:
                 # A variant's fallbacks changed often while its version did not.
                 bodies.clear()
-            body = bodies[fallback, kind] = self._body(version, kind)
+            body = bodies[key] = self._body(version, provider)
         return body
 
     def _made(self, uid: str, version: Version, provider: view.Provider, over: Parameters | None = None) -> Prepared:
@@ -141,16 +148,18 @@ class PreparedVersions:
             uid=uid,
             version=version,
             kind=provider.kind,
+            takes=_taken_by(provider, version.model),
             compiled=CompiledMessages(version.messages),
-            body=self._body(version, provider.kind),
+            body=self._body(version, provider),
             tools_text=dump(version.tools) if version.tools else "",
             output=self._outputs.of(version.response_format) if version.response_format else None,
             fallback_bodies={},
             over=over,
         )
 
-    def _body(self, version: Version, kind: view.ProviderKind) -> Body:
-        prepared = self._providers[kind].prepare(version, kind)
+    def _body(self, version: Version, provider: view.Provider) -> Body:
+        takes = _taken_by(provider, version.model)
+        prepared = self._providers[provider.kind].prepare(version, provider.kind, takes)
         return Body(prepared, version.parameters.max_output_tokens or 0)
 
     def _unpacked(self, seen: view.View, project: str, uid: str) -> Version:
@@ -160,6 +169,11 @@ class PreparedVersions:
                 f"the version {uid} is not in the catalog; write the variant again", reason="VERSION_NOT_FOUND"
             )
         return self._versions.unpack(packed.packed)
+
+
+def _taken_by(provider: view.Provider, model: str) -> view.StructuredOutput:
+    facts = provider.model_facts.get(model)
+    return view.StructuredOutput.JSON_SCHEMA if facts is None else facts.structured_output
 
 
 def _size_bytes(prepared: Prepared) -> int:

@@ -13,9 +13,13 @@ KNOWN = [
 
 
 def after(
-    *, prices: list[str] | None = None, windows: list[str] | None = None, forgotten: list[str] | None = None
+    *,
+    prices: list[str] | None = None,
+    windows: list[str] | None = None,
+    outputs: list[str] | None = None,
+    forgotten: list[str] | None = None,
 ) -> list[pb.ModelFacts]:
-    return changed(KNOWN, prices=prices, windows=windows, forgotten=forgotten)
+    return changed(KNOWN, prices=prices, windows=windows, outputs=outputs, forgotten=forgotten)
 
 
 def test_prices_are_exact_and_take_the_place_of_all_that_was_known_of_them() -> None:
@@ -60,12 +64,30 @@ def test_a_window_that_says_nothing_is_refused(window: str) -> None:
         after(windows=[window])
 
 
+def test_what_a_model_takes_is_set_beside_what_is_known() -> None:
+    _, b, new = after(outputs=["b=json_object", "x=y=text"])
+
+    taken = pb.ModelFacts(model="b", context_window_tokens=8, structured_output=pb.STRUCTURED_OUTPUT_JSON_OBJECT)
+    assert b == taken
+    assert new == pb.ModelFacts(model="x=y", structured_output=pb.STRUCTURED_OUTPUT_TEXT)
+
+
+@pytest.mark.parametrize("text", ["a", "=text", "a=", "a=xml", "a=TEXT"])
+def test_what_says_nothing_of_what_a_model_takes_is_refused(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="MODEL=json_object"):
+        after(outputs=[text])
+
+
 def test_what_is_not_known_cannot_be_forgotten() -> None:
     with pytest.raises(typer.BadParameter):
         after(forgotten=["c"])
 
 
 def test_a_price_of_nothing_is_shown_and_an_unknown_one_is_not(capsys: pytest.CaptureFixture[str]) -> None:
-    tell([pb.ModelFacts(model="m", input_usd_micros_per_million=0, context_window_tokens=128000)])
+    facts = pb.ModelFacts(model="m", input_usd_micros_per_million=0, context_window_tokens=128000)
+    tell([facts, pb.ModelFacts(model="n", structured_output=pb.STRUCTURED_OUTPUT_TEXT)])
 
-    assert capsys.readouterr().out.splitlines()[1].split() == ["m", "$0", "–", "–", "128,000"]
+    assert [line.split() for line in capsys.readouterr().out.splitlines()[1:]] == [
+        ["m", "$0", "–", "–", "128,000", "–"],
+        ["n", "–", "–", "–", "–", "text"],
+    ]

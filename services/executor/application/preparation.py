@@ -181,7 +181,7 @@ class Preparation:
         request = replace(first, provider=provider, credential=None, model=fallback.model, prepared_body=b"")
         place = Place(index, request, fallback.max_retries, fallback.attempt_timeout_seconds, 0)
         try:
-            body = self.prepared.fallback_body(prepared, fallback, provider.kind)
+            body = self.prepared.fallback_body(prepared, fallback, provider)
         except AppError as error:
             # What the version says, this contract has no word for: one place less.
             problem = ProviderFailure(Reason.REJECTED_REQUEST, error.message, 0, is_retryable=False)

@@ -7,7 +7,7 @@ from typing import Final
 
 import orjson
 
-from catalog.view import ProviderKind
+from catalog.view import ProviderKind, StructuredOutput
 from completions.contract.response_format import ResponseFormat, response_format_of
 from completions.version import Version
 from kit.egress import EgressResponse
@@ -20,6 +20,7 @@ from services.executor.providers.anthropic_schema import native_schema
 from services.executor.providers.anthropic_stream import Assembly
 from services.executor.providers.exchange import Exchange, unsayable
 from services.executor.providers.sse import Events
+from services.executor.providers.structure import instruction_of
 from services.executor.providers.tools import Choice, Mode, choice_of, function_of, only
 
 _API_VERSION: Final = "2023-06-01"
@@ -35,7 +36,9 @@ _OVERLOADED: Final = 529
 class Anthropic(Exchange):
     """The adapter."""
 
-    def prepare(self, version: Version, kind: ProviderKind) -> bytes:
+    def prepare(
+        self, version: Version, kind: ProviderKind, takes: StructuredOutput = StructuredOutput.JSON_SCHEMA
+    ) -> bytes:
         """Four pieces: the body up to the system prompt; the wish to think within a budget, which not every
         conversation allows; how to sample where it does not; and what the system prompt must add for structured output
         without native support."""
@@ -137,17 +140,10 @@ def _more(fields: dict[str, Json], extra: dict[str, Json]) -> bytes:
 
 def _structure(form: ResponseFormat, model: Model) -> tuple[dict[str, Json] | None, str]:
     """`output_config.format`, or what to tell the model."""
-    if form.form == "text":
-        return None, ""
-    if form.form == "json_object" or not isinstance(form.schema, dict):
-        return None, "Answer with one JSON object and nothing else: no words around it, no code fence."
-    native = native_schema(form.schema) if model.takes_schema else None
+    native = native_schema(form.schema) if model.takes_schema and isinstance(form.schema, dict) else None
     if native is not None:
         return {"type": "json_schema", "schema": native}, ""
-    return None, (
-        "Answer with JSON that keeps to the following JSON schema, and nothing else: no words around it, no code fence."
-        f"\n{orjson.dumps(form.schema).decode()}"
-    )
+    return None, instruction_of(form)
 
 
 def _tools(version: Version, model: Model) -> tuple[list[Json], dict[str, Json] | None]:

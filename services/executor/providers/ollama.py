@@ -8,7 +8,7 @@ from typing import ClassVar, Final
 
 import orjson
 
-from catalog.view import ProviderKind
+from catalog.view import ProviderKind, StructuredOutput
 from completions.chat import ImagePart, Message, Role
 from completions.contract.response_format import response_format_of
 from completions.version import Parameters, Version
@@ -33,7 +33,9 @@ class Ollama(Exchange):
 
     stream_type: ClassVar[str] = "application/x-ndjson"
 
-    def prepare(self, version: Version, kind: ProviderKind) -> bytes:
+    def prepare(
+        self, version: Version, kind: ProviderKind, takes: StructuredOutput = StructuredOutput.JSON_SCHEMA
+    ) -> bytes:
         """The body of a request up to its messages."""
         given = version.parameters
         every: dict[str, Json] = {

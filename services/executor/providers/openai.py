@@ -8,8 +8,9 @@ from typing import Final
 
 import orjson
 
-from catalog.view import ProviderKind
+from catalog.view import ProviderKind, StructuredOutput
 from completions.chat import ImagePart, Message, Part, Role, ToolCall
+from completions.contract.response_format import response_format_of
 from completions.tools import name_of
 from completions.version import Version
 from kit.egress import EgressResponse
@@ -19,6 +20,7 @@ from services.executor.providers import openai_answer
 from services.executor.providers.exchange import Exchange
 from services.executor.providers.openai_stream import Assembly
 from services.executor.providers.sse import Events
+from services.executor.providers.structure import instruction_of
 from services.executor.providers.tools import in_openais_words
 
 _OURS: Final = frozenset(("model", "messages", "stream", "stream_options"))
@@ -33,9 +35,13 @@ _STREAMED: Final = b',"stream":true,"stream_options":{"include_usage":true}}'
 class OpenAi(Exchange):
     """The adapter."""
 
-    def prepare(self, version: Version, kind: ProviderKind) -> bytes:
-        """The body of a request up to its messages; behind a separator, the names of custom tools if there are any."""
+    def prepare(
+        self, version: Version, kind: ProviderKind, takes: StructuredOutput = StructuredOutput.JSON_SCHEMA
+    ) -> bytes:
+        """The body of a request up to its messages; behind a separator, if there is any of it, what the messages need
+        to know: the names of custom tools, and what is said in words of the response format."""
         given, is_openai = version.parameters, kind is ProviderKind.OPENAI
+        response_format, instruction = _structure(version.response_format, takes)
         fields: dict[str, Json] = {
             "temperature": given.temperature,
             "top_p": given.top_p,
@@ -51,20 +57,20 @@ class OpenAi(Exchange):
             "reasoning_effort": given.reasoning_effort,
             "tools": version.tools or None,
             "tool_choice": in_openais_words(version.tool_choice, version.tools),
-            "response_format": _format(version.response_format),
+            "response_format": response_format,
         }
         body: dict[str, Json] = {"model": version.model}
         body.update((name, value) for name, value in fields.items() if value is not None)
         body.update((name, value) for name, value in given.extra.items() if name not in _OURS)
         prepared = orjson.dumps(body)[:-1] + b',"messages":'
         custom = [name_of(tool) for tool in version.tools if isinstance(tool, dict) and tool.get("type") == "custom"]
-        return prepared + _SEPARATOR + orjson.dumps(custom) if custom else prepared
+        return prepared + _SEPARATOR + orjson.dumps([custom, instruction]) if custom or instruction else prepared
 
     def request_of(self, request: ProviderRequest, *, streamed: bool) -> Outgoing:
         """As :class:`Exchange` says; this contract carries every message."""
         url = request.provider.base_url.rstrip("/") + "/chat/completions"
-        body, _, custom = request.prepared_body.partition(_SEPARATOR)
-        messages = _messages(request, orjson.loads(custom) if custom else ())
+        body, _, rest = request.prepared_body.partition(_SEPARATOR)
+        messages = _messages(request, *(orjson.loads(rest) if rest else ()))
         return Outgoing("POST", url, b"".join((body, messages, _STREAMED if streamed else b"}")))
 
     def read(self, response: EgressResponse, request: ProviderRequest) -> ProviderAnswer:
@@ -80,17 +86,31 @@ class OpenAi(Exchange):
         return Events(self.max_response_bytes)
 
 
-def _format(given: dict[str, Json] | None) -> Json:
-    """As given; a schema gets the name that this contract wants, and no other asks for."""
-    inner = given.get("json_schema") if given else None
-    if given is None or not isinstance(inner, dict) or inner.get("name"):
-        return given
-    return given | {"json_schema": inner | {"name": _SCHEMA_NAME}}
+def _structure(given: dict[str, Json] | None, takes: StructuredOutput) -> tuple[Json, str]:
+    """What is sent of a response format, and what is said in words. A schema gets the name that this contract wants and
+    no other asks for."""
+    if given is None:
+        return None, ""
+    if takes is StructuredOutput.JSON_SCHEMA:
+        inner = given.get("json_schema")
+        if not isinstance(inner, dict) or inner.get("name"):
+            return given, ""
+        return given | {"json_schema": inner | {"name": _SCHEMA_NAME}}, ""
+    instruction = instruction_of(response_format_of(given))
+    return {"type": "json_object"} if instruction and takes is StructuredOutput.JSON_OBJECT else None, instruction
 
 
-def _messages(request: ProviderRequest, custom: Sequence[str]) -> bytes:
+def _messages(request: ProviderRequest, custom: Sequence[str] = (), instruction: str = "") -> bytes:
     is_openai = request.provider.kind is ProviderKind.OPENAI
-    return orjson.dumps([_message(message, custom, is_openai=is_openai) for message in request.messages])
+    said = [_message(message, custom, is_openai=is_openai) for message in request.messages]
+    return orjson.dumps(_instructed(said, instruction) if instruction else said)
+
+
+def _instructed(said: list[dict[str, object]], instruction: str) -> list[dict[str, object]]:
+    # Into the system message that there is: templates of some models refuse a second one.
+    if said and said[0]["role"] in (Role.SYSTEM, Role.DEVELOPER) and isinstance(words := said[0]["content"], str):
+        return [said[0] | {"content": f"{words}\n\n{instruction}" if words else instruction}, *said[1:]]
+    return [{"role": Role.SYSTEM, "content": instruction}, *said]
 
 
 def _message(message: Message, custom: Sequence[str], *, is_openai: bool) -> dict[str, object]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from services.registry.convert.text import time_to_proto
-from services.registry.domain import CheckFailure, ModelList, ProviderModel, ProviderModelFacts
+from services.registry.domain import CheckFailure, ModelList, ProviderModel, ProviderModelFacts, StructuredOutput
 from turnout.registry.v1 import provider_pb2
 from turnout.registry.v1 import provider_service_pb2 as pb
 
@@ -15,6 +15,13 @@ _PRICES: Final = (
     "cached_input_usd_micros_per_million",
     "output_usd_micros_per_million",
 )
+
+_STRUCTURED_OUTPUTS: Final = {
+    provider_pb2.STRUCTURED_OUTPUT_JSON_SCHEMA: StructuredOutput.JSON_SCHEMA,
+    provider_pb2.STRUCTURED_OUTPUT_JSON_OBJECT: StructuredOutput.JSON_OBJECT,
+    provider_pb2.STRUCTURED_OUTPUT_TEXT: StructuredOutput.TEXT,
+}
+_STRUCTURED_OUTPUTS_TO_PROTO: Final = {output: number for number, output in _STRUCTURED_OUTPUTS.items()}
 
 
 def model_list_to_proto(listed: ModelList) -> pb.ListProviderModelsResponse:
@@ -42,6 +49,7 @@ def model_facts_from_proto(provider: provider_pb2.Provider) -> tuple[ProviderMod
         ProviderModelFacts(
             model=facts.model,
             context_window_tokens=facts.context_window_tokens,
+            structured_output=_STRUCTURED_OUTPUTS.get(facts.structured_output),
             **{name: getattr(facts, name) for name in _PRICES if facts.HasField(name)},
         )
         for facts in provider.model_facts
@@ -54,10 +62,15 @@ def model_facts_to_proto(facts: Sequence[ProviderModelFacts]) -> list[provider_p
         provider_pb2.ModelFacts(
             model=each.model,
             context_window_tokens=each.context_window_tokens,
+            structured_output=_structured_output_to_proto(each.structured_output),
             **{name: getattr(each, name) for name in _PRICES},
         )
         for each in facts
     ]
+
+
+def _structured_output_to_proto(output: StructuredOutput | None) -> provider_pb2.StructuredOutput.ValueType:
+    return provider_pb2.STRUCTURED_OUTPUT_UNSPECIFIED if output is None else _STRUCTURED_OUTPUTS_TO_PROTO[output]
 
 
 def pack_model_facts(facts: Sequence[ProviderModelFacts]) -> bytes | None:

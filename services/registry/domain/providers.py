@@ -40,6 +40,14 @@ _OWN_URLS: Final = {
 }
 
 
+class StructuredOutput(StrEnum):
+    """What a model takes of a version's response format; the rest is told in words."""
+
+    JSON_SCHEMA = "json_schema"
+    JSON_OBJECT = "json_object"
+    TEXT = "text"
+
+
 @dataclass(frozen=True, slots=True)
 class ProviderModelFacts:
     """What is known of a model of a provider, before the price table; None and 0 are the table's."""
@@ -51,11 +59,13 @@ class ProviderModelFacts:
     cached_input_usd_micros_per_million: int | None = None
     output_usd_micros_per_million: int | None = None
     context_window_tokens: int = 0
+    structured_output: StructuredOutput | None = None
+    """None: what the provider's kind usually takes."""
 
     @property
     def size(self) -> int:
         """About what it takes in a message, in bytes."""
-        return len(self.model.encode()) + 36
+        return len(self.model.encode()) + 38
 
 
 @dataclass(frozen=True, slots=True)

@@ -251,6 +251,7 @@ def test_facts_of_models_read_as_they_were_written() -> None:
     documents: list[dict[str, Any]] = [
         {"model": "a", "input_usd_micros_per_million": 0, "context_window_tokens": 8},
         {"model": "b"},
+        {"model": "c", "structured_output": "json_object"},
     ]
 
     assert model_facts_documents(model_facts(documents)) == documents

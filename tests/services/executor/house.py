@@ -19,6 +19,7 @@ from catalog.view import (
     Provider,
     ProviderKind,
     Revision,
+    StructuredOutput,
     Variant,
     View,
 )
@@ -95,7 +96,9 @@ class Scripted:
     speechless: str = ""
     """The model whose contract has no word for any version."""
 
-    def prepare(self, version: Version, kind: ProviderKind) -> bytes:
+    def prepare(
+        self, version: Version, kind: ProviderKind, takes: StructuredOutput = StructuredOutput.JSON_SCHEMA
+    ) -> bytes:
         if version.model == self.speechless:
             raise Invalid("the tool choice must be left out", reason="TOOL_CHOICE_UNKNOWN")
         self.prepared.append(version.parameters.temperature)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from catalog.view import Fallback, Provider, ProviderKind, View
+from catalog.view import Fallback, ModelFacts, Provider, ProviderKind, StructuredOutput, View
 from catalog.view import Version as PackedVersion
 from completions.chat import Message, Role
 from completions.version import Parameters, Version
@@ -15,6 +15,7 @@ from services.executor.output_check import OutputChecks
 from services.executor.prepared import Prepared, PreparedVersions
 
 PROVIDER = Provider("prv_main", "prj_shop", "main", ProviderKind.OPENAI_COMPATIBLE, "https://x/v1")
+OPENAI = replace(PROVIDER, kind=ProviderKind.OPENAI)
 
 
 class Work:
@@ -32,11 +33,14 @@ class Work:
         self.unpacked.append(packed)
         return Parameters(temperature=float(packed), extra={"x": 1, "y": 1})
 
-    def prepare(self, version: Version, kind: ProviderKind) -> bytes:
+    def prepare(
+        self, version: Version, kind: ProviderKind, takes: StructuredOutput = StructuredOutput.JSON_SCHEMA
+    ) -> bytes:
         self.prepared.append(kind)
         warmth = "" if version.parameters.temperature is None else f" {version.parameters.temperature}"
         extra = f" {version.parameters.extra}" if version.parameters.extra else ""
-        return f"{kind} {version.model}{warmth}{extra}".encode()
+        told = "" if takes is StructuredOutput.JSON_SCHEMA else f" takes {takes}"
+        return f"{kind} {version.model}{warmth}{extra}{told}".encode()
 
     async def complete(self, request: Any, timeout_seconds: float) -> Any:
         raise NotImplementedError
@@ -90,6 +94,20 @@ def test_a_provider_that_changes_is_used_as_it_is_now() -> None:
     assert versions.get(view("ver_1", provider=other), "prj_shop", "ver_1")[0].body.prepared == b"openai test-model"
 
 
+def test_what_a_model_takes_is_asked_as_it_is_now() -> None:
+    versions = kept(Work())
+    spare = Fallback("prv_other", "spare", None, 0, None)
+    for takes in (StructuredOutput.JSON_OBJECT, StructuredOutput.TEXT, StructuredOutput.JSON_SCHEMA):
+        facts = ModelFacts(None, None, None, 0, takes)
+        said = replace(PROVIDER, model_facts={"test-model": facts, "spare": facts})
+        told = "" if takes is StructuredOutput.JSON_SCHEMA else f" takes {takes}"
+        prepared, _ = versions.get(view("ver_1", provider=said), "prj_shop", "ver_1")
+        assert prepared.body.prepared.decode() == f"openai-compatible test-model{told}"
+        assert versions.fallback_body(prepared, spare, said).prepared.decode() == f"openai-compatible spare{told}"
+        brought = versions.of_call("prj_shop", ("x",), said, lambda: ("ver_2", Version("prv_main", "test-model")))
+        assert brought.body.prepared == prepared.body.prepared
+
+
 @pytest.mark.parametrize(
     ("seen", "reason"),
     [
@@ -117,13 +135,13 @@ def test_a_fallback_is_prepared_once_for_each_kind_and_bounded() -> None:
     spare = Fallback("prv_other", "spare", b"0.5", 0, None)
 
     for _ in range(2):
-        body = versions.fallback_body(prepared, spare, ProviderKind.ANTHROPIC)
+        body = versions.fallback_body(prepared, spare, replace(PROVIDER, kind=ProviderKind.ANTHROPIC))
         assert body.prepared == b"anthropic spare 0.5 {'x': 1, 'y': 1}"
-    own = versions.fallback_body(prepared, replace(spare, parameters=None), ProviderKind.OPENAI)
+    own = versions.fallback_body(prepared, replace(spare, parameters=None), OPENAI)
     assert own.prepared == b"openai spare"
     assert work.prepared == [ProviderKind.OPENAI_COMPATIBLE, ProviderKind.ANTHROPIC, ProviderKind.OPENAI]
     for number in range(100):
-        versions.fallback_body(prepared, replace(spare, model=f"m{number}"), ProviderKind.OPENAI)
+        versions.fallback_body(prepared, replace(spare, model=f"m{number}"), OPENAI)
     assert len(prepared.fallback_bodies) <= 32
 
 
@@ -142,7 +160,7 @@ def test_what_a_call_lays_over_wins_at_a_fallback_with_parameters_of_its_own(
     versions, version = kept(Work()), Version("prv_main", "test-model", parameters=over or Parameters())
     unread = Unread(b"given", lambda: Overrides(parameters=over))
     prepared = versions.of_call("prj_shop", ("ver_1", b"given"), PROVIDER, lambda: ("ver_2", version), unread)
-    body = versions.fallback_body(prepared, Fallback("prv_other", "spare", b"0.5", 0, None), ProviderKind.OPENAI)
+    body = versions.fallback_body(prepared, Fallback("prv_other", "spare", b"0.5", 0, None), OPENAI)
     assert body.prepared.decode() == f"openai {found}"
     assert body.answer_tokens == (version.parameters.max_output_tokens or 0)
 

@@ -251,12 +251,16 @@ async def test_a_credential_that_no_header_can_carry_is_refused_and_not_repeated
         assert credential.strip() == "" or credential not in str(error)
 
 
-def facts(model: str, **fields: int) -> provider_pb2.ModelFacts:
+def facts(model: str, **fields: Any) -> provider_pb2.ModelFacts:
     return provider_pb2.ModelFacts(model=model, **fields)
 
 
 async def test_facts_of_models_and_a_bound_are_kept_changed_and_told_by_the_catalog(registry: Any, shop: Any) -> None:
-    known = [facts("a", input_usd_micros_per_million=0, context_window_tokens=8192), facts("b")]
+    known = [
+        facts("a", input_usd_micros_per_million=0, context_window_tokens=8192),
+        facts("b", structured_output=provider_pb2.STRUCTURED_OUTPUT_JSON_OBJECT),
+        facts("c", structured_output=provider_pb2.STRUCTURED_OUTPUT_JSON_SCHEMA),
+    ]
     made = await shop.call("CreateProvider", request(shop.project, model_facts=known, max_concurrent_calls=7))
 
     assert (list(made.model_facts), made.max_concurrent_calls) == (known, 7)
@@ -271,6 +275,11 @@ async def test_facts_of_models_and_a_bound_are_kept_changed_and_told_by_the_cata
     assert told.model_facts["a"].input_usd_micros_per_million == 0
     assert told.model_facts["a"].output_usd_micros_per_million is None
     assert (told.model_facts["a"].context_window_tokens, told.model_facts["b"].context_window_tokens) == (8192, 0)
+    assert [each.structured_output for each in told.model_facts.values()] == [
+        "json_schema",
+        "json_object",
+        "json_schema",
+    ]
 
     update = pb.UpdateProviderRequest(provider=provider_pb2.Provider(name=made.name))
     update.update_mask.paths.extend(["model_facts", "max_concurrent_calls"])

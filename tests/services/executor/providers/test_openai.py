@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from catalog.view import Provider, ProviderKind
+from catalog.view import Provider, ProviderKind, StructuredOutput
 from completions.chat import ImagePart, Message, Role, TextPart, ToolCall
 from completions.version import Parameters, Version
 from kit.egress import Egress, EgressPolicy, EgressResponse
@@ -150,6 +150,41 @@ def test_a_schema_without_a_name_gets_one(name: dict[str, Any]) -> None:
     assert json.loads(OFFLINE.prepare(plain, ProviderKind.OPENAI) + b"[]}")["response_format"] == {
         "type": "json_object"
     }
+
+
+SCHEMA: dict[str, Any] = {"type": "object", "properties": {"city": {"type": "string"}}}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "takes", "sent", "words"),
+    [
+        ({"type": "json_schema", "json_schema": {"schema": SCHEMA}}, "json_object", {"type": "json_object"}, '"city"'),
+        ({"type": "json_schema", "json_schema": {"schema": SCHEMA}}, "text", None, '"city"'),
+        ({"type": "json_object"}, "json_object", {"type": "json_object"}, "one JSON object"),
+        ({"type": "json_object"}, "text", None, "one JSON object"),
+        ({"type": "text"}, "text", None, ""),
+        (None, "text", None, ""),
+    ],
+)
+async def test_what_a_model_does_not_take_is_told_in_words(
+    adapter: OpenAi, upstream: Any, wanted: Any, takes: str, sent: Any, words: str
+) -> None:
+    version = Version("prv_main", "m", response_format=wanted)
+    body = adapter.prepare(version, ProviderKind.OPENAI_COMPATIBLE, StructuredOutput(takes))
+    brief = (Message(Role.DEVELOPER, "Be brief."), *QUESTION)
+    for messages in (QUESTION, brief):
+        await adapter.complete(asked(upstream, version, prepared_body=body, messages=messages), 5)
+
+    alone, behind = (each.body for each in upstream.received)
+    assert alone.get("response_format") == behind.get("response_format") == sent
+    own = [{"role": "user", "content": QUESTION[0].content}]
+    if not words:
+        assert (alone["messages"], behind["messages"][1:]) == (own, own)
+        return
+    instruction = alone["messages"][0]["content"]
+    assert words in instruction
+    assert alone["messages"] == [{"role": "system", "content": instruction}, *own]
+    assert behind["messages"] == [{"role": "system", "content": f"Be brief.\n\n{instruction}"}, *own]
 
 
 async def test_openai_itself_is_told_the_token_limit_in_its_newer_word(adapter: OpenAi, upstream: Any) -> None:

@@ -52,6 +52,34 @@ PROVIDER_KIND_OLLAMA: ProviderKind.ValueType  # 4
 """PROVIDER_KIND_OLLAMA is Ollama's own API."""
 Global___ProviderKind: _TypeAlias = ProviderKind  # noqa: Y015
 
+class _StructuredOutput:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StructuredOutputEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StructuredOutput.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STRUCTURED_OUTPUT_UNSPECIFIED: _StructuredOutput.ValueType  # 0
+    """STRUCTURED_OUTPUT_UNSPECIFIED means what the provider's kind usually takes: a JSON schema."""
+    STRUCTURED_OUTPUT_JSON_SCHEMA: _StructuredOutput.ValueType  # 1
+    """STRUCTURED_OUTPUT_JSON_SCHEMA takes a schema."""
+    STRUCTURED_OUTPUT_JSON_OBJECT: _StructuredOutput.ValueType  # 2
+    """STRUCTURED_OUTPUT_JSON_OBJECT takes the wish for JSON. A schema is told in words, in the system message."""
+    STRUCTURED_OUTPUT_TEXT: _StructuredOutput.ValueType  # 3
+    """STRUCTURED_OUTPUT_TEXT takes neither: all of it is told in words."""
+
+class StructuredOutput(_StructuredOutput, metaclass=_StructuredOutputEnumTypeWrapper):
+    """StructuredOutput is how far a model can be told the form of its answers."""
+
+STRUCTURED_OUTPUT_UNSPECIFIED: StructuredOutput.ValueType  # 0
+"""STRUCTURED_OUTPUT_UNSPECIFIED means what the provider's kind usually takes: a JSON schema."""
+STRUCTURED_OUTPUT_JSON_SCHEMA: StructuredOutput.ValueType  # 1
+"""STRUCTURED_OUTPUT_JSON_SCHEMA takes a schema."""
+STRUCTURED_OUTPUT_JSON_OBJECT: StructuredOutput.ValueType  # 2
+"""STRUCTURED_OUTPUT_JSON_OBJECT takes the wish for JSON. A schema is told in words, in the system message."""
+STRUCTURED_OUTPUT_TEXT: StructuredOutput.ValueType  # 3
+"""STRUCTURED_OUTPUT_TEXT takes neither: all of it is told in words."""
+Global___StructuredOutput: _TypeAlias = StructuredOutput  # noqa: Y015
+
 @_typing.final
 class Provider(_message.Message):
     """Provider is a place that runs LLMs, with the credential to use it."""
@@ -145,6 +173,7 @@ class ModelFacts(_message.Message):
     CACHED_INPUT_USD_MICROS_PER_MILLION_FIELD_NUMBER: _builtins.int
     OUTPUT_USD_MICROS_PER_MILLION_FIELD_NUMBER: _builtins.int
     CONTEXT_WINDOW_TOKENS_FIELD_NUMBER: _builtins.int
+    STRUCTURED_OUTPUT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """model is the provider's name for it. Required."""
     input_usd_micros_per_million: _builtins.int
@@ -159,6 +188,10 @@ class ModelFacts(_message.Message):
     """output_usd_micros_per_million is that of tokens written. Absent means the table's."""
     context_window_tokens: _builtins.int
     """context_window_tokens is how much it can read and write together. 0 means the table's."""
+    structured_output: Global___StructuredOutput.ValueType
+    """structured_output is what the model takes of a version's response format. Heeded with the kinds `OPENAI` and
+    `OPENAI_COMPATIBLE`; of the others' models it is known.
+    """
     def __init__(
         self,
         *,
@@ -167,10 +200,11 @@ class ModelFacts(_message.Message):
         cached_input_usd_micros_per_million: _builtins.int | None = ...,
         output_usd_micros_per_million: _builtins.int | None = ...,
         context_window_tokens: _builtins.int = ...,
+        structured_output: Global___StructuredOutput.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cached_input_usd_micros_per_million", b"_cached_input_usd_micros_per_million", "_input_usd_micros_per_million", b"_input_usd_micros_per_million", "_output_usd_micros_per_million", b"_output_usd_micros_per_million", "cached_input_usd_micros_per_million", b"cached_input_usd_micros_per_million", "input_usd_micros_per_million", b"input_usd_micros_per_million", "output_usd_micros_per_million", b"output_usd_micros_per_million"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cached_input_usd_micros_per_million", b"_cached_input_usd_micros_per_million", "_input_usd_micros_per_million", b"_input_usd_micros_per_million", "_output_usd_micros_per_million", b"_output_usd_micros_per_million", "cached_input_usd_micros_per_million", b"cached_input_usd_micros_per_million", "context_window_tokens", b"context_window_tokens", "input_usd_micros_per_million", b"input_usd_micros_per_million", "model", b"model", "output_usd_micros_per_million", b"output_usd_micros_per_million"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cached_input_usd_micros_per_million", b"_cached_input_usd_micros_per_million", "_input_usd_micros_per_million", b"_input_usd_micros_per_million", "_output_usd_micros_per_million", b"_output_usd_micros_per_million", "cached_input_usd_micros_per_million", b"cached_input_usd_micros_per_million", "context_window_tokens", b"context_window_tokens", "input_usd_micros_per_million", b"input_usd_micros_per_million", "model", b"model", "output_usd_micros_per_million", b"output_usd_micros_per_million", "structured_output", b"structured_output"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cached_input_usd_micros_per_million: _TypeAlias = _typing.Literal["cached_input_usd_micros_per_million"]  # noqa: Y015
     _WhichOneofArgType__cached_input_usd_micros_per_million: _TypeAlias = _typing.Literal["_cached_input_usd_micros_per_million", b"_cached_input_usd_micros_per_million"]  # noqa: Y015
