@@ -88,6 +88,9 @@ _NO_MODEL_WORDS: Final = re.compile(
     re.IGNORECASE,
 )
 
+_FORMAT: Final = "response_format"
+"""What servers of OpenAI's kind call it in their words, too."""
+
 
 class Told(Exception):
     """A failure that came as a piece of a streamed answer."""
@@ -142,6 +145,8 @@ def read_failure(
         reason = Reason.CREDENTIAL_REFUSED
     elif status == 400 and _knows_no_model(answer):
         reason = Reason.MODEL_NOT_FOUND
+    elif reason is Reason.REJECTED_REQUEST and b'"response_format":' in request.prepared_body and _FORMAT in words:
+        words += "; if the model takes no such format, say so in its provider's model_facts (structured_output)"
     return ProviderFailure(
         reason=reason,
         message=f"the provider answered HTTP {status}{words}",

@@ -187,6 +187,17 @@ async def test_what_a_model_does_not_take_is_told_in_words(
     assert behind["messages"] == [{"role": "system", "content": f"Be brief.\n\n{instruction}"}, *own]
 
 
+async def test_who_is_refused_a_response_format_is_told_what_to_do(adapter: OpenAi, upstream: Any) -> None:
+    refusal = {"error": {"message": "This response_format type is unavailable now"}}  # DeepSeek's words
+    formed = Version("prv_main", "m", response_format={"type": "json_schema", "json_schema": {"schema": SCHEMA}})
+    for version, is_told in ((formed, True), (VERSION, False)):
+        upstream.then(upstream.http(400, refusal))
+        failure = await adapter.complete(asked(upstream, version), 5)
+        assert isinstance(failure, ProviderFailure)
+        assert failure.reason is Reason.REJECTED_REQUEST
+        assert ("say so in its provider's model_facts (structured_output)" in failure.message) is is_told
+
+
 async def test_openai_itself_is_told_the_token_limit_in_its_newer_word(adapter: OpenAi, upstream: Any) -> None:
     version = Version(provider="prv_main", model="m", parameters=Parameters(max_output_tokens=9))
     await adapter.complete(asked(upstream, version, kind=ProviderKind.OPENAI), 5)
