@@ -216,8 +216,9 @@ class Breakers:
         """What became of an attempt.
 
         A probe's success restores the target, also if the probe had been given up for lost: that a model is slow is no
-        reason to keep it away for ever. Its failure ejects the target for longer. If it says nothing, the next attempt
-        is a probe.
+        reason to keep it away for ever. Its failure ejects the target for longer, also then, unless nobody was let in
+        since the last time: where every attempt hangs, each probe is given up before it fails. If the last one says
+        nothing, the next attempt is a probe.
 
         :param retry_after_seconds: what the provider asked for
         """
@@ -267,10 +268,11 @@ class Breakers:
         if outcome is Outcome.SUCCESS:
             self._restore(state, now)
             return Transition.RESTORED
-        if permit.probe != state.probe or state.probe_until is None:
+        if state.probe_until is None:
             return None
         if outcome is Outcome.NOTHING:
-            state.probe_until = None
+            if permit.probe == state.probe:
+                state.probe_until = None
             return None
         self._heed(state, now, retry_after_seconds)
         self._eject(state, now)

@@ -166,7 +166,7 @@ def test_a_probe_that_is_never_heard_of_again_blocks_no_longer_than_an_attempt_t
     lost = permit(tested, 5.0, attempt_seconds=30.0)
     assert refused(tested, 34.9) == 1.0
     second = permit(tested, 35.0)
-    assert tested.record(lost, FAILURE, 36.0) is None
+    assert tested.record(lost, NOTHING, 36.0) is None
     assert refused(tested, 36.0) == 1.0
     assert tested.record(second, SUCCESS, 37.0) is Transition.RESTORED
 
@@ -178,6 +178,20 @@ def test_a_probe_that_hangs_keeps_nobody_out_for_longer_than_patience_lasts() ->
     assert refused(tested, 34.9) == 1.0
     assert tested.record(permit(tested, 35.0), SUCCESS, 36.0) is Transition.RESTORED
     assert tested.record(hung, FAILURE, 605.0) is None
+
+
+def test_a_target_where_every_attempt_hangs_is_ejected_for_longer_each_time() -> None:
+    tested = breakers()
+    tell(tested, FAILURE, 1.0, 3)
+    first, second = permit(tested, 5.0, attempt_seconds=60.0), permit(tested, 35.0, attempt_seconds=60.0)
+    assert tested.record(first, FAILURE, 65.0) is Transition.EJECTED_AGAIN
+    assert refused(tested, 65.0) == 8.0
+    # Nobody has been let in since.
+    assert tested.record(second, FAILURE, 66.0) is None
+    third, fourth = permit(tested, 73.0, attempt_seconds=60.0), permit(tested, 103.0, attempt_seconds=60.0)
+    assert tested.record(third, FAILURE, 133.0) is Transition.EJECTED_AGAIN
+    assert refused(tested, 133.0) == 16.0
+    assert tested.record(fourth, SUCCESS, 134.0) is Transition.RESTORED
 
 
 def test_a_probe_given_up_for_lost_restores_when_it_succeeds_after_all() -> None:
@@ -358,14 +372,15 @@ class BreakerMachine(RuleBasedStateMachine):
             model.ejected_until, model.restored, model.attempts, model.begun = None, self.now, [], []
             self.probe = None
             self.changes += 1
-        elif permit is not self.probe:
+        elif self.probe is None:
             assert changed is None
         elif outcome is FAILURE:
             assert changed is Transition.EJECTED_AGAIN
             self._was_ejected(again=True)
         else:
             assert changed is None
-            self.probe = None
+            if permit is self.probe:
+                self.probe = None
 
     def _was_ejected(self, *, again: bool = False) -> None:
         model = self.model
