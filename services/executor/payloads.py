@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import orjson
 
-from completions.chat import Message, Part, TextPart
+from completions.chat import Message, Part, TextPart, ToolCall
 from kit.events.pieces import Pieces, in_pieces
 from services.executor.domain import Run
 
@@ -37,13 +37,18 @@ def _document(message: Message) -> dict[str, object]:
     if message.name:
         document["name"] = message.name
     if message.tool_calls:
-        document["tool_calls"] = [
-            {"id": call.id, "tool": call.name, "arguments_json": call.arguments_json} for call in message.tool_calls
-        ]
+        document["tool_calls"] = [_tool_call(call) for call in message.tool_calls]
     if message.tool_call_id:
         document["tool_call_id"] = message.tool_call_id
     if message.reasoning:
         document["reasoning"] = message.reasoning
+    return document
+
+
+def _tool_call(call: ToolCall) -> dict[str, object]:
+    document: dict[str, object] = {"id": call.id, "tool": call.name, "arguments_json": call.arguments_json}
+    if call.extra_content_json:
+        document["extra_content_json"] = call.extra_content_json
     return document
 
 

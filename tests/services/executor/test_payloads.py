@@ -39,7 +39,11 @@ def test_both_sides_are_one_json_object_that_begins_with_the_answer() -> None:
     messages = (
         Message(Role.SYSTEM, "Be brief."),
         Message(Role.USER, parts=(TextPart("what?"), ImagePart("https://x/y", "low"))),
-        Message(Role.ASSISTANT, tool_calls=(ToolCall("c1", "look", "{"),), reasoning="hm"),
+        Message(
+            Role.ASSISTANT,
+            tool_calls=(ToolCall("c1", "look", "{"), ToolCall("c2", "see", "{}", '{"g":1}')),
+            reasoning="hm",
+        ),
         Message(Role.TOOL, "a cat", name="eye", tool_call_id="c1"),
     )
     found = document(said('{"b": 1, "a": 2}', messages, answer=Message(Role.ASSISTANT, "Paris.")))
@@ -52,7 +56,10 @@ def test_both_sides_are_one_json_object_that_begins_with_the_answer() -> None:
             {"role": "user", "parts": [{"text": "what?"}, {"image": {"url": "https://x/y", "detail": "low"}}]},
             {
                 "role": "assistant",
-                "tool_calls": [{"id": "c1", "tool": "look", "arguments_json": "{"}],
+                "tool_calls": [
+                    {"id": "c1", "tool": "look", "arguments_json": "{"},
+                    {"id": "c2", "tool": "see", "arguments_json": "{}", "extra_content_json": '{"g":1}'},
+                ],
                 "reasoning": "hm",
             },
             {"role": "tool", "content": "a cat", "name": "eye", "tool_call_id": "c1"},
