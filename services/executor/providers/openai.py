@@ -107,10 +107,15 @@ def _messages(request: ProviderRequest, custom: Sequence[str] = (), instruction:
 
 
 def _instructed(said: list[dict[str, object]], instruction: str) -> list[dict[str, object]]:
+    if not said or said[0]["role"] not in (Role.SYSTEM, Role.DEVELOPER):
+        return [{"role": Role.SYSTEM, "content": instruction}, *said]
     # Into the system message that there is: templates of some models refuse a second one.
-    if said and said[0]["role"] in (Role.SYSTEM, Role.DEVELOPER) and isinstance(words := said[0]["content"], str):
-        return [said[0] | {"content": f"{words}\n\n{instruction}" if words else instruction}, *said[1:]]
-    return [{"role": Role.SYSTEM, "content": instruction}, *said]
+    content = said[0]["content"]
+    if isinstance(content, list):
+        content = [*content, {"type": "text", "text": instruction}]
+    else:
+        content = f"{content}\n\n{instruction}" if content else instruction
+    return [said[0] | {"content": content}, *said[1:]]
 
 
 def _message(message: Message, custom: Sequence[str], *, is_openai: bool) -> dict[str, object]:

@@ -187,6 +187,22 @@ async def test_what_a_model_does_not_take_is_told_in_words(
     assert behind["messages"] == [{"role": "system", "content": f"Be brief.\n\n{instruction}"}, *own]
 
 
+@pytest.mark.parametrize("kind", [ProviderKind.OPENAI, ProviderKind.OPENAI_COMPATIBLE])
+async def test_the_words_go_behind_a_system_message_of_parts_too(
+    adapter: OpenAi, upstream: Any, kind: ProviderKind
+) -> None:
+    version = Version("prv_main", "m", response_format={"type": "json_object"})
+    body = adapter.prepare(version, kind, StructuredOutput.TEXT)
+    parts = (TextPart("Be brief."), ImagePart("https://x/y"))
+    messages = (Message(Role.SYSTEM, parts=parts), *QUESTION)
+    await adapter.complete(asked(upstream, version, kind=kind, prepared_body=body, messages=messages), 5)
+
+    system, question = upstream.received[0].body["messages"]
+    assert [part["type"] for part in system["content"]] == ["text", "image_url", "text"]
+    assert system["content"][2]["text"].startswith("Answer with one JSON object")
+    assert question["role"] == "user"
+
+
 async def test_who_is_refused_a_response_format_is_told_what_to_do(adapter: OpenAi, upstream: Any) -> None:
     refusal = {"error": {"message": "This response_format type is unavailable now"}}  # DeepSeek's words
     formed = Version("prv_main", "m", response_format={"type": "json_schema", "json_schema": {"schema": SCHEMA}})
