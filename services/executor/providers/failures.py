@@ -139,19 +139,15 @@ def read_failure(
         return ProviderFailure(
             Reason.CONTEXT_LENGTH_EXCEEDED, f"the prompt does not fit the model{words}", status, is_retryable=False
         )
-    refused = (status >= 400 and is_unpaid(answer)) or (status == 400 and _refuses_key(answer))
-    reason = reason_of(status)
-    if refused:
-        reason = Reason.CREDENTIAL_REFUSED
-    elif status == 400 and _knows_no_model(answer):
-        reason = Reason.MODEL_NOT_FOUND
-    elif reason is Reason.REJECTED_REQUEST and b'"response_format":' in request.prepared_body and _FORMAT in words:
+    said = _said(answer, status)
+    reason = said or reason_of(status)
+    if reason is Reason.REJECTED_REQUEST and b'"response_format":' in request.prepared_body and _FORMAT in words:
         words += "; if the model takes no such format, say so in its provider's model_facts (structured_output)"
     return ProviderFailure(
         reason=reason,
         message=f"the provider answered HTTP {status}{words}",
         http_status=status,
-        is_retryable=status in retry_statuses and not refused,
+        is_retryable=status in retry_statuses and said is None,
         retry_after_seconds=_retry_after(response.headers, unix_seconds),
     )
 
@@ -168,8 +164,8 @@ def told_failure(
         message = f"the prompt does not fit the model{words}"
         return ProviderFailure(Reason.CONTEXT_LENGTH_EXCEEDED, message, 200, is_retryable=False)
     message = f"the provider told of an error in its answer{words}"
-    if is_unpaid(answer):
-        return ProviderFailure(Reason.CREDENTIAL_REFUSED, message, 200, is_retryable=False)
+    if (said := _said(answer, means)) is not None:
+        return ProviderFailure(said, message, 200, is_retryable=False)
     if means is None:
         return malformed(f"is an error with status 200{words}", 200)
     return ProviderFailure(reason_of(means), message, 200, is_retryable=means in retry_statuses)
@@ -190,6 +186,13 @@ def reason_of(status: int) -> Reason:
     if 400 <= status < 500 and status not in (408, 409, 498):
         return Reason.REJECTED_REQUEST
     return Reason.ERROR if status >= 400 else Reason.MALFORMED_RESPONSE
+
+
+def _said(answer: Json, status: int | None) -> Reason | None:
+    """What an error's codes and words say that its status does not; None if nothing. No repetition helps against it."""
+    if is_unpaid(answer) or (status == 400 and _refuses_key(answer)):
+        return Reason.CREDENTIAL_REFUSED
+    return Reason.MODEL_NOT_FOUND if status == 400 and _knows_no_model(answer) else None
 
 
 def does_not_fit(answer: Json) -> bool:

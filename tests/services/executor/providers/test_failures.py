@@ -92,6 +92,8 @@ def test_an_account_without_money_is_the_operator_s_matter_and_not_asked_again(s
 def test_a_key_that_is_refused_as_a_wrong_request_is_the_operator_s_matter(body: Any) -> None:
     failure = failed(400, body)
     assert (failure.reason, failure.http_status, failure.is_retryable) == (Reason.CREDENTIAL_REFUSED, 400, False)
+    told = told_failure(body, REQUEST, means=400)
+    assert (told.reason, told.http_status, told.is_retryable) == (Reason.CREDENTIAL_REFUSED, 200, False)
 
 
 @pytest.mark.parametrize(
@@ -107,6 +109,7 @@ def test_a_model_that_is_gone_is_not_found_under_400_too(body: Any) -> None:
     failure = failed(400, body)
     assert (failure.reason, failure.http_status, failure.is_retryable) == (Reason.MODEL_NOT_FOUND, 400, False)
     assert failed(500, body).reason is Reason.ERROR
+    assert told_failure(body, REQUEST, means=400).reason is Reason.MODEL_NOT_FOUND
 
 
 def test_a_tier_that_is_full_is_the_provider_s_trouble() -> None:
