@@ -89,7 +89,7 @@ def project_of_key(view: View, tenant: str, *, instead: str) -> Project:
 
 
 def find_project(view: View, segment: str) -> Project | None:
-    """A project by the last segment of its resource name: slug or uid."""
+    """A project by the last segment of its resource name: slug, uid or number."""
     return view.project_named(segment) or view.project(segment)
 
 

@@ -236,7 +236,8 @@ class View:
     things: Sharded[str, Thing] = field(default_factory=Sharded)
     """By catalog key, such as `deployment/dep_…`."""
     names: Sharded[tuple[str, str], Project | Provider | Deployment] = field(default_factory=Sharded)
-    """Deployments by (project uid, slug), providers by (project uid, "providers/slug"), and projects by ("", slug)."""
+    """Deployments by (project uid, slug), providers by (project uid, "providers/slug"), and projects by ("", slug)
+    and ("", number)."""
     providers: Sharded[str, tuple[str, ...]] = field(default_factory=Sharded)
     """The uids of each project's providers, by its uid."""
 
@@ -246,7 +247,8 @@ class View:
         for key, thing in changes:
             before = things.pop(key)
             if isinstance(before, _NAMED):
-                names.pop(_name(before))
+                for name in _names(before):
+                    names.pop(name)
             if isinstance(before, Provider):
                 others = providers.pop(before.project) or ()
                 providers[before.project] = tuple(uid for uid in others if uid != before.uid)
@@ -255,16 +257,17 @@ class View:
             if thing is not None:
                 things[key] = thing
                 if isinstance(thing, _NAMED):
-                    names[_name(thing)] = thing
+                    for name in _names(thing):
+                        names[name] = thing
         return View(sequence, things.done(), names.done(), providers.done())
 
     def project(self, uid: str) -> Project | None:
         """By uid."""
         return _as(Project, self.things.get(f"project/{uid}"))
 
-    def project_named(self, slug: str) -> Project | None:
-        """By slug."""
-        return _as(Project, self.names.get(("", slug)))
+    def project_named(self, name: str) -> Project | None:
+        """By slug or number."""
+        return _as(Project, self.names.get(("", name)))
 
     def deployment(self, uid: str) -> Deployment | None:
         """By uid."""
@@ -307,11 +310,12 @@ class View:
 _NAMED = (Project, Provider, Deployment)
 
 
-def _name(thing: Project | Provider | Deployment) -> tuple[str, str]:
+def _names(thing: Project | Provider | Deployment) -> tuple[tuple[str, str], ...]:
     if isinstance(thing, Project):
-        return "", thing.slug
+        # No slug has digits alone.
+        return ("", thing.slug), ("", str(thing.number))
     # Slugs hold no slash, so providers and deployments never meet.
-    return thing.project, f"providers/{thing.slug}" if isinstance(thing, Provider) else thing.slug
+    return ((thing.project, f"providers/{thing.slug}" if isinstance(thing, Provider) else thing.slug),)
 
 
 def _as(kind: type[T], thing: Thing | None) -> T | None:

@@ -37,6 +37,7 @@ VIEW = View().with_changes(
         ("dep_1:production#1", "production#1"),
         ("projects/shop/deployments/travel-assistant", "live"),
         ("projects/prj_1/deployments/dep_1:production#1", "production#1"),
+        ("projects/1/deployments/travel-assistant", "live"),
         ("projects/shop/deployments/travel-assistant/production#1", "production#1"),
     ],
 )
