@@ -31,7 +31,7 @@ async def _until(condition: Callable[[], bool], seconds: float = 10) -> None:
 
 
 def _names(catalog: Catalog) -> set[str]:
-    return {slug for _, slug in catalog.usable_view().names}
+    return {thing.slug for thing in dict(catalog.usable_view().names).values()}
 
 
 async def test_a_snapshot_and_then_changes_make_the_view(following: Any) -> None:
