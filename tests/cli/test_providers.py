@@ -128,9 +128,10 @@ def test_what_models_cost_and_hold_is_told_and_the_calls_are_bounded(shop: Calla
 
     update = ("providers", "update", "local")
     assert "at most 200 calls" in done(shop(*update, "--max-concurrent", "200"))
-    shown = done(shop(*update, "--price", "m=2.5/10", "--price", "n=1/0.5/4", "--context-window", "m=8192"))
+    facts = ("--price", "m=2.5/10", "--price", "n=1/0.5/4", "--context-window", "m=8192")
+    shown = done(shop(*update, *facts, "--structured-output", "m=json_object"))
     assert "at most 200 calls" in shown
-    assert shown.splitlines()[2].split() == ["m", "$2.5", "–", "$10", "8,192"]
+    assert shown.splitlines()[2].split() == ["m", "$2.5", "–", "$10", "8,192", "json_object"]
     changed = json.loads(done(shop("--json", *update, "--forget", "m", "--max-concurrent", "0")))
     assert [each["model"] for each in changed["model_facts"]] == ["n"]
     assert "max_concurrent_calls" not in changed
