@@ -139,7 +139,7 @@ def read_failure(
         return ProviderFailure(
             Reason.CONTEXT_LENGTH_EXCEEDED, f"the prompt does not fit the model{words}", status, is_retryable=False
         )
-    said = _said(answer, status)
+    said = _reason_in_words(answer, status)
     reason = said or reason_of(status)
     if reason is Reason.REJECTED_REQUEST and b'"response_format":' in request.prepared_body and _FORMAT in words:
         words += "; if the model takes no such format, say so in its provider's model_facts (structured_output)"
@@ -164,7 +164,7 @@ def told_failure(
         message = f"the prompt does not fit the model{words}"
         return ProviderFailure(Reason.CONTEXT_LENGTH_EXCEEDED, message, 200, is_retryable=False)
     message = f"the provider told of an error in its answer{words}"
-    if (said := _said(answer, means)) is not None:
+    if (said := _reason_in_words(answer, means)) is not None:
         return ProviderFailure(said, message, 200, is_retryable=False)
     if means is None:
         return malformed(f"is an error with status 200{words}", 200)
@@ -188,7 +188,7 @@ def reason_of(status: int) -> Reason:
     return Reason.ERROR if status >= 400 else Reason.MALFORMED_RESPONSE
 
 
-def _said(answer: Json, status: int | None) -> Reason | None:
+def _reason_in_words(answer: Json, status: int | None) -> Reason | None:
     """What an error's codes and words say that its status does not; None if nothing. No repetition helps against it."""
     if is_unpaid(answer) or (status == 400 and _refuses_key(answer)):
         return Reason.CREDENTIAL_REFUSED
