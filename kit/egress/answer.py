@@ -1,20 +1,24 @@
-"""The body of an answer as it comes in: bounded, and never left hanging."""
+"""An answer as it comes in: bounded in size and time, and never left hanging."""
 
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import aiohttp
 from multidict import CIMultiDictProxy
 
 from kit.egress import failures
-from kit.egress.wire import Answer
+from kit.egress.failures import Trouble
+from kit.egress.inflation import Inflater, inflater_for
+
+if TYPE_CHECKING:
+    from kit.egress.wire import Wire
 
 _END_SECONDS: Final = 0.5
 """How long a connection whose answer is read waits for the end of the body: a few times the way round the world."""
+_HIGH_WATER: Final = 64 * 1024
+"""Bytes that wait for their reader; no more are taken from the network until they are read."""
 
 
 class EgressStream(AsyncIterator[bytes]):
@@ -23,79 +27,91 @@ class EgressStream(AsyncIterator[bytes]):
     One reader at a time. After a failure, or after the context that gave it has been left, it is not read again.
     """
 
-    __slots__ = ("_answer", "_closed", "_left", "_limit", "_origin", "_size", "headers", "status")
+    __slots__ = (
+        "_alarm",
+        "_awaits_end",
+        "_buffered",
+        "_chunks",
+        "_heard_at",
+        "_inflater",
+        "_is_left",
+        "_is_paused",
+        "_is_whole",
+        "_limit",
+        "_loop",
+        "_origin",
+        "_size",
+        "_trouble",
+        "_waiter",
+        "_watch",
+        "_wire",
+        "has_no_body",
+        "headers",
+        "patience",
+        "status",
+    )
 
     def __init__(
-        self, answer: Answer, origin: str, idle_seconds: float | None, max_bytes: int, left: set[Answer]
+        self,
+        wire: Wire,
+        loop: asyncio.AbstractEventLoop,
+        origin: str,
+        *,
+        max_bytes: int,
+        has_no_body: bool,
     ) -> None:
         """Made by `Egress`.
 
-        :param idle_seconds: as in `Timeouts`; infinite if silence is bounded by the total alone
         :param max_bytes: of the body, after decompression
-        :param left: those whose end is waited for
+        :param has_no_body: whatever its head says
         """
-        self.status: int = answer.status
-        self.headers: CIMultiDictProxy[str] = answer.headers
+        self.status = 0
+        """0 until the head has come."""
+        self.headers: CIMultiDictProxy[str]
         """Case-insensitive."""
-        self._answer = answer
+        self.has_no_body = has_no_body
+        self.patience: float | None = None
+        """How many seconds may pass without a byte; None: as many as the total has."""
+        self._wire: Wire | None = wire
+        """None once it is not this one's any more: the answer is whole, or has failed, or nobody wants the rest."""
+        self._loop = loop
         self._origin = origin
         self._limit = max_bytes
-        self._left = left
         self._size = 0
-        self._closed: asyncio.Future[None] | None = None
-        # None when the body came whole with the headers: nothing more to wait for.
-        if answer.connection is not None:
-            self._watch(answer.connection, idle_seconds)
+        self._chunks: list[bytes] = []
+        self._buffered = 0
+        self._inflater: Inflater | None = None
+        self._trouble: Trouble | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        self._heard_at = 0.0
+        self._awaits_end = self._is_left = self._is_paused = self._is_whole = False
 
     def __aiter__(self) -> EgressStream:
         return self
 
     async def __anext__(self) -> bytes:
         """:raises AppError: as `Egress.request` for the phases `read` and `total`"""
-        chunk = await self._chunk()
-        if not chunk:
-            raise StopAsyncIteration
-        return chunk
-
-    async def read(self) -> bytes:
-        """All that is left of the body.
-
-        :raises AppError: as for iteration
-        """
-        first = await self._chunk()
-        if self._answer.content.at_eof():
-            return first
-        chunks = [first]
-        while chunk := await self._chunk():
-            chunks.append(chunk)
-        return b"".join(chunks)
-
-    def finish(self) -> None:
-        """Everything that matters was read. The connection is kept if the end of the body comes within a moment, else
-        closed: the end often comes in a packet of its own, and who does not wait for it makes a connection for each
-        request. Leave the context right after.
-        """
-        self._forget()
-        if not self._answer.closed:
-            self._answer.leave(_END_SECONDS, self._left)
-
-    def close(self) -> None:
-        """Give the connection back if the body was read to its end, else close it. May be called again."""
-        self._forget()
-        if not self._answer.closed:
-            self._answer.close()
-
-    async def _chunk(self) -> bytes:
-        failure, content = None, self._answer.content
-        try:
-            chunk = await content.readany()
-        except (aiohttp.ClientError, TimeoutError) as error:
-            failure = failures.failure_of(error, self._origin, failures.Phase.READ)
-        # aiohttp's reader would keep to itself what came right before its connection broke. The next call fails.
-        if failure is not None and content._buffer:  # there is no other way to it
-            failure, chunk = None, content._read_nowait(-1)
-        if failure is not None:
-            raise failure
+        while True:
+            if self._inflater is not None:
+                chunk = self._inflated()
+            elif self._chunks:
+                chunk = self._taken()
+            else:
+                chunk = b""
+            if chunk:
+                break
+            # What came before a connection broke is handed out first.
+            if self._trouble is not None:
+                raise failures.failure_of(self._trouble, self._origin)
+            if self._is_whole:
+                raise StopAsyncIteration
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
         self._size += len(chunk)
         if self._size > self._limit:
             # Now, not when the context is left: the rest must not go on arriving.
@@ -103,36 +119,202 @@ class EgressStream(AsyncIterator[bytes]):
             raise failures.too_large(self._origin, self._limit)
         return chunk
 
-    def _watch(self, connection: aiohttp.connector.Connection, idle_seconds: float | None) -> None:
-        protocol = connection.protocol
-        if protocol is None or (closed := protocol.closed) is None:
+    async def read(self) -> bytes:
+        """All that is left of the body.
+
+        :raises AppError: as for iteration
+        """
+        chunks = [chunk async for chunk in self]
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def finish(self) -> None:
+        """Everything that matters was read. The connection is kept if the end of the body comes within a moment, else
+        closed: the end often comes in a packet of its own, and who does not wait for it makes a connection for each
+        request. Leave the context right after.
+        """
+        if self._wire is None:
             return
-        if idle_seconds is not None:
-            had_limit = protocol.read_timeout is not None
-            protocol.read_timeout = None if idle_seconds == math.inf else idle_seconds
-            # The clock is stopped while reading is paused; only its limit changes then.
-            is_reading = connection.transport is not None and connection.transport.is_reading()
-            if is_reading and (had_limit or protocol.read_timeout is not None):
-                protocol.start_timeout()
-        # aiohttp's parser forgets the body that it is in when it meets an error (a malformed chunk, say): the
-        # connection is closed and the reader waits for the total time-out. So the reader is told from here.
-        # Drop it once `test_a_malformed_chunk_ends_the_body_at_once` passes without.
-        self._closed = closed
-        closed.remove_done_callback(_retrieve)
-        closed.add_done_callback(_retrieve)
-        closed.add_done_callback(self._on_connection_closed)
+        self._stop_clocks()
+        self._is_left = True
+        self._alarm = self._loop.call_later(_END_SECONDS, self._break, Trouble.TOTAL)
+        if self._is_paused:
+            self._resume()
 
-    def _forget(self) -> None:
-        if self._closed is not None:
-            self._closed.remove_done_callback(self._on_connection_closed)
-            self._closed = None
+    def close(self) -> None:
+        """Close the connection, unless the body has come whole. May be called again."""
+        if not self._is_left and (wire := self._done()) is not None:
+            wire.close()
 
-    def _on_connection_closed(self, closed: asyncio.Future[None]) -> None:
-        content = self._answer.content
-        if not content.is_eof() and content.exception() is None:
-            content.set_exception(failures.ForgottenBody())
+    # For `Egress`.
 
+    @property
+    def is_disconnected(self) -> bool:
+        """Whether the connection ended before the head had come."""
+        return self._trouble is Trouble.DISCONNECTED and not self.status
 
-def _retrieve(closed: asyncio.Future[None]) -> None:
-    """Look at how a kept connection ended, or asyncio logs that nobody did."""
-    closed.exception()
+    def limit(self, total_seconds: float, first_byte_seconds: float) -> None:
+        """Start the clocks."""
+        self._alarm = self._loop.call_later(total_seconds, self._break, Trouble.TOTAL)
+        if first_byte_seconds < total_seconds:
+            self.expect(first_byte_seconds)
+
+    def expect(self, seconds: float | None) -> None:
+        """From now on, a silence may last so long; None: as long as the total has."""
+        if seconds == self.patience:
+            return
+        self.patience = seconds
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        if seconds is not None and self._wire is not None:
+            self._heard_at = self._loop.time()
+            self._watch = self._loop.call_later(seconds, self._look)
+
+    async def begun(self, *, is_wanted_whole: bool) -> None:
+        """Wait for the head; or for all, which then wakes its reader once.
+
+        :raises AppError: as `Egress.request`
+        """
+        self._awaits_end = is_wanted_whole
+        while not (self._is_whole or self._trouble or (self.status and not self._awaits_end)):
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        if not self.status:
+            assert self._trouble is not None  # noqa: S101  # nothing ends without a head
+            raise failures.failure_of(self._trouble, self._origin)
+
+    # For the wire.
+
+    @property
+    def ends_with_connection(self) -> bool:
+        """Whether nothing else says where the body ends."""
+        if not self.status:
+            return False
+        coding = self.headers.get("Transfer-Encoding")
+        if coding is not None:
+            return not coding.lower().rstrip().endswith("chunked")
+        return "Content-Length" not in self.headers
+
+    def hear(self) -> None:
+        """There are signs of life."""
+        self._heard_at = self._loop.time()
+
+    def begin(self, status: int, headers: CIMultiDictProxy[str]) -> None:
+        """The head has come."""
+        self.status = status
+        self.headers = headers
+        if "Content-Encoding" in headers:
+            try:
+                self._inflater = inflater_for(headers["Content-Encoding"])
+            except ValueError:
+                self._break(Trouble.MALFORMED)
+        if not self._awaits_end:
+            self._wake()
+
+    def feed(self, data: bytes) -> None:
+        """A piece of the body has come."""
+        if self._is_left:
+            return
+        self._chunks.append(data)
+        self._buffered += len(data)
+        if self._awaits_end:
+            if self._buffered > self._limit:
+                # Its reader finds that there is too much.
+                self._awaits_end = False
+                self._pause()
+                self._wake()
+            return
+        if self._buffered > _HIGH_WATER and not self._is_paused:
+            self._pause()
+        if self._waiter is not None:
+            self._wake()
+
+    def end(self) -> None:
+        """All has come."""
+        self._is_whole = True
+        self._done()
+        self._wake()
+
+    def fail(self, trouble: Trouble) -> None:
+        """Nothing more comes."""
+        self._trouble = trouble
+        self._done()
+        self._wake()
+
+    def _taken(self) -> bytes:
+        chunks = self._chunks
+        chunk = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
+        self._buffered = 0
+        if self._is_paused:
+            self._resume()
+        return chunk
+
+    def _inflated(self) -> bytes:
+        """The next decompressed piece; empty if more must come first."""
+        inflater = self._inflater
+        assert inflater is not None  # noqa: S101  # looked at before
+        try:
+            while True:
+                if piece := inflater.next():
+                    return piece
+                if not self._chunks:
+                    break
+                inflater.feed(self._taken())
+            if self._is_whole and self._trouble is None:
+                inflater.end()
+        except ValueError:
+            self._break(Trouble.MALFORMED)
+        return b""
+
+    def _pause(self) -> None:
+        if self._wire is not None:
+            self._is_paused = True
+            self._wire.pause()
+
+    def _resume(self) -> None:
+        self._is_paused = False
+        if self._wire is not None:
+            self._heard_at = self._loop.time()
+            self._wire.resume()
+
+    def _break(self, trouble: Trouble) -> None:
+        wire = self._wire
+        self.fail(trouble)
+        if wire is not None:
+            wire.close()
+
+    def _done(self) -> Wire | None:
+        """The connection, which is not this one's any more."""
+        wire, self._wire = self._wire, None
+        self._stop_clocks()
+        return wire
+
+    def _look(self) -> None:
+        assert self.patience is not None  # noqa: S101  # there would be no watch
+        now = self._loop.time()
+        if self._is_paused:
+            # The reader is slow, not the server.
+            self._heard_at = now
+        left = self._heard_at + self.patience - now
+        if left <= 0:
+            self._watch = None
+            self._break(Trouble.READ if self.status else Trouble.FIRST_BYTE)
+        else:
+            self._watch = self._loop.call_later(left, self._look)
+
+    def _stop_clocks(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)

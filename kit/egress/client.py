@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import math
-import socket
 import ssl
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
-import aiohttp
 from multidict import CIMultiDictProxy
 
 from kit.egress import failures
 from kit.egress.answer import EgressStream
+from kit.egress.connector import Connector
+from kit.egress.failures import Trouble
 from kit.egress.policy import EgressPolicy, parse_url, refusal_of_host
-from kit.egress.resolver import CheckedResolver, Resolver, SystemResolver, checked_sockets
-from kit.egress.wire import Answer, Route
+from kit.egress.pool import Pool
+from kit.egress.resolver import CheckedResolver, Resolver, SystemResolver
+from kit.egress.target import Target
+from kit.egress.wire import Wire
+from kit.errors import AppError
 from kit.values import value
 
 _FRAMING_HEADERS = frozenset(
@@ -31,6 +32,7 @@ _FRAMING_HEADERS = frozenset(
 _IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
 """RFC 9110, section 9.2.2."""
 _REMEMBERED_URLS = 1024
+_WITHOUT_BODY: Final = frozenset(("HEAD",))
 _STALE_SECONDS: Final = 1.0
 """A connection that the server had closed says so within a round trip. What ends later was being worked on."""
 
@@ -53,7 +55,6 @@ class Timeouts:
 
     def __post_init__(self) -> None:
         for seconds in (self.total_seconds, self.connect_seconds, self.first_byte_seconds, self.idle_seconds):
-            # aiohttp takes 0 and less for "never".
             if seconds is not None and not 0 < seconds < math.inf:
                 raise ValueError(f"a time-out is a finite number of seconds above 0, not {seconds}")
 
@@ -67,24 +68,6 @@ class EgressResponse:
     """Case-insensitive."""
     body: bytes
     """Decompressed."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    route: Route
-    origin: str
-    is_refused: bool
-
-
-@dataclass(slots=True)
-class _Sending:
-    """One request under way."""
-
-    has_connected: bool = False
-    """Whether a connection was made for it; else it went out on a kept one."""
-
-
-_SENDING: ContextVar[_Sending | None] = ContextVar("sending", default=None)
 
 
 class Egress:
@@ -124,41 +107,36 @@ class Egress:
         self._keepalive_seconds = keepalive_seconds
         self._dns_cache_seconds = dns_cache_seconds
         self._dns_cache_names = dns_cache_names
-        self._session: aiohttp.ClientSession | None = None
-        self._left: set[Answer] = set()
-        """Read by nobody any more, though not over. Each is here for half a second at most, and holds a connection of
-        the pool until that breaks, so the pool bounds them."""
-        # A process calls few URLs, many times. The parsed URL also keeps what aiohttp derives from it.
+        self._names: CheckedResolver | None = None
+        self._pool: Pool | None = None
+        # A process calls few URLs, many times.
         self._target = functools.lru_cache(_REMEMBERED_URLS)(self._parsed)
 
     async def __aenter__(self) -> Self:
-        connector = aiohttp.TCPConnector(
-            resolver=CheckedResolver(self._resolver, self._policy),
-            socket_factory=_noted(checked_sockets(self._policy)),
-            ssl=True if self._tls is None else self._tls,
-            limit=self._max_connections,
-            limit_per_host=self._max_connections_per_host,
-            keepalive_timeout=self._keepalive_seconds,
-            ttl_dns_cache=self._dns_cache_seconds,
-            dns_cache_max_size=self._dns_cache_names,
+        self._loop = asyncio.get_running_loop()
+        self._names = CheckedResolver(
+            self._resolver,
+            self._policy,
+            remember_seconds=self._dns_cache_seconds,
+            remember_names=self._dns_cache_names,
         )
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
+        self._pool = Pool(
+            Connector(self._names, self._policy, self._tls).connect,
+            limit=self._max_connections,
+            limit_per_place=self._max_connections_per_host,
+            keep_seconds=self._keepalive_seconds,
         )
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            for answer in list(self._left):
-                answer.close()
-            # What is remembered of URLs belongs to the session.
+        pool, self._pool = self._pool, None
+        if pool is not None and self._names is not None:
+            self._names.close()
+            # What is remembered of URLs belongs to the pool.
             self._target.cache_clear()
-            await session.close()
+            await pool.close()
 
     async def request(
         self,
@@ -185,7 +163,7 @@ class Egress:
             `EGRESS_RESPONSE_TOO_LARGE`; `EGRESS_MALFORMED_RESPONSE`. A body without a length ends where the connection
             does, so there a cut one passes for whole
         """
-        answer = await self._open(method, url, headers, body, timeout, max_response_bytes, is_repeatable)
+        answer = await self._open(method, url, headers, body, timeout, max_response_bytes, is_repeatable, is_whole=True)
         try:
             return EgressResponse(answer.status, answer.headers, await answer.read())
         finally:
@@ -207,7 +185,9 @@ class Egress:
 
         :raises AppError: as :meth:`request`, on entering and at each chunk
         """
-        answer = await self._open(method, url, headers, body, timeout, max_response_bytes, is_repeatable)
+        answer = await self._open(
+            method, url, headers, body, timeout, max_response_bytes, is_repeatable, is_whole=False
+        )
         try:
             yield answer
         finally:
@@ -222,78 +202,75 @@ class Egress:
         timeout: Timeouts,
         max_response_bytes: int,
         is_repeatable: bool,
+        *,
+        is_whole: bool,
     ) -> EgressStream:
-        if self._session is None:
+        pool = self._pool
+        if pool is None:
             raise RuntimeError("Egress is used outside its context")
         target = self._target(url)
         if target.is_refused:
             raise failures.refused(target.origin)
         if not _FRAMING_HEADERS.isdisjoint(map(str.lower, headers)):
             raise failures.invalid_request("headers", f"must not have any of {', '.join(sorted(_FRAMING_HEADERS))}")
-        failure = None
         try:
-            if is_repeatable or method in _IDEMPOTENT:
-                answer = await self._send_again(method, target.route, headers, body, timeout)
+            request = target.request(method, headers, body)
+        except ValueError:
+            raise failures.invalid_request("headers", "must not hold control characters") from None
+        wire, begun = pool.kept(target.place), self._loop.time()
+        is_kept = wire is not None
+        while True:
+            if wire is None:
+                wire = await self._connected(pool, target, timeout, begun)
+            answer = EgressStream(
+                wire,
+                self._loop,
+                target.origin,
+                max_bytes=max_response_bytes,
+                has_no_body=method in _WITHOUT_BODY,
+            )
+            answer.limit(timeout.total_seconds - (self._loop.time() - begun), timeout.first_byte_seconds)
+            wire.send(request, answer)
+            try:
+                await answer.begun(is_wanted_whole=is_whole)
+            except BaseException:
+                answer.close()
+                took = self._loop.time() - begun
+                if not (
+                    is_kept
+                    and answer.is_disconnected
+                    and (is_repeatable or method in _IDEMPOTENT)
+                    and took <= min(_STALE_SECONDS, timeout.total_seconds)
+                ):
+                    raise
             else:
-                answer = await self._send(method, target.route, headers, body, timeout)
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            failure = failures.failure_of(error, target.origin, failures.Phase.FIRST_BYTE)
-        if failure is not None:
-            raise failure
-        if answer.status == 101:
-            # Nothing here asks for another protocol, and behind a switch there is no HTTP to read.
-            answer.close()
-            raise failures.malformed(target.origin)
-        idle = timeout.idle_seconds
-        if idle is not None and idle >= timeout.total_seconds:
-            # The total is up first.
-            idle = math.inf
-        return EgressStream(answer, target.origin, idle, max_response_bytes, self._left)
+                break
+            # A kept connection turned out to be closed: once more, on one that is not kept.
+            is_kept, wire = False, None
+        if not is_whole:
+            idle = timeout.first_byte_seconds if timeout.idle_seconds is None else timeout.idle_seconds
+            answer.expect(idle if idle < timeout.total_seconds else None)
+        return answer
 
-    def _parsed(self, text: str) -> _Target:
-        assert self._session is not None  # noqa: S101  # looked at before
-        url = parse_url(text, self._policy)
-        host = f"[{url.raw_host}]" if ":" in (url.raw_host or "") else url.raw_host
-        is_refused = refusal_of_host(url, self._policy) is not None
-        return _Target(Route(url, self._session), f"{url.scheme}://{host}:{url.port}", is_refused)
-
-    def _send(
-        self, method: str, route: Route, headers: Mapping[str, str], body: bytes, timeout: Timeouts
-    ) -> Awaitable[Answer]:
-        assert self._session is not None  # noqa: S101  # looked at before
-        assert self._session.connector is not None  # noqa: S101  # it is open
-        limits = aiohttp.ClientTimeout(
-            total=timeout.total_seconds, connect=timeout.connect_seconds, sock_read=timeout.first_byte_seconds
-        )
-        return route.send(self._session.connector, method, headers, body, limits)
-
-    async def _send_again(
-        self, method: str, route: Route, headers: Mapping[str, str], body: bytes, timeout: Timeouts
-    ) -> Answer:
-        """Send, and once more if a kept connection turns out to be closed."""
-        sending = _Sending()
-        begun, token = time.monotonic(), _SENDING.set(sending)
+    async def _connected(self, pool: Pool, target: Target, timeout: Timeouts, begun: float) -> Wire:
+        left = timeout.total_seconds - (self._loop.time() - begun)
+        late = Trouble.CONNECT if timeout.connect_seconds < left else Trouble.TOTAL
+        failure: AppError
         try:
-            return await self._send(method, route, headers, body, timeout)
-        except aiohttp.ClientConnectorError:
-            raise
-        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
-            took = time.monotonic() - begun
-            if sending.has_connected or took > _STALE_SECONDS or took >= timeout.total_seconds:
-                raise
-        finally:
-            _SENDING.reset(token)
-        return await self._send(
-            method, route, headers, body, replace(timeout, total_seconds=timeout.total_seconds - took)
-        )
+            async with asyncio.timeout(min(left, timeout.connect_seconds)) as clock:
+                return await pool.made(target.place)
+        except OSError as error:
+            # The operating system's own ETIMEDOUT is a TimeoutError as well.
+            if clock.expired():
+                failure = failures.failure_of(late, target.origin)
+            else:
+                failure = failures.no_connection(error, target.origin)
+        raise failure
 
-
-def _noted(make: Callable[[tuple[Any, ...]], socket.socket]) -> Callable[[tuple[Any, ...]], socket.socket]:
-    """As `make`; and the request that wants a connection learns that it got one of its own."""
-
-    def made(address_info: tuple[Any, ...]) -> socket.socket:
-        if (sending := _SENDING.get()) is not None:
-            sending.has_connected = True
-        return make(address_info)
-
-    return made
+    def _parsed(self, text: str) -> Target:
+        assert self._pool is not None  # noqa: S101  # looked at before
+        url = parse_url(text, self._policy)
+        assert url.raw_host is not None  # noqa: S101  # `parse_url` has seen to both
+        assert url.port is not None  # noqa: S101
+        place = self._pool.place(url.raw_host, url.port, is_tls=url.scheme == "https")
+        return Target(url, place, is_refused=refusal_of_host(url, self._policy) is not None)

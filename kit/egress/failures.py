@@ -1,7 +1,6 @@
 """What went wrong outside, in the words of `kit.errors`.
 
-Messages and metadata hold scheme, host and port only. aiohttp's own errors quote URLs with their query, so what is made
-here must be raised outside the handler of the error it is made from: not even as hidden context may that one travel.
+Messages and metadata hold scheme, host and port only: a URL's query may hold what nobody should read.
 """
 
 from __future__ import annotations
@@ -10,47 +9,43 @@ import errno
 import ssl
 from enum import Enum
 
-import aiohttp
-from aiohttp.http_exceptions import ContentEncodingError
-
-from kit.egress.resolver import AddressRefused
+from kit.egress.resolver import AddressRefused, Unresolved
 from kit.errors import AppError, Denied, Invalid, Unavailable, Violation
 
 
-class Phase(Enum):
-    """How far a request had come."""
+class Trouble(Enum):
+    """Why an answer is not whole."""
 
+    DISCONNECTED = "disconnected"
+    MALFORMED = "malformed"
+    CONNECT = "connect"
+    """There was no connection in time."""
     FIRST_BYTE = "first_byte"
-    """Up to the status and the headers of the answer."""
+    """Its head did not begin in time, or stalled."""
     READ = "read"
-    """Inside the body of the answer."""
+    """Its body stalled."""
+    TOTAL = "total"
+    """It was not whole in time."""
 
 
-class NotHttp(aiohttp.ClientError):
-    """The head of an answer cannot be read."""
+_LATE = {
+    Trouble.CONNECT: "no connection was made in time",
+    Trouble.FIRST_BYTE: "no answer began in time",
+    Trouble.READ: "the answer stalled",
+    Trouble.TOTAL: "the answer was not complete in time",
+}
 
 
-class ForgottenBody(aiohttp.ClientPayloadError):
-    """The connection is closed and the body was neither ended nor failed by aiohttp."""
-
-
-def failure_of(error: Exception, origin: str, phase: Phase) -> AppError:
-    """The failure that an error of aiohttp means.
+def failure_of(trouble: Trouble, origin: str) -> Unavailable:
+    """The failure that it means.
 
     :param origin: scheme, host and port
     """
-    if isinstance(error, TimeoutError):
-        return _timeout(error, origin, phase)
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return _no_connection(error, origin)
-    if isinstance(error, (NotHttp, ForgottenBody)):
+    if trouble is Trouble.MALFORMED:
         return malformed(origin)
-    if isinstance(error.__cause__, ContentEncodingError):
-        return malformed(origin)
-    if isinstance(error, aiohttp.ClientError):
+    if trouble is Trouble.DISCONNECTED:
         return connection_failed(origin, "the connection broke before the answer was complete", "DISCONNECTED")
-    # What remains is a ValueError about characters that have no place in a request's method or headers.
-    return invalid_request("headers", "must not hold control characters")
+    return Unavailable(f"{origin}: {_LATE[trouble]}", reason="EGRESS_TIMEOUT", origin=origin, phase=trouble.value)
 
 
 def refused(origin: str) -> Denied:
@@ -93,28 +88,16 @@ def connection_failed(origin: str, what: str, cause: str) -> Unavailable:
     return Unavailable(f"{origin}: {what}", reason="EGRESS_CONNECTION_FAILED", origin=origin, cause=cause)
 
 
-def _no_connection(error: aiohttp.ClientConnectorError, origin: str) -> AppError:
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        why = getattr(error.certificate_error, "verify_message", "it cannot be verified")
-        return connection_failed(origin, f"its certificate is not valid: {why}", "TLS")
-    cause = error.os_error
-    if isinstance(cause, AddressRefused):
+def no_connection(error: OSError, origin: str) -> AppError:
+    """The failure that an error means with which a connection was not made."""
+    if isinstance(error, AddressRefused):
         return refused(origin)
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
+    if isinstance(error, Unresolved):
         return Unavailable(f"{origin}: the name does not resolve", reason="EGRESS_NAME_UNRESOLVED", origin=origin)
-    if isinstance(cause, ssl.SSLError):
+    if isinstance(error, ssl.SSLCertVerificationError):
+        why = error.verify_message or "it cannot be verified"
+        return connection_failed(origin, f"its certificate is not valid: {why}", "TLS")
+    if isinstance(error, ssl.SSLError):
         return connection_failed(origin, "the TLS handshake failed", "TLS")
-    name = errno.errorcode.get(cause.errno or 0, "DISCONNECTED")
+    name = errno.errorcode.get(error.errno or 0, "DISCONNECTED")
     return connection_failed(origin, f"no connection could be made ({name})", name)
-
-
-def _timeout(error: TimeoutError, origin: str, phase: Phase) -> Unavailable:
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
-        limit, what = "connect", "no connection was made in time"
-    elif not isinstance(error, aiohttp.ServerTimeoutError):
-        limit, what = "total", "the answer was not complete in time"
-    elif phase is Phase.FIRST_BYTE:
-        limit, what = phase.value, "no answer began in time"
-    else:
-        limit, what = phase.value, "the answer stalled"
-    return Unavailable(f"{origin}: {what}", reason="EGRESS_TIMEOUT", origin=origin, phase=limit)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import ipaddress
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
-
-from aiohttp.abc import AbstractResolver, ResolveResult
+from typing import Any, Protocol, TypeAlias
 
 from kit.egress.policy import EgressPolicy
+from kit.lru import Lru
+
+AddressInfo: TypeAlias = tuple[int, int, int, str, tuple[Any, ...]]
+"""As `socket.getaddrinfo` gives it."""
 
 
 class Resolver(Protocol):
@@ -38,44 +41,85 @@ class AddressRefused(OSError):
     """The policy forbids the address. An OSError, since that is what a connector takes as "not this one"."""
 
 
-class CheckedResolver(AbstractResolver):
-    """Between aiohttp and a :class:`Resolver`: an address that the policy forbids is as if the name did not have it."""
+class Unresolved(OSError):
+    """The name has no addresses."""
 
-    def __init__(self, resolver: Resolver, policy: EgressPolicy) -> None:
+
+class CheckedResolver:
+    """From a name to addresses that may be called: one that the policy forbids is as if the name did not have it.
+
+    :param remember_seconds: how long the addresses of a name are remembered
+    :param remember_names: of how many names
+    """
+
+    def __init__(
+        self, resolver: Resolver, policy: EgressPolicy, *, remember_seconds: float = 0, remember_names: int = 1
+    ) -> None:
         self._resolver = resolver
         self._policy = policy
+        self._remember_seconds = remember_seconds
+        self._remembered: Lru[tuple[str, int], tuple[float, Sequence[AddressInfo]]] = Lru(max_entries=remember_names)
+        self._under_way: dict[tuple[str, int], asyncio.Task[Sequence[AddressInfo]]] = {}
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        """:raises AddressRefused: if the name has addresses but none that may be called"""
-        found = await self._resolver.addresses(host, port)
+    async def resolve(self, host: str, port: int) -> Sequence[AddressInfo]:
+        """The preferred first. Whoever asks for a name that is being looked up waits for the same look-up.
+
+        :raises Unresolved: if the name has no addresses
+        :raises AddressRefused: if it has some but none that may be called
+        """
+        key, loop = (host, port), asyncio.get_running_loop()
+        remembered = self._remembered.get(key)
+        if remembered is not None and remembered[0] > loop.time():
+            return remembered[1]
+        task = self._under_way.get(key)
+        if task is None:
+            task = self._under_way[key] = loop.create_task(self._look_up(host, port))
+            task.add_done_callback(functools.partial(self._looked_up, key))
+        # Whoever gives up does not end it for the others.
+        return await asyncio.shield(task)
+
+    def close(self) -> None:
+        """Look nothing up any more."""
+        for task in self._under_way.values():
+            task.cancel()
+
+    def _looked_up(self, key: tuple[str, int], task: asyncio.Task[Sequence[AddressInfo]]) -> None:
+        del self._under_way[key]
+        if not task.cancelled():
+            # Or asyncio would log it, if nobody waits any more.
+            task.exception()
+
+    async def _look_up(self, host: str, port: int) -> Sequence[AddressInfo]:
+        try:
+            found = await self._resolver.addresses(host, port)
+        except OSError as error:
+            raise Unresolved(str(error)) from error
         if not found:
-            raise OSError("the name has no addresses")
+            raise Unresolved("the name has no addresses")
         permitted = [address for address in found if self._policy.permits(ipaddress.ip_address(address))]
         if not permitted:
             raise AddressRefused("no address of the name may be called")
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-                proto=socket.IPPROTO_TCP,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for address in permitted
-        ]
+        infos = [info for address in permitted for info in address_infos(address, port)]
+        if self._remember_seconds:
+            self._remembered.put((host, port), (asyncio.get_running_loop().time() + self._remember_seconds, infos))
+        return infos
 
-    async def close(self) -> None:
-        """Holds nothing."""
+
+def address_infos(address: str, port: int) -> Sequence[AddressInfo]:
+    """What a socket is made for; looks nothing up.
+
+    :param address: numeric
+    """
+    return socket.getaddrinfo(
+        address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+    )
 
 
 def checked_sockets(policy: EgressPolicy) -> Callable[[tuple[Any, ...]], socket.socket]:
-    """A socket factory for aiohttp that judges the very address which is connected to next.
+    """A socket factory that judges the very address which is connected to next.
 
     Every connection passes it, however its address was come by: a name's addresses a second time, an address written
-    in a URL even if aiohttp and `kit.egress.policy` should ever read one URL in two ways. The tuple is getaddrinfo's.
+    in a URL even if two parts of this should ever read one URL in two ways. The tuple is getaddrinfo's.
     """
 
     def make(address_info: tuple[Any, ...]) -> socket.socket:

@@ -1,191 +1,200 @@
-"""One HTTP/1.1 exchange on a connection of aiohttp's pool.
-
-aiohttp pools, connects, speaks TLS and parses. What its `ClientSession` does beyond that for every request (cookies,
-redirects, middlewares, kinds of payload, a task to write with) is not wanted here, and took more than all the rest:
-90 to 150 µs of CPU a call where this takes 55.
-"""
+"""A connection that speaks HTTP/1.1: one request on it at a time, its answer told as it is parsed."""
 
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Mapping
-from typing import Final
+import socket
+from collections.abc import Callable
+from typing import Final, cast
 
-import aiohttp
-from aiohttp import http_exceptions
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.connector import Connection
-from aiohttp.helpers import TimeoutHandle
-from multidict import CIMultiDictProxy
-from yarl import URL
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+from multidict import CIMultiDict, CIMultiDictProxy
 
-from kit.egress.failures import NotHttp
+from kit.egress.answer import EgressStream
+from kit.egress.failures import Trouble
 
-_CEILING_SECONDS: Final = 5
-"""From there on aiohttp rounds time-outs up to whole seconds, so that one timer serves many."""
-_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-"""RFC 9110, section 5.6.2: a method, or the name of a header."""
-_FORBIDDEN: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-"""What would end a header, or has no place in one."""
-_WITHOUT_BODY: Final = frozenset(("HEAD",))
+_MAX_FIELD_BYTES: Final = 8190
+"""Of one header, as most servers have it."""
+_MAX_FIELDS: Final = 128
+_MAX_FRAMING_BYTES: Final = 64 * 1024
+"""How much may come that is no part of a body: the head of an answer, a chunk's extension, trailers."""
 
 
-class Route:
-    """What is the same for all requests to one URL.
+class Wire(asyncio.Protocol):
+    """An open connection.
 
-    :param session: whose pool is used
+    :param on_free: told when it may serve another request
+    :param on_lost: told once when it is over
     """
 
-    __slots__ = ("_head", "_loop", "_request")
+    __slots__ = (
+        "_answer",
+        "_fields",
+        "_framing_bytes",
+        "_is_interim",
+        "_on_free",
+        "_on_lost",
+        "_parser",
+        "_transport",
+        "idle_since",
+        "is_open",
+    )
 
-    def __init__(self, url: URL, session: aiohttp.ClientSession) -> None:
-        # What a pool wants to know of a request: where to, and over TLS or not.
-        self._loop = asyncio.get_running_loop()
-        self._request = aiohttp.ClientRequest("GET", url, loop=self._loop, session=session)
-        self._head = (
-            f" {url.raw_path_qs} HTTP/1.1\r\nHost: {url.host_port_subcomponent}\r\n"
-            # Answers are small or streamed: compression would cost both sides time and hold events back.
-            "Accept-Encoding: identity\r\nUser-Agent: turnout\r\n"
-        )
+    def __init__(self, on_free: Callable[[Wire], None], on_lost: Callable[[Wire], None]) -> None:
+        self._on_free = on_free
+        self._on_lost = on_lost
+        self._parser: HttpResponseParser | None = _parser_for(self)
+        self._answer: EgressStream | None = None
+        self._fields: list[tuple[str, str]] = []
+        self._framing_bytes = 0
+        self._is_interim = False
+        self._transport: asyncio.Transport
+        self.is_open = False
+        """Whether a request may go out on it."""
+        self.idle_since = 0.0
+        """The loop's time when it was last given back."""
 
-    async def send(
-        self,
-        pool: aiohttp.BaseConnector,
-        method: str,
-        headers: Mapping[str, str],
-        body: bytes,
-        timeout: aiohttp.ClientTimeout,
-    ) -> Answer:
-        """Send a request, and wait for the head of its answer.
-
-        :param timeout: `total` counts from here to the end of the body; `sock_read` bounds each wait for bytes
-        :raises ValueError: for a method or a header that HTTP cannot carry
-        :raises aiohttp.ClientError: if there is no connection, or it breaks
-        :raises TimeoutError: `ConnectionTimeoutError`, `ServerTimeoutError`, or none of these for the total
-        """
-        written = self._written(method, headers, body)
-        clock = TimeoutHandle(self._loop, timeout.total, _CEILING_SECONDS)
-        timer, alarm = clock.timer(), clock.start()
-        try:
-            with timer:
-                try:
-                    connection = await pool.connect(self._request, traces=[], timeout=timeout)
-                except TimeoutError as error:
-                    raise aiohttp.ConnectionTimeoutError(str(error)) from error
-                answer = Answer(connection, alarm)
-                try:
-                    protocol = connection.protocol
-                    assert protocol is not None  # noqa: S101  # of a connection that is fresh
-                    protocol.set_response_params(
-                        timer=timer,
-                        skip_payload=method in _WITHOUT_BODY,
-                        # Without a length, a body ends where the connection does.
-                        read_until_eof=True,
-                        # Each is a timer, set anew for every read: none where the total would be up first.
-                        read_timeout=None if _is_up_first(timeout) else timeout.sock_read,
-                        timeout_ceil_threshold=_CEILING_SECONDS,
-                    )
-                    await answer.begin(protocol, written)
-                except BaseException:
-                    answer.close()
-                    raise
-        except BaseException:
-            if alarm is not None:
-                alarm.cancel()
-            raise
-        return answer
-
-    def _written(self, method: str, headers: Mapping[str, str], body: bytes) -> bytes:
-        lines = [method, self._head]
-        if not _TOKEN.fullmatch(method):
-            raise ValueError("the method is no token")
-        for name, value in headers.items():
-            if not _TOKEN.fullmatch(name) or _FORBIDDEN.search(value):
-                raise ValueError("a header has characters that have no place there")
-            lines.append(f"{name}: {value}\r\n")
-        if body or method not in ("GET", "HEAD"):
-            lines.append(f"Content-Length: {len(body)}\r\n")
-        lines.append("\r\n")
-        return "".join(lines).encode() + body
-
-
-def _is_up_first(timeout: aiohttp.ClientTimeout) -> bool:
-    """Whether the total time is up before any silence can have lasted too long."""
-    return timeout.total is not None and (timeout.sock_read is None or timeout.sock_read >= timeout.total)
-
-
-class Answer:
-    """The head of an answer, and its body as it comes."""
-
-    __slots__ = ("_alarm", "_is_closed", "_left", "connection", "content", "headers", "status")
-
-    def __init__(self, connection: Connection, alarm: asyncio.TimerHandle | None) -> None:
-        self.connection: Connection | None = connection
-        """None once the body has come whole, or nobody wants the rest."""
-        self.status = 0
-        self.headers: CIMultiDictProxy[str]
-        self.content: aiohttp.StreamReader
-        self._alarm = alarm
-        self._is_closed = False
-        self._left: set[Answer] | None = None
-
-    async def begin(self, protocol: ResponseHandler, request: bytes) -> None:
-        """Write the request, and wait for the head of its answer.
-
-        :raises aiohttp.ClientError: if it does not come
-        """
-        if protocol.transport is None:
-            raise aiohttp.ServerDisconnectedError
-        protocol.transport.write(request)
+    def send(self, request: bytes, answer: EgressStream) -> None:
+        """Send a request, and tell `answer` what comes; what breaks tells it too."""
+        self._answer = answer
+        self._framing_bytes = 0
         # Not waiting until all is sent: a server may refuse a large request before it has read it.
-        protocol.start_timeout()
-        while True:
-            try:
-                message, payload = await protocol.read()
-            except http_exceptions.HttpProcessingError as error:
-                raise NotHttp from error
-            if not 100 <= message.code <= 199 or message.code == 101:
-                break
-        self.status, self.headers, self.content = message.code, message.headers, payload
-        payload.on_eof(self._release)
-
-    @property
-    def closed(self) -> bool:
-        """Whether nothing more is read."""
-        return self._is_closed
+        self._transport.write(request)
 
     def close(self) -> None:
-        """Give up what has not come yet, with the connection."""
-        self._end()
-        connection, self.connection = self.connection, None
-        if connection is not None:
-            connection.close()
+        """Give up what has not come yet, and the connection. May be called again."""
+        if not self.is_open:
+            return
+        self.is_open = False
+        self._answer = None
+        if self._transport.get_write_buffer_size():
+            # Who does not read what was sent would keep it open.
+            self._transport.abort()
+        else:
+            self._transport.close()
+        self._on_lost(self)
 
-    def leave(self, seconds: float, left: set[Answer]) -> None:
-        """Read no more. The connection is given back if the end of the body comes within so long, else closed.
+    def abort(self) -> None:
+        """As :meth:`close`, at once and without farewell; whoever reads is told."""
+        self._fail(Trouble.DISCONNECTED)
+        self._transport.abort()
 
-        :param left: this is in it as long as that is open
-        """
-        self._end()
-        if self.connection is not None:
-            self._left = left
-            left.add(self)
-            self._alarm = asyncio.get_running_loop().call_later(seconds, self.close)
+    def pause(self) -> None:
+        """Take nothing more from the network for now."""
+        if self.is_open:
+            self._transport.pause_reading()
 
-    def _release(self) -> None:
-        """The body is whole: somebody else may have the connection."""
-        connection = self.connection
-        if connection is not None and (connection.protocol is None or not connection.protocol.upgraded):
-            self._end()
-            self.connection = None
-            connection.release()
+    def resume(self) -> None:
+        """Take it again."""
+        if self.is_open:
+            self._transport.resume_reading()
 
-    def _end(self) -> None:
-        self._is_closed = True
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
-        if self._left is not None:
-            self._left.discard(self)
-            self._left = None
+    # What the loop tells.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It is open."""
+        self._transport = cast(asyncio.Transport, transport)
+        self.is_open = True
+        made = transport.get_extra_info("socket")
+        if made is not None:
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came."""
+        answer, parser = self._answer, self._parser
+        if answer is None or parser is None:
+            # Nobody asked for anything.
+            self.close()
+            return
+        if answer.patience is not None:
+            answer.hear()
+        self._framing_bytes += len(data)
+        try:
+            parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade):
+            self._fail(Trouble.MALFORMED)
+        else:
+            if self._framing_bytes > _MAX_FRAMING_BYTES and self._answer is not None:
+                self._fail(Trouble.MALFORMED)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """It is over."""
+        # The parser holds methods of this.
+        self._parser = None
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            if error is None and answer.ends_with_connection:
+                answer.end()
+            else:
+                answer.fail(Trouble.DISCONNECTED)
+        if self.is_open:
+            self.is_open = False
+            self._on_lost(self)
+
+    # What the parser tells. What is raised here ends the parsing.
+
+    def on_message_begin(self) -> None:
+        """An answer begins, maybe one that nobody asked for."""
+        if self._answer is None:
+            raise ValueError("an answer without a request")
+        self._fields = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, or a trailer, which nobody reads."""
+        if len(name) + len(value) > _MAX_FIELD_BYTES or len(self._fields) >= _MAX_FIELDS:
+            raise ValueError("the head is too large")
+        self._fields.append((name.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape")))
+
+    def on_headers_complete(self) -> None:
+        """The head is whole."""
+        assert self._parser is not None  # noqa: S101  # it is at work
+        status = self._parser.get_status_code()
+        if status == 101:
+            # Nothing here asks for another protocol, and behind a switch there is no HTTP to read.
+            raise ValueError("another protocol")
+        self._is_interim = 100 <= status <= 199
+        answer = self._answer
+        if answer is None or self._is_interim:
+            return
+        answer.begin(status, CIMultiDictProxy(CIMultiDict(self._fields)))
+        if answer.has_no_body:
+            # The parser would wait for the body that the head tells of.
+            self._answer = None
+            answer.end()
+            self.close()
+
+    def on_body(self, data: bytes) -> None:
+        """A piece of the body."""
+        self._framing_bytes = 0
+        if self._answer is not None:
+            self._answer.feed(data)
+
+    def on_message_complete(self) -> None:
+        """The answer is whole."""
+        if self._is_interim:
+            return
+        assert self._parser is not None  # noqa: S101  # it is at work
+        answer, self._answer = self._answer, None
+        if answer is None:
+            return
+        answer.end()
+        # A server that refuses a request before it has read it, may take the rest of it for the next one.
+        if self._parser.should_keep_alive() and not self._transport.get_write_buffer_size():
+            self._on_free(self)
+        else:
+            self.close()
+
+    def _fail(self, trouble: Trouble) -> None:
+        answer = self._answer
+        self.close()
+        if answer is not None:
+            answer.fail(trouble)
+
+
+def _parser_for(wire: Wire) -> HttpResponseParser:
+    parser = HttpResponseParser(wire)
+    # What servers get wrong and everybody reads. It would be dangerous for a server, which others may stand before.
+    parser.set_dangerous_leniencies(
+        lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
+    )
+    return parser
