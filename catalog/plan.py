@@ -165,7 +165,7 @@ def choose(revision: Revision, deployment: str, key: str, rule: Rule | None) -> 
         candidates = split_of(rule, revision)
     if not assignment.is_covered(revision.salt, deployment, key, routing.coverage):
         return Choice(rule, candidates, True, _active(revision, routing.baseline))
-    winner = assignment.assign(revision.salt, key, ((variant.uid, weight) for variant, weight in candidates))
+    winner = assignment.assign(revision.salt, key, [(variant.uid, weight) for variant, weight in candidates])
     for variant, _ in candidates:
         if variant.uid == winner:
             return Choice(rule, candidates, False, variant)
@@ -202,8 +202,8 @@ def propensity(revision: Revision, choice: Choice, variant: Variant) -> float:
     """
     routing = revision.routing
     # Rounded once, so that every version of Python comes to the same number: what is logged is compared with it.
-    total = math.fsum(weight for _, weight in choice.candidates)
-    own = math.fsum(weight for each, weight in choice.candidates if each.uid == variant.uid)
+    total = math.fsum([weight for _, weight in choice.candidates])
+    own = math.fsum([weight for each, weight in choice.candidates if each.uid == variant.uid])
     covered = own / total if total else 0.0
     if routing.coverage >= 1:
         return covered

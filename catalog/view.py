@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 from catalog.routing import WEIGHTS_ALONE, Routing
 from catalog.sharded import Sharded
@@ -222,7 +222,6 @@ class ApiKey:
 
 Thing: TypeAlias = Project | Provider | Credential | Version | Deployment | Model | ApiKey
 
-T = TypeVar("T", Project, Provider, Credential, Version, Deployment, Model, ApiKey)
 
 Change: TypeAlias = tuple[str, Thing | None]
 """A catalog key and what it holds from now on; None means that it is gone."""
@@ -263,31 +262,38 @@ class View:
 
     def project(self, uid: str) -> Project | None:
         """By uid."""
-        return _as(Project, self.things.get(f"project/{uid}"))
+        found = self.things.get(f"project/{uid}")
+        return found if isinstance(found, Project) else None
 
     def project_named(self, name: str) -> Project | None:
         """By slug or number."""
-        return _as(Project, self.names.get(("", name)))
+        found = self.names.get(("", name))
+        return found if isinstance(found, Project) else None
 
     def deployment(self, uid: str) -> Deployment | None:
         """By uid."""
-        return _as(Deployment, self.things.get(f"deployment/{uid}"))
+        found = self.things.get(f"deployment/{uid}")
+        return found if isinstance(found, Deployment) else None
 
     def deployment_named(self, project: str, slug: str) -> Deployment | None:
         """By project uid and slug."""
-        return _as(Deployment, self.names.get((project, slug)))
+        found = self.names.get((project, slug))
+        return found if isinstance(found, Deployment) else None
 
     def version(self, project: str, uid: str) -> Version | None:
         """By project uid and uid: equal content in two projects is two versions."""
-        return _as(Version, self.things.get(f"version/{project}/{uid}"))
+        found = self.things.get(f"version/{project}/{uid}")
+        return found if isinstance(found, Version) else None
 
     def provider(self, uid: str) -> Provider | None:
         """By uid."""
-        return _as(Provider, self.things.get(f"provider/{uid}"))
+        found = self.things.get(f"provider/{uid}")
+        return found if isinstance(found, Provider) else None
 
     def provider_named(self, project: str, slug: str) -> Provider | None:
         """By project uid and slug."""
-        return _as(Provider, self.names.get((project, f"providers/{slug}")))
+        found = self.names.get((project, f"providers/{slug}"))
+        return found if isinstance(found, Provider) else None
 
     def only_provider(self, project: str) -> Provider | None:
         """The provider of a project that has a single one."""
@@ -296,15 +302,18 @@ class View:
 
     def credential(self, provider: str) -> Credential | None:
         """By the provider's uid."""
-        return _as(Credential, self.things.get(f"credential/{provider}"))
+        found = self.things.get(f"credential/{provider}")
+        return found if isinstance(found, Credential) else None
 
     def model(self, uid: str) -> Model | None:
         """By uid."""
-        return _as(Model, self.things.get(f"model/{uid}"))
+        found = self.things.get(f"model/{uid}")
+        return found if isinstance(found, Model) else None
 
     def api_key(self, uid: str) -> ApiKey | None:
         """By the 12 characters inside the key."""
-        return _as(ApiKey, self.things.get(f"api_key/{uid}"))
+        found = self.things.get(f"api_key/{uid}")
+        return found if isinstance(found, ApiKey) else None
 
 
 _NAMED = (Project, Provider, Deployment)
@@ -316,7 +325,3 @@ def _names(thing: Project | Provider | Deployment) -> tuple[tuple[str, str], ...
         return ("", thing.slug), ("", str(thing.number))
     # Slugs hold no slash, so providers and deployments never meet.
     return ((thing.project, f"providers/{thing.slug}" if isinstance(thing, Provider) else thing.slug),)
-
-
-def _as(kind: type[T], thing: Thing | None) -> T | None:
-    return thing if isinstance(thing, kind) else None

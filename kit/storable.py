@@ -65,6 +65,8 @@ def check_object(text: str, *, field: str, max_bytes: int) -> None:
 
 def read_object(text: str, *, field: str, max_bytes: int, max_depth: int = json.MAX_DEPTH) -> dict[str, Json]:
     """As :func:`check_object`, and what the text holds; nothing if it is empty."""
+    if not text:
+        return {}
     parsed = json.parse_object(text, field=field, max_bytes=max_bytes, max_depth=max_depth)
     # In JSON it can only be written so: most texts are not looked through.
     if "\\u0000" in text and _holds_nul(parsed):

@@ -105,7 +105,10 @@ class Tracing:
     @property
     def is_sampled(self) -> bool:
         """Whether there is a current span, and it is recorded."""
-        return otel_trace.get_current_span().get_span_context().trace_flags.sampled
+        # Most calls are not sampled. Nothing was attached in them, so there is no need to look for a span.
+        return bool(otel_context.get_current()) and (
+            otel_trace.get_current_span().get_span_context().trace_flags.sampled
+        )
 
     @contextmanager
     def span(self, name: str, kind: SpanKind, attributes: Mapping[str, str | int | float | bool]) -> Iterator[Span]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from jinja2 import Template, TemplateError, TemplateSyntaxError, nodes
 from jinja2 import lexer as jinja
 from jinja2.parser import Parser
@@ -111,7 +109,7 @@ class Program:
         """
         context = new_context(_ENVIRONMENT, variables, budget)
         try:
-            return "".join(_counted(self._template.root_render_func(context), budget))
+            return "".join([budget.emit(piece) for piece in self._template.root_render_func(context)])
         except Refused as refusal:
             refusal.place = refusal.place or self._place_of(refusal)
             raise
@@ -125,8 +123,3 @@ class Program:
                 place = self._template.get_corresponding_lineno(trace.tb_lineno)
             trace = trace.tb_next
         return place
-
-
-def _counted(pieces: Iterable[str], budget: Budget) -> Iterable[str]:
-    for piece in pieces:
-        yield budget.emit(piece)

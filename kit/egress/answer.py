@@ -145,6 +145,11 @@ class EgressStream(AsyncIterator[bytes]):
         if not self._is_left and (wire := self._done()) is not None:
             wire.close()
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether the next chunk, or the end, is there already."""
+        return bool(self._chunks) or self._wire is None
+
     # For `Egress`.
 
     @property

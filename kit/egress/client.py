@@ -6,10 +6,10 @@ import asyncio
 import functools
 import math
 import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from multidict import CIMultiDictProxy
 
@@ -169,8 +169,7 @@ class Egress:
         finally:
             answer.close()
 
-    @asynccontextmanager
-    async def stream(
+    def stream(
         self,
         method: str,
         url: str,
@@ -180,18 +179,14 @@ class Egress:
         timeout: Timeouts,
         max_response_bytes: int,
         is_repeatable: bool = False,
-    ) -> AsyncIterator[EgressStream]:
+    ) -> AbstractAsyncContextManager[EgressStream]:
         """Send a request and hand out the answer as it comes. Leaving early closes the connection.
 
         :raises AppError: as :meth:`request`, on entering and at each chunk
         """
-        answer = await self._open(
-            method, url, headers, body, timeout, max_response_bytes, is_repeatable, is_whole=False
+        return _Streaming(
+            self._open(method, url, headers, body, timeout, max_response_bytes, is_repeatable, is_whole=False)
         )
-        try:
-            yield answer
-        finally:
-            answer.close()
 
     async def _open(
         self,
@@ -274,3 +269,21 @@ class Egress:
         assert url.port is not None  # noqa: S101
         place = self._pool.place(url.raw_host, url.port, is_tls=url.scheme == "https")
         return Target(url, place, is_refused=refusal_of_host(url, self._policy) is not None)
+
+
+class _Streaming(AbstractAsyncContextManager[EgressStream]):
+    """An answer that is handed out as it comes. A class, because a generator costs each stream some microseconds."""
+
+    __slots__ = ("_answer", "_opening")
+
+    def __init__(self, opening: Coroutine[Any, Any, EgressStream]) -> None:
+        self._opening = opening
+
+    async def __aenter__(self) -> EgressStream:
+        self._answer = await self._opening
+        return self._answer
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._answer.close()

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing
 from typing import Any, Final, NoReturn, TypeAlias
 
 import grpc
@@ -103,10 +102,13 @@ class Chain:
                 await visit.enter(None if takes_stream else request)
                 readable = ReadableRequests(request) if takes_stream else request
                 # No default deadline here: some streams are meant to live for days. Others bound themselves.
-                # Closed here, not by the garbage collector: its last steps belong to the call.
-                async with aclosing(behaviour(readable, context)) as responses:
+                responses = behaviour(readable, context)
+                try:
                     async for response in responses:
                         yield response
+                finally:
+                    # Not by the garbage collector: its last steps belong to the call.
+                    await responses.aclose()
             except GeneratorExit:
                 visit.leave(None, grpc.StatusCode.CANCELLED)
                 raise

@@ -25,7 +25,8 @@ def check(call: RunCall) -> dict[str, Json]:
     :raises Invalid: `JSON_…` as `kit.json` says; `TEXT_NOT_STORABLE` as `kit.storable`, for what is kept with the log
     """
     variables = json.parse_object(call.variables_json, field="variables_json", max_bytes=MAX_VARIABLES_BYTES)
-    storable.check_object(call.metadata_json, field="metadata_json", max_bytes=MAX_METADATA_BYTES)
+    if call.metadata_json:
+        storable.check_object(call.metadata_json, field="metadata_json", max_bytes=MAX_METADATA_BYTES)
     storable.check_texts(
         (
             ("identity.id", call.identity),

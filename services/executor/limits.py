@@ -38,8 +38,8 @@ class ProviderLimits:
 
     def slot(
         self, provider: str, *, name: str, limit: int, patience_seconds: float
-    ) -> AbstractAsyncContextManager[None]:
-        """Hold one of a provider's slots.
+    ) -> AbstractAsyncContextManager[bool]:
+        """Hold one of a provider's slots; inside it is known whether it had to be waited for.
 
         :param provider: uid
         :param name: of the provider, for the error
@@ -51,18 +51,18 @@ class ProviderLimits:
         """
         return _Slot(self, provider, name, limit, min(patience_seconds, self._max_wait_seconds))
 
-    async def enter(self, provider: str, name: str, limit: int, patience_seconds: float) -> _Gate:
-        """Wait for a slot; for :meth:`slot`."""
+    def gate(self, provider: str, limit: int) -> _Gate:
+        """Where its slots are; for :meth:`slot`."""
         gate = self._gates.get(provider)
         if gate is None:
             gate = self._gates[provider] = _Gate(limit)
         elif gate.limit != limit:
             gate.limit = limit
             gate.let_in()
-        # Whoever waits has been let in as soon as there was a slot: so a free one is nobody's.
-        if gate.held < limit:
-            gate.held += 1
-            return gate
+        return gate
+
+    async def wait(self, gate: _Gate, provider: str, name: str, patience_seconds: float) -> None:
+        """Wait for a slot; for :meth:`slot`."""
         has_slot = False
         try:
             if patience_seconds > 0 and len(gate.queue) < self._max_waiting:
@@ -71,8 +71,7 @@ class ProviderLimits:
             if not has_slot:
                 self.forget(provider, gate)
         if not has_slot:
-            raise _busy(name, limit, gate.seconds_until_free())
-        return gate
+            raise _busy(name, gate.limit, gate.seconds_until_free())
 
     def forget(self, provider: str, gate: _Gate) -> None:
         """Let go of a gate that nobody is at."""
@@ -96,9 +95,16 @@ class _Slot:
         self._limit = limit
         self._patience_seconds = patience_seconds
 
-    async def __aenter__(self) -> None:
-        self._gate = await self._limits.enter(self._provider, self._name, self._limit, self._patience_seconds)
+    async def __aenter__(self) -> bool:
+        gate = self._gate = self._limits.gate(self._provider, self._limit)
+        # Whoever waits has been let in as soon as there was a slot: so a free one is nobody's.
+        is_free = gate.held < self._limit
+        if is_free:
+            gate.held += 1
+        else:
+            await self._limits.wait(gate, self._provider, self._name, self._patience_seconds)
         self._begun = self._limits.now()
+        return not is_free
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -41,9 +40,12 @@ class ExecutionServicer(rpc.ExecutionServiceServicer):
         self, request: pb.RunStreamRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[pb.RunStreamResponse]:
         refuse_key_of_stream(request.run)
-        async with aclosing(self._executor.run_stream(_call(request.run, is_streamed=True))) as events:
+        events = self._executor.run_stream(_call(request.run, is_streamed=True))
+        try:
             async for run, piece in events:
                 yield stream_event_to_proto(run, piece)
+        finally:
+            await events.aclose()
 
     async def GetConfig(
         self, request: pb.GetConfigRequest, context: grpc.aio.ServicerContext[Any, Any]

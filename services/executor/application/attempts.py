@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, fields, replace
 from typing import Final
 
@@ -92,7 +92,8 @@ class Attempts:
         """
         course = Course(run, job, self.clock, self.windows)
         while True:
-            begun, limit = self.clock.now(), course.attempt_seconds()
+            begun = self.clock.now()
+            limit = course.attempt_seconds(begun)
             permit = self._admit(course, begun, limit)
             outcome: ProviderAnswer | ProviderFailure | None = None
             if isinstance(permit, ProviderFailure):
@@ -100,20 +101,25 @@ class Attempts:
             else:
                 try:
                     # Here and not in functions of their own: all of this runs for every piece.
-                    async with (
-                        self._slot(course.place.request.provider, limit),
-                        aclosing(self._pieces(course)) as pieces,
-                    ):
-                        async for piece in pieces:
-                            if isinstance(piece, (ProviderAnswer, ProviderFailure)):
-                                outcome = piece
-                                break
-                            if run.time_to_first_token_us is None:
-                                run.time_to_first_token_us = domain.microseconds(self.clock.now() - run.started)
-                                if permit.probe:
-                                    # Whoever speaks serves: nobody else need wait for its last word.
-                                    self._record(course, permit, limit, None)
-                            yield piece
+                    async with self._slot(course.place.request.provider, limit) as has_waited:
+                        asked = self.clock.now() if has_waited else begun
+                        if has_waited:
+                            # The wait for a slot was not the provider's, so the variant's time-out does not hold it.
+                            limit = course.limit_seconds(asked)
+                        pieces = self._pieces(course, asked, limit)
+                        try:
+                            async for piece in pieces:
+                                if isinstance(piece, (ProviderAnswer, ProviderFailure)):
+                                    outcome = piece
+                                    break
+                                if run.time_to_first_token_us is None:
+                                    run.time_to_first_token_us = domain.microseconds(self.clock.now() - run.started)
+                                    if permit.probe:
+                                        # Whoever speaks serves: nobody else need wait for its last word.
+                                        self._record(course, permit, limit, None)
+                                yield piece
+                        finally:
+                            await pieces.aclose()
                 except Exhausted as busy:
                     outcome = _busy(busy)
                 except (asyncio.CancelledError, GeneratorExit):
@@ -134,7 +140,8 @@ class Attempts:
             await course.go_on(outcome)
 
     async def _attempt(self, course: Course, messages: Sequence[Message]) -> ProviderAnswer | ProviderFailure:
-        begun, limit = self.clock.now(), course.attempt_seconds()
+        begun = self.clock.now()
+        limit = course.attempt_seconds(begun)
         permit = self._admit(course, begun, limit)
         if isinstance(permit, ProviderFailure):
             course.note(begun, permit)
@@ -144,9 +151,10 @@ class Attempts:
             request = replace(request, messages=messages)
         outcome: ProviderAnswer | ProviderFailure
         try:
-            async with self._slot(request.provider, limit):
-                # Anew: the wait for a slot was not the provider's, so the variant's time-out does not hold it.
-                limit = max(course.limit_seconds(), _SHORTEST_SECONDS)
+            async with self._slot(request.provider, limit) as has_waited:
+                if has_waited:
+                    # It was not the provider's, so the variant's time-out does not hold it.
+                    limit = max(course.limit_seconds(self.clock.now()), _SHORTEST_SECONDS)
                 outcome = await self.providers[request.provider.kind].complete(request, limit)
         except Exhausted as busy:
             outcome = _busy(busy)
@@ -158,10 +166,12 @@ class Attempts:
         course.note(begun, outcome)
         return outcome
 
-    def _pieces(self, course: Course) -> AsyncGenerator[Started | Delta | ProviderAnswer | ProviderFailure, None]:
+    def _pieces(
+        self, course: Course, now: float, limit: float
+    ) -> AsyncGenerator[Started | Delta | ProviderAnswer | ProviderFailure, None]:
         """What a provider says, once it may be asked."""
         request, job = course.place.request, course.job
-        remaining, limit = course.remaining_seconds, course.limit_seconds()
+        remaining = course.run.call.deadline - now
         first = job.first_token_timeout_seconds
         idle = job.idle_timeout_seconds or course.place.attempt_timeout_seconds
         return self.providers[request.provider.kind].stream(
@@ -179,7 +189,7 @@ class Attempts:
         course.costs_are_known = known
         run.cost_usd_micros = (run.cost_usd_micros or 0) + cost if known and cost is not None else None
 
-    def _slot(self, provider: view.Provider, patience_seconds: float) -> AbstractAsyncContextManager[None]:
+    def _slot(self, provider: view.Provider, patience_seconds: float) -> AbstractAsyncContextManager[bool]:
         limit = provider.max_concurrent_calls or self.max_concurrent_calls
         return self.limits.slot(provider.uid, name=provider.slug, limit=limit, patience_seconds=patience_seconds)
 

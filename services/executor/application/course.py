@@ -60,20 +60,19 @@ class Course:
         """Whether there is another place that may take the call."""
         return self._next < len(self._ahead)
 
-    def attempt_seconds(self) -> float:
+    def attempt_seconds(self, now: float) -> float:
         """How long an attempt that begins now may take.
 
         :raises Deadline: if there is no time left in which anybody could answer
         """
-        if self.remaining_seconds <= domain.DEADLINE_TOLERANCE_SECONDS:
+        if self.run.call.deadline - now <= domain.DEADLINE_TOLERANCE_SECONDS:
             raise domain.deadline_passed(self.run.attempts)
-        return self.limit_seconds()
+        return self.limit_seconds(now)
 
-    def limit_seconds(self) -> float:
+    def limit_seconds(self, now: float) -> float:
         """The same of an attempt that goes out now, whether or not there is time left."""
-        return domain.attempt_timeout_seconds(
-            self.place.attempt_timeout_seconds, self.remaining_seconds, self._reserve_seconds()
-        )
+        remaining = self.run.call.deadline - now
+        return domain.attempt_timeout_seconds(self.place.attempt_timeout_seconds, remaining, self._reserve_seconds())
 
     def note(self, begun: float, outcome: ProviderAnswer | ProviderFailure) -> None:
         """Keep an attempt."""

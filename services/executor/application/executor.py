@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass
 
 from catalog import targets
@@ -77,9 +76,12 @@ class Executor:
         with Record(self.recorder, self.clock, run) as record:
             job = await self.preparation.job(run)
             record.open()
-            async with aclosing(self.attempts.streamed(run, job)) as pieces:
+            pieces = self.attempts.streamed(run, job)
+            try:
                 async for piece in pieces:
                     yield run, piece
+            finally:
+                await pieces.aclose()
         yield run, None
 
     async def get_config(self, call: RunCall) -> tuple[Run, Job, Sequence[Outgoing | str]]:

@@ -265,7 +265,7 @@ class Exchange(ABC):
                 while True:
                     # Here and not in a function: this runs for every token.
                     try:
-                        if deadline is None:
+                        if deadline is None or answer.is_ready:
                             chunk = await anext(answer)
                         else:
                             async with asyncio.timeout_at(deadline):

@@ -30,7 +30,7 @@ def limits(*, max_waiting: int = 10, max_wait_seconds: float = 60.0, now: Hands 
     return ProviderLimits(now or Hands(), max_waiting=max_waiting, max_wait_seconds=max_wait_seconds)
 
 
-def slot(of: ProviderLimits, limit: int = 1, patience_seconds: float = 60.0) -> AbstractAsyncContextManager[None]:
+def slot(of: ProviderLimits, limit: int = 1, patience_seconds: float = 60.0) -> AbstractAsyncContextManager[bool]:
     return of.slot(PROVIDER, name="openai", limit=limit, patience_seconds=patience_seconds)
 
 
