@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
-
 from kit.errors import Invalid
 from services.gateway.convert import failure
 from services.gateway.http.answer import JSON, Answer
+from services.gateway.http.connection import Unreadable
 
 
-def refuse(error: HttpProcessingError) -> Answer:
+def refuse(problem: Unreadable) -> Answer:
     """The last answer of its connection.
 
     What others send is no error of ours, and its text is not repeated: neither to them nor in the log.
     """
-    failed = failure.failure_of(_too_long() if _is_too_long(error) else _malformed())
+    failed = failure.failure_of(_too_long() if problem is Unreadable.TOO_LONG else _malformed())
     return Answer(failed.status, {"Content-Type": JSON, **failed.headers}, failed.body)
-
-
-def _is_too_long(error: HttpProcessingError) -> bool:
-    return isinstance(error, LineTooLong) or error.message.startswith("Too many headers")
 
 
 def _too_long() -> Invalid:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
-
-from aiohttp.base_protocol import BaseProtocol
-from aiohttp.http_parser import RawRequestMessage
+from typing import TYPE_CHECKING, Final
 
 from services.gateway.http import head
+from services.gateway.http.message import Message
+
+if TYPE_CHECKING:
+    from services.gateway.http.connection import Connection
 
 JSON: Final = "application/json"
 
@@ -46,25 +47,23 @@ class Stream:
         self.closes = False
         """Whether the connection ends behind it."""
         self.has_ended = False
-        self._connection: BaseProtocol | None = None
+        self._connection: Connection | None = None
         self._has_chunks = True
         self._has_body = True
 
-    async def begin(
-        self, connection: BaseProtocol, message: RawRequestMessage, piece: bytes = b"", *, closes: bool
-    ) -> None:
+    async def begin(self, connection: Connection, message: Message, piece: bytes = b"", *, closes: bool) -> None:
         """Send the head, and a first piece with it; wait while the caller reads too slowly.
 
         :raises ConnectionError: if the caller has left
         """
         self._connection = connection
-        self._has_chunks, self._has_body = head.knows_chunks(message), message.method != "HEAD"
+        self._has_chunks, self._has_body = message.is_new, message.method != "HEAD"
         # Without chunks, only the connection's end says that this was all.
         self.closes = closes or not self._has_chunks
         written = head.unmeasured(message, self.status, self.lines, closes=self.closes)
         send(connection, written + self._framed(piece))
-        if connection.writing_paused:
-            await connection._drain_helper()  # has no public name
+        if connection.is_writing_paused:
+            await connection.drained()
 
     async def write(self, piece: bytes) -> None:
         """Send a piece; wait while the caller reads too slowly.
@@ -75,8 +74,8 @@ class Stream:
         assert connection is not None  # noqa: S101  # of a stream that has begun
         if framed := self._framed(piece):
             send(connection, framed)
-        if connection.writing_paused:
-            await connection._drain_helper()  # has no public name
+        if connection.is_writing_paused:
+            await connection.drained()
 
     def end(self, piece: bytes = b"") -> None:
         """Send the last piece, and that it was the last. Whoever must not look whole is not ended.
@@ -101,7 +100,7 @@ class Stream:
 Reply = Answer | Stream
 
 
-def send(connection: BaseProtocol, data: bytes) -> None:
+def send(connection: Connection, data: bytes) -> None:
     """Write without waiting.
 
     :raises ConnectionError: if nobody is there any more

@@ -9,11 +9,10 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final
 
-from aiohttp.http_parser import RawRequestMessage
+from services.gateway.http.message import Message
 
 SERVER: Final = "turnout"
 
-_HTTP_1_1: Final = (1, 1)
 _FORBIDDEN: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 """What would end a header, or has no place in one (RFC 9110, section 5.5)."""
 _STATUS_LINES: Final = {each.value: f"1 {each.value} {each.phrase}\r\n".encode() for each in HTTPStatus}
@@ -55,7 +54,7 @@ def header_lines(headers: Mapping[str, str]) -> bytes:
     return text.encode()
 
 
-def whole(message: RawRequestMessage | None, status: int, lines: bytes, length: int, *, closes: bool) -> bytes:
+def whole(message: Message | None, status: int, lines: bytes, length: int, *, closes: bool) -> bytes:
     """Of an answer whose length is known.
 
     :param message: what is answered; None is what could not be read
@@ -63,7 +62,7 @@ def whole(message: RawRequestMessage | None, status: int, lines: bytes, length: 
     :param length: of the body, in bytes
     :param closes: whether the connection ends behind it
     """
-    is_new = message is None or message.version >= _HTTP_1_1
+    is_new = message is None or message.is_new
     return b"".join(
         (
             b"HTTP/1.",
@@ -77,9 +76,9 @@ def whole(message: RawRequestMessage | None, status: int, lines: bytes, length: 
     )
 
 
-def unmeasured(message: RawRequestMessage, status: int, lines: bytes, *, closes: bool) -> bytes:
+def unmeasured(message: Message, status: int, lines: bytes, *, closes: bool) -> bytes:
     """Of an answer in pieces: chunked, or up to the connection's end for those who do not know chunks."""
-    is_new = knows_chunks(message)
+    is_new = message.is_new
     has_chunks = is_new and message.method != "HEAD"
     return b"".join(
         (
@@ -92,11 +91,6 @@ def unmeasured(message: RawRequestMessage, status: int, lines: bytes, *, closes:
             _end(is_new=is_new, closes=closes),
         )
     )
-
-
-def knows_chunks(message: RawRequestMessage) -> bool:
-    """Whether the caller speaks HTTP/1.1, or says that it speaks something newer."""
-    return message.version >= _HTTP_1_1
 
 
 def _old(status: int) -> bytes:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from aiohttp import hdrs
-from aiohttp.http_parser import RawRequestMessage
-from aiohttp.streams import StreamReader
 from multidict import CIMultiDictProxy
 
 from kit.errors import Deadline, Invalid, Violation
 from services.gateway.http.answer import Stream, send
+from services.gateway.http.body import Body, BrokenBody
+from services.gateway.http.message import Message
 
 if TYPE_CHECKING:
     from services.gateway.http.connection import Connection
@@ -19,28 +18,24 @@ if TYPE_CHECKING:
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class BrokenBody(Exception):
-    """What comes is no body as HTTP frames them."""
-
-
 class Request:
     """A request whose head has come."""
 
-    __slots__ = ("_connection", "_payload", "headers", "message", "method", "target")
+    __slots__ = ("_body", "_connection", "headers", "message", "method", "target")
 
-    def __init__(self, connection: Connection, message: RawRequestMessage, payload: StreamReader) -> None:
+    def __init__(self, connection: Connection, message: Message, body: Body) -> None:
         self._connection = connection
         self.message = message
         self.method = message.method
-        self.target = message.path
+        self.target = message.target
         """As it was written."""
         self.headers: CIMultiDictProxy[str] = message.headers
-        self._payload = payload
+        self._body = body
 
     @property
     def is_whole(self) -> bool:
         """Whether its body, if it has one, has come to its end."""
-        return self._payload.is_eof()
+        return self._body.is_whole
 
     async def body(self, max_bytes: int, timeout_seconds: float) -> bytes:
         """All of it.
@@ -48,19 +43,19 @@ class Request:
         :raises Invalid: `BODY_TOO_LARGE`, `BODY_MALFORMED`, `CONTENT_ENCODING_UNSUPPORTED`
         :raises Deadline: `BODY_TOO_SLOW`
         """
-        encoding = self.headers.get(hdrs.CONTENT_ENCODING)
+        encoding = self.headers.get("Content-Encoding")
         if encoding is not None and encoding.lower() != "identity":
             raise Invalid("the body must not be compressed", reason="CONTENT_ENCODING_UNSUPPORTED")
-        if self._payload.is_eof():
+        if self._body.is_whole:
             # It came with the head, as most do.
-            body = self._payload.read_nowait()
+            body = self._body.taken()
             if len(body) > max_bytes:
                 raise _too_large(max_bytes)
             return body
-        length = self.headers.get(hdrs.CONTENT_LENGTH)
+        length = self.headers.get("Content-Length")
         if length is not None and int(length) > max_bytes:
             raise _too_large(max_bytes)
-        if self.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
+        if self.headers.get("Expect", "").lower() == "100-continue":
             send(self._connection, _CONTINUE)
         try:
             async with asyncio.timeout(timeout_seconds):
@@ -88,15 +83,15 @@ class Request:
         """Read what nobody asked for, so that the caller gets to read its answer; whether that was all."""
         try:
             async with asyncio.timeout(timeout_seconds):
-                while not self._payload.is_eof():
-                    await self._payload.readany()
+                while await self._body.read():
+                    pass
         except (TimeoutError, BrokenBody):
             return False
         return True
 
     async def _read(self, max_bytes: int) -> bytes:
         pieces, size = [], 0
-        while piece := await self._payload.readany():
+        while piece := await self._body.read():
             size += len(piece)
             if size > max_bytes:
                 raise _too_large(max_bytes)

@@ -9,10 +9,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from aiohttp.http_exceptions import HttpProcessingError
-
 from services.gateway.http.answer import Answer, Reply
-from services.gateway.http.connection import Connections
+from services.gateway.http.connection import Connections, Unreadable
 from services.gateway.http.request import Request
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -38,7 +36,7 @@ class Server:
     """Serves on a free port."""
 
     def __init__(self, answer: Handler, keep_alive_seconds: float) -> None:
-        def refuse(error: HttpProcessingError) -> Answer:
+        def refuse(problem: Unreadable) -> Answer:
             return Answer(400, {}, b"no")
 
         self.connections = Connections(answer, refuse, keep_alive_seconds=keep_alive_seconds, max_header_bytes=8 << 10)

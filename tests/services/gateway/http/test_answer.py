@@ -95,7 +95,7 @@ async def test_a_slow_reader_of_a_stream_holds_its_writer_back() -> None:
         raw.say(GET)
         [open_one] = server.connections.open
         # Until it waits for good: what the kernel holds is full, and so is what the reader holds.
-        await until(lambda: open_one.writing_paused and raw.reader._paused)  # type: ignore[attr-defined]
+        await until(lambda: open_one.is_writing_paused and raw.reader._paused)  # type: ignore[attr-defined]
         assert 0 < written[0] < count
         assert open_one.transport is not None
         assert open_one.transport.get_write_buffer_size() <= (64 << 10) + 2 * len(piece)

@@ -55,7 +55,7 @@ async def test_a_caller_who_leaves_a_stream_that_waits_for_it_ends_the_work() ->
         raw.say(GET)
         await raw.reader.readuntil(b"\r\n\r\n")
         [open_one] = server.connections.open
-        await until(lambda: open_one.writing_paused)
+        await until(lambda: open_one.is_writing_paused)
         raw.writer.transport.abort()
         await until(lambda: left)
         await until(lambda: not server.connections.open)

@@ -71,7 +71,7 @@ async def test_of_many_requests_that_wait_few_are_kept_and_none_is_lost() -> Non
         for number in range(count):
             raw.say(post(b"%d" % number))
         [open_one] = server.connections.open
-        await until(lambda: open_one._buffer_paused)
+        await until(lambda: open_one._is_full)
         assert len(open_one._waiting) < connection._MAX_WAITING
         gate.set()
         assert [(await raw.answer())[1] for _ in range(count)] == [b"%d" % number for number in range(count)]
@@ -106,7 +106,7 @@ async def test_a_large_body_is_held_back_while_nobody_reads_it() -> None:
         raw = await server.connect()
         raw.say(post(b"x" * (8 << 20)))
         [open_one] = server.connections.open
-        await until(lambda: open_one._reading_paused)
+        await until(lambda: open_one._is_held)
         assert open_one._newest.total_bytes < 2 << 20
         gate.set()
         assert (await raw.answer())[1] == b"%d" % (8 << 20)
@@ -170,6 +170,100 @@ async def test_whoever_sends_far_too_much_still_reads_why_it_is_refused() -> Non
         said = await raw.rest()
         assert said.startswith(b"HTTP/1.1 400 Bad Request\r\n")
         assert said.endswith(b"no")
+        raw.writer.close()
+
+
+@pytest.mark.parametrize("whole", [post(b"hello"), chunked(b"he", b"llo")])
+async def test_a_body_behind_an_offer_of_another_protocol_is_its_own(whole: bytes) -> None:
+    """Java's client and curl offer HTTP/2 with their first request, which may be a POST."""
+    begin, end = whole.split(b"\r\n", 1)
+    offer = begin + b"\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n" + end
+    async with serving() as server:
+        for cut in range(1, len(offer), 3):
+            raw = await server.connect()
+            raw.say(offer[:cut])
+            await asyncio.sleep(0)
+            raw.say(offer[cut:] + GET + offer)
+            answers = [await raw.answer() for _ in range(3)]
+            assert [body for _, body in answers] == [b"hello", b"", b"hello"]
+            assert ["POST /" in head for head, _ in answers] == [True, False, True]
+            raw.writer.close()
+
+
+@pytest.mark.parametrize("hosts", [b"", b"Host: h\r\nHost: h\r\n"])
+async def test_a_request_names_one_host(hosts: bytes) -> None:
+    async with serving() as server:
+        raw = await server.connect()
+        raw.say(b"GET / HTTP/1.1\r\n" + hosts + b"\r\n")
+        assert (await raw.rest()).startswith(b"HTTP/1.1 400 ")
+        raw.writer.close()
+
+
+async def test_trailers_are_no_headers_of_the_next_request() -> None:
+    async def handler(request: Request) -> Reply:
+        await request.body(100, 10)
+        return Answer(200, {}, b",".join(name.encode() for name in request.headers))
+
+    async with serving(handler) as server:
+        raw = await server.connect()
+        raw.say(chunked(b"hello")[:-2] + b"Authorization: evil\r\n\r\n" + GET)
+        assert [(await raw.answer())[1] for _ in range(2)] == [b"Host,Transfer-Encoding", b"Host"]
+        raw.writer.close()
+
+
+async def test_what_was_whole_before_garbage_came_is_answered() -> None:
+    async with serving() as server:
+        raw = await server.connect()
+        raw.say(post(b"one") + post(b"two") + b"garbage\r\n\r\n")
+        assert [(await raw.answer())[1] for _ in range(2)] == [b"one", b"two"]
+        assert (await raw.rest()).startswith(b"HTTP/1.1 400 ")
+        raw.writer.close()
+
+
+async def test_of_many_requests_in_one_segment_few_are_parsed_at_a_time() -> None:
+    gate = asyncio.Event()
+
+    async def handler(request: Request) -> Reply:
+        await gate.wait()
+        return await echo(request)
+
+    async with serving(handler) as server:
+        raw = await server.connect()
+        [open_one] = server.connections.open
+        open_one.data_received(GET * 5000 + post(b"last"))
+        assert len(open_one._waiting) < connection._MAX_WAITING
+        gate.set()
+        for _ in range(5000):
+            await raw.answer()
+        assert (await raw.answer())[1] == b"last"
+        raw.say(GET)
+        await raw.answer()
+        raw.writer.close()
+
+
+@pytest.mark.parametrize("said", [GET[:-2] + b"X: ", chunked(b"hello")[:-2] + b"X: ", chunked()[:-5] + b"1;"])
+async def test_what_never_ends_is_given_up_however_slowly_it_comes(said: bytes) -> None:
+    async with serving() as server:
+        raw = await server.connect()
+        [open_one] = server.connections.open
+        open_one.data_received(said)
+        sent = 0
+        while not open_one._is_deaf:
+            open_one.data_received(b"x" * 10)
+            sent += 10
+            assert sent < 20_000
+        assert sent > 8000
+        raw.writer.close()
+
+
+async def test_a_header_that_is_no_utf_8_is_no_error() -> None:
+    async def handler(request: Request) -> Reply:
+        return Answer(200, {}, request.headers["User-Agent"].encode())
+
+    async with serving(handler) as server:
+        raw = await server.connect()
+        raw.say(GET[:-2] + b"User-Agent: B\xe4r\r\n\r\n")
+        assert (await raw.answer())[1] == "B\ufffdr".encode()
         raw.writer.close()
 
 

@@ -1,0 +1,90 @@
+"""The body of a request while it arrives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+_MANY_BYTES: Final = 512 << 10
+"""Of a body that nobody reads; past them nothing is read of its connection until somebody does."""
+
+
+class BrokenBody(Exception):
+    """What comes is no body as HTTP frames them."""
+
+
+class Body:
+    """One of them. One reader at a time.
+
+    :param hold: told whether no more should be taken from the connection for now
+    """
+
+    __slots__ = ("_buffered", "_chunks", "_hold", "_is_broken", "_is_held", "_waiter", "is_whole", "total_bytes")
+
+    def __init__(self, hold: Callable[[bool], None]) -> None:
+        self._hold = hold
+        self._chunks: list[bytes] = []
+        self._buffered = 0
+        self._is_broken = self._is_held = False
+        self._waiter: asyncio.Future[None] | None = None
+        self.is_whole = False
+        """Whether all of it has come, or there is none."""
+        self.total_bytes = 0
+        """That have come."""
+
+    def feed(self, data: bytes) -> None:
+        """A piece has come."""
+        self._chunks.append(data)
+        self.total_bytes += len(data)
+        self._buffered += len(data)
+        if self._buffered > _MANY_BYTES and not self._is_held:
+            self._is_held = True
+            self._hold(True)
+        self._wake()
+
+    def end(self) -> None:
+        """It is whole."""
+        self.is_whole = True
+        self._wake()
+
+    def fail(self) -> None:
+        """The rest of it will never come."""
+        self._is_broken = True
+        self._wake()
+
+    def taken(self) -> bytes:
+        """What is there."""
+        chunks = self._chunks
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
+        self._buffered = 0
+        if self._is_held:
+            self._is_held = False
+            self._hold(False)
+        return data
+
+    async def read(self) -> bytes:
+        """The next piece, once there is one; empty at its end.
+
+        :raises BrokenBody: if it will never be whole
+        """
+        while not self._chunks:
+            if self._is_broken:
+                raise BrokenBody
+            if self.is_whole:
+                return b""
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        return self.taken()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+NO_BODY: Final = Body(lambda _: None)
+NO_BODY.end()
