@@ -11,7 +11,7 @@ import orjson
 from completions.contract import paths
 from completions.contract.comparison import VARIABLES, Variables, variables_of
 from completions.contract.contract import Contract
-from completions.contract.document import SAME_LISTS, too_large
+from completions.contract.document import NOTES, SAME_LISTS, too_large
 from completions.contract.effort import Work
 from completions.contract.requirements import missing
 from completions.contract.validator import Validator
@@ -33,6 +33,8 @@ _BESIDE: Final = frozenset(
     }
 )
 """Keywords beside which a member is held against more than what `properties` says of it."""
+_PLAIN_OBJECT: Final = NOTES | {"type", "properties", "required", "additionalProperties"}
+_PLAIN_TEXT: Final = NOTES | {"type"}
 _JSON_ONLY: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 
 
@@ -44,6 +46,20 @@ class _Compiled:
     """The variables' names; None when patterns name them, so that they cannot be listed."""
     parts: Mapping[str, Json] | None
     """What is said of each variable; None if that is not all that is."""
+    texts: frozenset[str] | None
+    """The variables that there must be, if they and all others may be any text; else None."""
+
+    def are_texts(self, variables: Mapping[str, Json]) -> bool:
+        """Whether the contract's variables are there and plain texts, and it takes any: so it is for most calls, and
+        there is no need to look closer.
+        """
+        if self.texts is None or self.known is None or not variables.keys() >= self.texts:
+            return False
+        for name, value in variables.items():
+            # Others may be no text that JSON can hold.
+            if name in self.known and not (type(value) is str and value.isascii()):
+                return False
+        return True
 
     def looks(self, variables: Mapping[str, Json]) -> int:
         """How much work the check is, at most.
@@ -94,6 +110,8 @@ class InputCheck:
         if not contract.variables:
             return
         compiled = self._of(contract)
+        if compiled.are_texts(variables):
+            return
         known = compiled.known
         if known is None or variables.keys() <= known:
             relevant = dict(variables)
@@ -137,7 +155,22 @@ def _compile(schema: dict[str, Json]) -> _Compiled:
     parts = schema.get("properties")
     if not isinstance(parts, dict) or schema.keys() & _BESIDE or isinstance(schema.get("additionalProperties"), dict):
         parts = None
-    return _Compiled(validator, variables, known, parts)
+    return _Compiled(validator, variables, known, parts, _texts(schema))
+
+
+def _texts(schema: dict[str, Json]) -> frozenset[str] | None:
+    properties, required = schema.get("properties", {}), schema.get("required", [])
+    if not (schema.keys() <= _PLAIN_OBJECT and schema.get("type", "object") == "object"):
+        return None
+    if not (isinstance(properties, dict) and isinstance(required, list)):
+        return None
+    for part in properties.values():
+        if not isinstance(part, dict) or not part.keys() <= _PLAIN_TEXT or part.get("type", "string") != "string":
+            return None
+    names = frozenset(name for name in required if isinstance(name, str))
+    # What has no property of its own is held against what is said of all others.
+    is_open = isinstance(schema.get("additionalProperties", True), bool)
+    return names if is_open and names <= properties.keys() else None
 
 
 def _refuse_hard_ones(compiled: _Compiled) -> None:

@@ -23,6 +23,7 @@ from completions.template.environment import Program, parse
 from completions.template.lexer import Refused, has_syntax, is_templated, line_of, literal, place_in_words
 from completions.template.paths import Path
 from completions.template.runtime import Budget
+from completions.template.translation import Blank
 from completions.text import fault
 from kit.errors import Invalid, Violation
 from kit.json import Json
@@ -95,7 +96,7 @@ def uses_of(text: str, *, field: str) -> Uses:
 class Template:
     """A compiled template. Immutable; renders may run at the same time in several threads."""
 
-    __slots__ = ("_field", "_program", "constant")
+    __slots__ = ("_blanks", "_field", "_program", "constant")
 
     constant: str | None
     """What every render yields, when there is no expression or statement in it."""
@@ -103,6 +104,7 @@ class Template:
     def __init__(self, text: str, field: str) -> None:
         self._field = field
         self._program: Program | None = None
+        self._blanks: tuple[Blank, ...] | None = None
         self.constant = text
         try:
             _check_size(text)
@@ -111,6 +113,7 @@ class Template:
                 self.constant = translation.constant
                 if translation.constant is None:
                     self._program = Program(translation.tree)
+                    self._blanks = translation.blanks
         except Refused as refusal:
             raise _invalid(refusal, field) from None
 
@@ -133,6 +136,8 @@ class Template:
         """
         if self._program is None:
             return self.constant or ""
+        if self._blanks is not None and (text := _filled(self._blanks, variables, budget)) is not None:
+            return text
         try:
             return self._program.run(variables, budget)
         except Refused as refusal:
@@ -142,6 +147,24 @@ class Template:
             # Compiled code knows in which line a statement began, and not which part of it failed.
             refusal.place = line_of(refusal.place)
             raise _invalid(refusal, self._field) from None
+
+
+def _filled(blanks: Sequence[Blank], variables: dict[str, Json], budget: Budget) -> str | None:
+    """What the program would make of it, for a quarter of the time; None where that does more than to put texts in."""
+    pieces = []
+    for text, name in blanks:
+        pieces.append(text)
+        if name is not None:
+            value = variables.get(name)
+            if type(value) is not str:
+                return None
+            pieces.append(value)
+    text = "".join(pieces)
+    size = len(text) if text.isascii() else len(text.encode())
+    if size > budget.output:
+        return None
+    budget.output -= size
+    return text
 
 
 def compile(text: str, *, field: str = "template") -> Template:

@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import nodes
 
@@ -53,6 +53,16 @@ class Translation:
     """What every render yields, when no expression or statement is in it."""
     required: tuple[Path, ...]
     """Places in the variables without which every render fails."""
+    blanks: tuple[Blank, ...] | None
+    """The whole template, if all that it does is put variables into a text."""
+
+
+class Blank(NamedTuple):
+    """A piece of a text, and the variable whose value follows it."""
+
+    text: str
+    name: str | None
+    """None at the end."""
 
 
 def translate(tree: nodes.Template) -> Translation:
@@ -60,9 +70,27 @@ def translate(tree: nodes.Template) -> Translation:
 
     :raises Refused: `TEMPLATE_NOT_ALLOWED` or `TEMPLATE_TOO_DEEP`, with the place
     """
-    translator, needed = Translator(), required(tree)
+    # Before the tree is rewritten.
+    translator, needed, blanks = Translator(), required(tree), _blanks(tree)
     translator.block(tree.body)
-    return Translation(tree, tuple(translator.scopes.reads), _constant(tree), needed)
+    return Translation(tree, tuple(translator.scopes.reads), _constant(tree), needed, blanks)
+
+
+def _blanks(tree: nodes.Template) -> tuple[Blank, ...] | None:
+    found: list[Blank] = []
+    text = ""
+    for statement in tree.body:
+        if not isinstance(statement, nodes.Output):
+            return None
+        for child in statement.nodes:
+            if isinstance(child, nodes.TemplateData):
+                text += child.data
+            elif isinstance(child, nodes.Name):
+                found.append(Blank(text, child.name))
+                text = ""
+            else:
+                return None
+    return (*found, Blank(text, None))
 
 
 def _constant(tree: nodes.Template) -> str | None:

@@ -1,1 +1,1 @@
-"""HTTP/1.1 on aiohttp's parser: connections, what is asked on them and what is answered."""
+"""HTTP/1.1: connections, what is asked on them and what is answered."""
