@@ -234,8 +234,9 @@ class EgressStream(AsyncIterator[bytes]):
             return
         if self._buffered > _HIGH_WATER and not self._is_paused:
             self._pause()
-        if self._waiter is not None:
-            self._wake()
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def end(self) -> None:
         """All has come."""

@@ -115,10 +115,11 @@ class _StreamResponse(LocalCall):
         raise StopAsyncIteration
 
     async def read(self) -> Any:
-        if self.done():
+        if self._rpc.status is not None:
             self._rpc.raise_for_status()
             return grpc.aio.EOF
-        self._read_by(_Style.READER_WRITER)
+        if self._reading is not _Style.READER_WRITER:
+            self._read_by(_Style.READER_WRITER)
         response = await self._read()
         if response is grpc.aio.EOF:
             self._rpc.raise_for_status()

@@ -61,8 +61,9 @@ class LocalContext(grpc.aio.ServicerContext[Any, Any]):
         if responses is None:
             raise TypeError(f"Expected bytes, got {type(message).__name__}")
         carried, size_bytes = self._responses.carry(message)
-        self._wrote = True
-        self._rpc.send_initial_metadata(())
+        if not self._wrote:
+            self._wrote = True
+            self._rpc.send_initial_metadata(())
         if not await responses.put(carried, size_bytes):
             raise grpc.aio.InternalError("the caller is gone")
 

@@ -61,7 +61,6 @@ class Route:
         responses = self.behaviour(request, context)
         try:
             async for response in responses:
-                context.raise_for_termination()
                 await context.write(response)
         finally:
             await responses.aclose()

@@ -40,13 +40,15 @@ class Pipe:
 
     async def put(self, item: object, size_bytes: int = 0) -> bool:
         """Write one message of so many bytes; False if nobody will read it."""
-        while self.is_full and not self._torn:
+        # As `is_full`, without a call for each message.
+        while (len(self._items) >= CAPACITY or self._bytes >= CAPACITY_BYTES) and not self._torn:
             await self._turn(self._writers)
         if self._torn:
             return False
         self._items.append((item, size_bytes))
         self._bytes += size_bytes
-        _wake(self._readers)
+        if self._readers:
+            _wake(self._readers)
         return True
 
     async def get(self) -> object:
@@ -57,7 +59,8 @@ class Pipe:
             await self._turn(self._readers)
         item, size_bytes = self._items.popleft()
         self._bytes -= size_bytes
-        _wake(self._writers)
+        if self._writers:
+            _wake(self._writers)
         return item
 
     def end(self) -> None:

@@ -208,21 +208,22 @@ class Rpc:
         """The servicer's next request, or `grpc.aio.EOF`."""
         if self.requests is None:
             return grpc.aio.EOF
-        return self._checked(await self.requests.get(), "SERVER")
+        message = await self.requests.get()
+        return self._refused(message, "SERVER") if isinstance(message, Oversized) else message
 
     async def read_response(self) -> Any:
         """The caller's next response, or `grpc.aio.EOF`."""
         assert self.responses is not None  # noqa: S101  # only calls with streamed responses offer to read
-        response = self._checked(await self.responses.get(), "CLIENT")
+        response = await self.responses.get()
+        if isinstance(response, Oversized):
+            response = self._refused(response, "CLIENT")
         if self._final is not None and self.responses.is_empty:
             self.end(self._final)
         return response
 
-    def _checked(self, message: Any, reader: str) -> Any:
-        if isinstance(message, Oversized):
-            self.end(self.oversized(reader, message))
-            return grpc.aio.EOF
-        return message
+    def _refused(self, message: Oversized, reader: str) -> Any:
+        self.end(self.oversized(reader, message))
+        return grpc.aio.EOF
 
     def oversized(self, reader: str, message: Oversized) -> Status:
         """What the caller sees when `reader`, SERVER or CLIENT, meets a message that is too large."""
