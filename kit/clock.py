@@ -10,14 +10,12 @@ import time
 class SystemClock:
     """The monotonic clock, on which event loops set deadlines, and the wall's."""
 
-    def now(self) -> float:
-        """Seconds since an arbitrary moment. Not `loop.time()`: uvloop's is this one in whole milliseconds, as of the
-        beginning of the loop's turn."""
-        return time.monotonic()
-
-    def unix_ns(self) -> int:
-        """Nanoseconds since 1970."""
-        return time.time_ns()
+    # Python's own functions: a call asks some ten times.
+    now = staticmethod(time.monotonic)
+    """Seconds since an arbitrary moment. Not `loop.time()`: uvloop's is this one in whole milliseconds, as of the
+    beginning of the loop's turn."""
+    unix_ns = staticmethod(time.time_ns)
+    """Nanoseconds since 1970."""
 
     def uniform(self) -> float:
         """A random number in [0, 1)."""

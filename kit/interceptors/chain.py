@@ -149,7 +149,9 @@ class _Visit:
         header = metadata.get("traceparent", "")
         parent = parse_traceparent(header) if isinstance(header, str) and header else None
         place = tracing.begin(parent)
-        self._span: Span | None = tracing.start_server_span(method.full_name[1:], place, is_root=parent is None)
+        self._span: Span | None = None
+        if place.sampled:
+            self._span = tracing.start_server_span(method.full_name[1:], place, is_root=parent is None)
         if self._span is not None:
             place = place_of(self._span)
             otel_context.attach(otel_trace.set_span_in_context(self._span))

@@ -28,7 +28,7 @@ class ProviderLimits:
     """
 
     def __init__(self, now: Callable[[], float], *, max_waiting: int, max_wait_seconds: float) -> None:
-        self._now = now
+        self.now = now
         self._max_waiting = max_waiting
         self._max_wait_seconds = max_wait_seconds
         self._gates: dict[str, _Gate] = {}
@@ -78,10 +78,6 @@ class ProviderLimits:
         if not gate.held and not gate.queue and self._gates.get(provider) is gate:
             del self._gates[provider]
 
-    def now(self) -> float:
-        """On the clock of deadlines."""
-        return self._now()
-
 
 class _Slot:
     """One call's slot. A class, because a generator costs each call a microsecond and a half."""
@@ -96,14 +92,15 @@ class _Slot:
         self._patience_seconds = patience_seconds
 
     async def __aenter__(self) -> bool:
-        gate = self._gate = self._limits.gate(self._provider, self._limit)
+        limits = self._limits
+        gate = self._gate = limits.gate(self._provider, self._limit)
         # Whoever waits has been let in as soon as there was a slot: so a free one is nobody's.
         is_free = gate.held < self._limit
         if is_free:
             gate.held += 1
         else:
-            await self._limits.wait(gate, self._provider, self._name, self._patience_seconds)
-        self._begun = self._limits.now()
+            await limits.wait(gate, self._provider, self._name, self._patience_seconds)
+        self._begun = limits.now()
         return not is_free
 
     async def __aexit__(

@@ -188,7 +188,7 @@ class Listener:
         parent = parse_traceparent(header) if header else None
         place = self._tracing.begin(parent)
         name = f"{request.method} {route.path if route is not None else ''}".rstrip()
-        span = self._tracing.start_server_span(name, place, is_root=parent is None)
+        span = self._tracing.start_server_span(name, place, is_root=parent is None) if place.sampled else None
         if span is not None:
             place = place_of(span)
         # Each request has a task of its own, so there is nothing to undo.
