@@ -5,7 +5,7 @@ from __future__ import annotations
 from kit.errors import Invalid
 from services.gateway.convert import failure
 from services.gateway.http.answer import JSON, Answer
-from services.gateway.http.connection import Unreadable
+from services.gateway.http.reader import Unreadable
 
 
 def refuse(problem: Unreadable) -> Answer:

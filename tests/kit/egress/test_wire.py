@@ -26,19 +26,22 @@ EMPTY = b"HTTP/1.1 204 No Content\r\n\r\n"
 
 RawServer = Callable[..., AbstractAsyncContextManager[int]]
 
-ANSWERS = [
-    OK + b"Content-Length: 5\r\nX-Empty:\r\nX-Two: a\r\nX-Two: b\r\n\r\nabcde",
-    OK + b"Transfer-Encoding: chunked\r\n\r\n2;note=x\r\nab\r\n1\r\nc\r\n2\r\nde\r\n0\r\nX-Trailer: y\r\n\r\n",
-    b"HTTP/1.1 100 Continue\r\nX: y\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n" + OK + b"Content-Length: 5\r\n\r\nabcde",
-    OK + b"\r\nabcde",
-    b"HTTP/1.0 200 OK\r\n\r\nabcde",
-    b"HTTP/1.1 200\nContent-Length: 5\n\nabcde",
-    OK + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(b"abc") + gzip.compress(b"de"),
-    OK + b"Content-Encoding: x-gzip\r\n\r\n" + gzip.compress(b"") * 2000 + gzip.compress(b"abcde"),
-    OK + b"Content-Encoding: deflate\r\n\r\n" + zlib.compress(b"abcde"),
-    OK + b"Content-Encoding: deflate\r\n\r\n" + zlib.compress(b"abcde", wbits=-15),
-    OK + b"Content-Encoding: utf-8\r\n\r\nabcde",
-]
+ANSWERS = {
+    "length": OK + b"Content-Length: 5\r\nX-Empty:\r\nX-Two: a\r\nX-Two: b\r\n\r\nabcde",
+    "chunks": OK
+    + b"Transfer-Encoding: chunked\r\n\r\n2;note=x\r\nab\r\n1\r\nc\r\n2\r\nde\r\n0\r\nX-Trailer: y\r\n\r\n",
+    "interim": b"HTTP/1.1 100 Continue\r\nX: y\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n"
+    + OK
+    + b"Content-Length: 5\r\n\r\nabcde",
+    "end of connection": OK + b"\r\nabcde",
+    "old": b"HTTP/1.0 200 OK\r\n\r\nabcde",
+    "bare line ends": b"HTTP/1.1 200\nContent-Length: 5\n\nabcde",
+    "gzip": OK + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(b"abc") + gzip.compress(b"de"),
+    "many members": OK + b"Content-Encoding: x-gzip\r\n\r\n" + gzip.compress(b"") * 2000 + gzip.compress(b"abcde"),
+    "zlib": OK + b"Content-Encoding: deflate\r\n\r\n" + zlib.compress(b"abcde"),
+    "deflate": OK + b"Content-Encoding: deflate\r\n\r\n" + zlib.compress(b"abcde", wbits=-15),
+    "no encoding": OK + b"Content-Encoding: utf-8\r\n\r\nabcde",
+}
 
 
 class Transport(asyncio.Transport):
@@ -77,9 +80,11 @@ async def read_in(parts: list[bytes], *, is_wanted_whole: bool) -> tuple[int, di
     return answer.status, dict(answer.headers), await answer.read()
 
 
-@pytest.mark.parametrize("raw", ANSWERS)
+@pytest.mark.parametrize("name", ANSWERS)
 @pytest.mark.parametrize("is_wanted_whole", [True, False])
-def test_an_answer_is_the_same_however_it_is_cut(raw: bytes, is_wanted_whole: bool) -> None:
+def test_an_answer_is_the_same_however_it_is_cut(name: str, is_wanted_whole: bool) -> None:
+    raw = ANSWERS[name]
+
     async def read(parts: list[bytes]) -> tuple[int, dict[str, str], bytes]:
         return await read_in(parts, is_wanted_whole=is_wanted_whole)
 
@@ -95,7 +100,7 @@ def test_an_answer_is_the_same_however_it_is_cut(raw: bytes, is_wanted_whole: bo
 
 
 async def test_an_empty_header_is_one() -> None:
-    _, headers, _ = await read_in([ANSWERS[0]], is_wanted_whole=True)
+    _, headers, _ = await read_in([ANSWERS["length"]], is_wanted_whole=True)
 
     assert headers["X-Empty"] == ""
 

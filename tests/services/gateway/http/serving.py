@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from services.gateway.http.answer import Answer, Reply
-from services.gateway.http.connection import Connections, Unreadable
+from services.gateway.http.connection import Connections
+from services.gateway.http.reader import Unreadable
 from services.gateway.http.request import Request
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"

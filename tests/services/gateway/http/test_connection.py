@@ -149,7 +149,7 @@ async def test_a_connection_that_is_gone_leaves_nothing_behind(said: bytes) -> N
     async with serving() as server:
         raw = await server.connect()
         raw.say(said)
-        await until(lambda: [each for each in server.connections.open if each._newest.total_bytes])
+        await until(lambda: [each for each in server.connections.open if each._reader.newest.total_bytes])
         raw.writer.close()
         await until(lambda: not server.connections.open)
         shared = server.connections

@@ -72,7 +72,7 @@ async def test_of_many_requests_that_wait_few_are_kept_and_none_is_lost() -> Non
             raw.say(post(b"%d" % number))
         [open_one] = server.connections.open
         await until(lambda: open_one._is_full)
-        assert len(open_one._waiting) < connection._MAX_WAITING
+        assert len(open_one._reader.requests) < connection._MAX_WAITING
         gate.set()
         assert [(await raw.answer())[1] for _ in range(count)] == [b"%d" % number for number in range(count)]
         raw.writer.close()
@@ -107,7 +107,7 @@ async def test_a_large_body_is_held_back_while_nobody_reads_it() -> None:
         raw.say(post(b"x" * (8 << 20)))
         [open_one] = server.connections.open
         await until(lambda: open_one._is_held)
-        assert open_one._newest.total_bytes < 2 << 20
+        assert open_one._reader.newest.total_bytes < 2 << 20
         gate.set()
         assert (await raw.answer())[1] == b"%d" % (8 << 20)
         raw.say(GET)
@@ -133,7 +133,7 @@ async def test_a_body_that_breaks_on_its_way_is_told_at_once() -> None:
         raw = await server.connect()
         raw.say(chunked(b"hello")[:-5])
         [open_one] = server.connections.open
-        await until(lambda: open_one._newest.total_bytes)
+        await until(lambda: open_one._reader.newest.total_bytes)
         raw.say(b"zz\r\n")
         # No listener is around it here, which would make an answer of what is raised.
         assert await raw.rest() == b""
@@ -153,7 +153,7 @@ async def test_garbage_behind_a_request_ends_the_connection_behind_its_answer(ca
         [open_one] = server.connections.open
         await until(lambda: open_one._is_busy)
         raw.say(b"garbage\r\n\r\n" + GET)
-        await until(lambda: open_one._is_deaf)
+        await until(lambda: open_one._reader.is_deaf)
         gate.set()
         said = await raw.rest()
         assert said.count(b"HTTP/1.1 ") == 2
@@ -231,7 +231,7 @@ async def test_of_many_requests_in_one_segment_few_are_parsed_at_a_time() -> Non
         raw = await server.connect()
         [open_one] = server.connections.open
         open_one.data_received(GET * 5000 + post(b"last"))
-        assert len(open_one._waiting) < connection._MAX_WAITING
+        assert len(open_one._reader.requests) < connection._MAX_WAITING
         gate.set()
         for _ in range(5000):
             await raw.answer()
@@ -248,7 +248,7 @@ async def test_what_never_ends_is_given_up_however_slowly_it_comes(said: bytes) 
         [open_one] = server.connections.open
         open_one.data_received(said)
         sent = 0
-        while not open_one._is_deaf:
+        while not open_one._reader.is_deaf:
             open_one.data_received(b"x" * 10)
             sent += 10
             assert sent < 20_000

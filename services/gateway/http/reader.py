@@ -1,0 +1,209 @@
+"""From bytes to requests. httptools parses: see docs/decisions/0021."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Final
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from services.gateway.http.body import NO_BODY, Body
+from services.gateway.http.head import header_lines
+from services.gateway.http.message import Message
+
+_MAX_HEADERS: Final = 100
+_END_OF_HEAD: Final = b"\r\n\r\n"
+_FRAMING_HEADERS: Final = frozenset(("content-length", "transfer-encoding"))
+_OLD_VERSIONS: Final = frozenset(("0.9", "1.0"))
+
+
+class Unreadable(Enum):
+    """Why what came is no request."""
+
+    MALFORMED = auto()
+    TOO_LONG = auto()
+    """Its first line, or a header; or it has too many of these."""
+
+
+class Reader:
+    """Makes requests of what comes on one connection.
+
+    :param hold: told whether no more should be taken from the connection for now, because nobody reads a body
+    :param max_header_bytes: of the request line, and of each header
+    """
+
+    __slots__ = (
+        "_fields",
+        "_hold",
+        "_is_offer",
+        "_is_resumed",
+        "_is_too_long",
+        "_max_header_bytes",
+        "_parser",
+        "_target",
+        "_unfinished_bytes",
+        "is_deaf",
+        "newest",
+        "requests",
+        "unparsed",
+    )
+
+    def __init__(self, hold: Callable[[bool], None], *, max_header_bytes: int) -> None:
+        self._hold = hold
+        self._max_header_bytes = max_header_bytes
+        self._parser: HttpRequestParser | None = HttpRequestParser(self)
+        self._target = b""
+        self._fields: list[tuple[str, str]] = []
+        self._unfinished_bytes = 0
+        """That came since anything was complete: a header that never ends, say."""
+        self._is_too_long = False
+        self._is_offer = False
+        """Whether the request that is parsed offers another protocol."""
+        self._is_resumed = False
+        """Whether its head is parsed once more."""
+        self.is_deaf = False
+        """Whether what comes is no HTTP any more, or nobody wants it."""
+        self.requests: deque[tuple[Message | Unreadable, Body]] = deque()
+        """Whose heads are whole; what is no request is the last."""
+        self.newest = NO_BODY
+        """The body that the parser is in, or has been in last."""
+        self.unparsed = b""
+        """What came behind as many requests as there was room for."""
+
+    def feed(self, data: bytes, room: int) -> None:
+        """Parse what is unparsed and what has come.
+
+        :param room: for so many more requests, at least; what may bring others stays unparsed
+        """
+        if self.unparsed:
+            data, self.unparsed = self.unparsed + data, b""
+        if self.is_deaf:
+            return
+        if data.count(_END_OF_HEAD) < room:
+            self._parse(data)
+            return
+        # Head by head: each brings one more at most.
+        view, start, most = memoryview(data), 0, len(self.requests) + room
+        while start < len(data) and len(self.requests) < most and not self.is_deaf:
+            found = data.find(_END_OF_HEAD, start)
+            end = len(data) if found < 0 else found + len(_END_OF_HEAD)
+            self._parse(view[start:end])
+            start = end
+        self.unparsed = data[start:]
+
+    def close(self) -> None:
+        """Nobody wants more."""
+        self.is_deaf = True
+        self.requests.clear()
+        # It holds methods of this.
+        self._parser = None
+
+    # What the parser tells. What is raised here ends the parsing.
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        if not self._is_resumed:
+            self._target, self._fields = b"", []
+
+    def on_url(self, part: bytes) -> None:
+        """What it asks for, or a part of that."""
+        if self._is_resumed:
+            return
+        self._target += part
+        self._bound(len(self._target))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, or a trailer, which nobody reads."""
+        if self._is_resumed:
+            return
+        self._unfinished_bytes = 0
+        self._bound(len(name) + len(value))
+        if len(self._fields) >= _MAX_HEADERS:
+            self._is_too_long = True
+            raise ValueError("too many headers")
+        self._fields.append((name.decode(), value.decode(errors="replace")))
+
+    def on_headers_complete(self) -> None:
+        """The head is whole."""
+        self._unfinished_bytes = 0
+        if self._is_resumed:
+            self._is_resumed = False
+            return
+        parser = self._parser
+        assert parser is not None  # noqa: S101  # it is at work
+        self._is_offer = parser.should_upgrade()
+        message = Message(
+            parser.get_method().decode(),
+            self._target.decode(errors="replace"),
+            CIMultiDictProxy(CIMultiDict(self._fields)),
+            parser.get_http_version() not in _OLD_VERSIONS,
+            not parser.should_keep_alive(),
+        )
+        if message.is_new and len(message.headers.getall("Host", ())) != 1:
+            raise ValueError("not one host, which RFC 9112, section 3.2, asks for")
+        self.newest = Body(self._hold)
+        self.requests.append((message, self.newest))
+
+    def on_body(self, data: bytes) -> None:
+        """A piece of the body."""
+        self._unfinished_bytes = 0
+        self.newest.feed(data)
+
+    def on_message_complete(self) -> None:
+        """The body is whole, or there is none."""
+        self._unfinished_bytes = 0
+        if not self._is_offer:
+            self.newest.end()
+
+    def _parse(self, data: bytes | memoryview) -> None:
+        parser = self._parser
+        assert parser is not None  # noqa: S101  # there is one while this is not deaf
+        self._unfinished_bytes += len(data)
+        while True:
+            try:
+                parser.feed_data(data)
+            except HttpParserUpgrade as offer:
+                parser = self._parser = self._resumed()
+                data = data[offer.args[0] :]
+                if data:
+                    continue
+            except HttpParserError:
+                self._garble()
+            else:
+                # A line and a header, say, each of which may be as long.
+                if self._unfinished_bytes > 2 * self._max_header_bytes:
+                    self._is_too_long = True
+                    self._garble()
+            return
+
+    def _resumed(self) -> HttpRequestParser:
+        """A parser that goes on where another protocol was offered.
+
+        Nobody here speaks any, so what follows is HTTP. The first parser ends there, without the body that the request
+        may have; this one is told of that, and of nothing else.
+        """
+        self._is_offer, self._is_resumed = False, True
+        parser = HttpRequestParser(self)
+        framing = [pair for pair in self._fields if pair[0].lower() in _FRAMING_HEADERS]
+        parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % header_lines(dict(framing)))
+        return parser
+
+    def _garble(self) -> None:
+        """What comes is no HTTP."""
+        self.is_deaf = True
+        problem = Unreadable.TOO_LONG if self._is_too_long else Unreadable.MALFORMED
+        if self.newest.is_whole:
+            self.requests.append((problem, NO_BODY))
+        elif self.requests and self.requests[-1][1] is self.newest:
+            # Its body is broken before anybody has begun with it.
+            self.requests[-1] = problem, NO_BODY
+        else:
+            self.newest.fail()
+
+    def _bound(self, length: int) -> None:
+        if length > self._max_header_bytes:
+            self._is_too_long = True
+            raise ValueError("too long")
