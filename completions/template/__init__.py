@@ -160,7 +160,10 @@ def _filled(blanks: Sequence[Blank], variables: dict[str, Json], budget: Budget)
                 return None
             pieces.append(value)
     text = "".join(pieces)
-    size = len(text) if text.isascii() else len(text.encode())
+    try:
+        size = len(text) if text.isascii() else len(text.encode())
+    except UnicodeEncodeError:
+        return None
     if size > budget.output:
         return None
     budget.output -= size

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 _END_SECONDS: Final = 0.5
 """How long a connection whose answer is read waits for the end of the body: a few times the way round the world."""
+_MANY_CHUNKS: Final = 256
+"""Chunks that are kept as they came; further ones are put together."""
+_INFLATED_AT_ONCE: Final = 1 << 20
+"""Bytes that are unpacked before others get their turn."""
 _HIGH_WATER: Final = 64 * 1024
 """Bytes that wait for their reader; no more are taken from the network until they are read."""
 
@@ -33,13 +37,17 @@ class EgressStream(AsyncIterator[bytes]):
         "_buffered",
         "_chunks",
         "_heard_at",
+        "_idle_seconds",
         "_inflater",
+        "_is_foreign",
         "_is_left",
         "_is_paused",
         "_is_whole",
         "_limit",
         "_loop",
         "_origin",
+        "_packed_size",
+        "_rested_at",
         "_size",
         "_trouble",
         "_waiter",
@@ -47,6 +55,7 @@ class EgressStream(AsyncIterator[bytes]):
         "_wire",
         "has_no_body",
         "headers",
+        "is_unheard",
         "patience",
         "status",
     )
@@ -58,12 +67,14 @@ class EgressStream(AsyncIterator[bytes]):
         origin: str,
         *,
         max_bytes: int,
-        has_no_body: bool,
+        has_no_body: bool = False,
+        idle_seconds: float | None = None,
     ) -> None:
         """Made by `Egress`.
 
         :param max_bytes: of the body, after decompression
         :param has_no_body: whatever its head says
+        :param idle_seconds: of silence in the body; None: as long as the total has
         """
         self.status = 0
         """0 until the head has come."""
@@ -77,8 +88,10 @@ class EgressStream(AsyncIterator[bytes]):
         self._loop = loop
         self._origin = origin
         self._limit = max_bytes
+        self._idle_seconds = idle_seconds
         self._size = 0
-        self._chunks: list[bytes] = []
+        self._packed_size = self._rested_at = 0
+        self._chunks: list[bytes | bytearray] = []
         self._buffered = 0
         self._inflater: Inflater | None = None
         self._trouble: Trouble | None = None
@@ -87,6 +100,10 @@ class EgressStream(AsyncIterator[bytes]):
         self._watch: asyncio.TimerHandle | None = None
         self._heard_at = 0.0
         self._awaits_end = self._is_left = self._is_paused = self._is_whole = False
+        self._is_foreign = False
+        """Whether the body is packed in a way that nothing here undoes."""
+        self.is_unheard = False
+        """Whether the connection ended before a single byte had come."""
 
     def __aiter__(self) -> EgressStream:
         return self
@@ -95,6 +112,10 @@ class EgressStream(AsyncIterator[bytes]):
         """:raises AppError: as `Egress.request` for the phases `read` and `total`"""
         while True:
             if self._inflater is not None:
+                # A little that is packed is worked on for long.
+                if self._size - self._rested_at >= _INFLATED_AT_ONCE:
+                    self._rested_at = self._size
+                    await asyncio.sleep(0)
                 chunk = self._inflated()
             elif self._chunks:
                 chunk = self._taken()
@@ -142,20 +163,16 @@ class EgressStream(AsyncIterator[bytes]):
 
     def close(self) -> None:
         """Close the connection, unless the body has come whole. May be called again."""
-        if not self._is_left and (wire := self._done()) is not None:
-            wire.close()
+        if not self._is_left and self._wire is not None:
+            self._break(Trouble.DISCONNECTED)
 
     @property
     def is_ready(self) -> bool:
         """Whether the next chunk, or the end, is there already."""
-        return bool(self._chunks) or self._wire is None
+        # What is there of a packed body may be too little to unpack any of it.
+        return self._wire is None or (bool(self._chunks) and self._inflater is None)
 
     # For `Egress`.
-
-    @property
-    def is_disconnected(self) -> bool:
-        """Whether the connection ended before the head had come."""
-        return self._trouble is Trouble.DISCONNECTED and not self.status
 
     def limit(self, total_seconds: float, first_byte_seconds: float) -> None:
         """Start the clocks."""
@@ -198,9 +215,9 @@ class EgressStream(AsyncIterator[bytes]):
         """Whether nothing else says where the body ends."""
         if not self.status:
             return False
-        coding = self.headers.get("Transfer-Encoding")
-        if coding is not None:
-            return not coding.lower().rstrip().endswith("chunked")
+        codings = self.headers.getall("Transfer-Encoding", ())
+        if codings:
+            return not codings[-1].lower().rstrip().endswith("chunked")
         return "Content-Length" not in self.headers
 
     def hear(self) -> None:
@@ -211,11 +228,12 @@ class EgressStream(AsyncIterator[bytes]):
         """The head has come."""
         self.status = status
         self.headers = headers
+        self.expect(self._idle_seconds)
         if "Content-Encoding" in headers:
             try:
-                self._inflater = inflater_for(headers["Content-Encoding"])
+                self._inflater = inflater_for(",".join(headers.getall("Content-Encoding")))
             except ValueError:
-                self._break(Trouble.MALFORMED)
+                self._is_foreign = True
         if not self._awaits_end:
             self._wake()
 
@@ -223,7 +241,19 @@ class EgressStream(AsyncIterator[bytes]):
         """A piece of the body has come."""
         if self._is_left:
             return
-        self._chunks.append(data)
+        if self._is_foreign:
+            self._break(Trouble.MALFORMED)
+            return
+        chunks = self._chunks
+        if len(chunks) < _MANY_CHUNKS:
+            chunks.append(data)
+        else:
+            # Objects of some bytes each would take many times what the limit says.
+            last = chunks[-1]
+            if not isinstance(last, bytearray):
+                last = bytearray(last)
+                chunks[-1] = last
+            last += data
         self._buffered += len(data)
         if self._awaits_end:
             if self._buffered > self._limit:
@@ -241,6 +271,9 @@ class EgressStream(AsyncIterator[bytes]):
     def end(self) -> None:
         """All has come."""
         self._is_whole = True
+        if self._is_paused:
+            # For whoever has the connection next.
+            self._resume()
         self._done()
         self._wake()
 
@@ -252,7 +285,8 @@ class EgressStream(AsyncIterator[bytes]):
 
     def _taken(self) -> bytes:
         chunks = self._chunks
-        chunk = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        first = chunks[0]
+        chunk = first if len(chunks) == 1 and isinstance(first, bytes) else b"".join(chunks)
         chunks.clear()
         self._buffered = 0
         if self._is_paused:
@@ -269,7 +303,13 @@ class EgressStream(AsyncIterator[bytes]):
                     return piece
                 if not self._chunks:
                     break
-                inflater.feed(self._taken())
+                packed = self._taken()
+                self._packed_size += len(packed)
+                if self._packed_size > self._limit:
+                    # Some endless bodies unpack to nothing.
+                    self.close()
+                    raise failures.too_large(self._origin, self._limit)
+                inflater.feed(packed)
             if self._is_whole and self._trouble is None:
                 inflater.end()
         except ValueError:

@@ -212,48 +212,44 @@ class Egress:
             request = target.request(method, headers, body)
         except ValueError:
             raise failures.invalid_request("headers", "must not hold control characters") from None
-        wire, begun = pool.kept(target.place), self._loop.time()
-        is_kept = wire is not None
+        idle = timeout.first_byte_seconds if timeout.idle_seconds is None else timeout.idle_seconds
+        wire, begun, is_again = pool.kept(target.place), self._loop.time(), False
         while True:
             if wire is None:
-                wire = await self._connected(pool, target, timeout, begun)
+                wire = await self._connected(pool, target, timeout, begun, is_new=is_again)
+            is_kept = wire.was_used
             answer = EgressStream(
                 wire,
                 self._loop,
                 target.origin,
                 max_bytes=max_response_bytes,
                 has_no_body=method in _WITHOUT_BODY,
+                idle_seconds=idle if idle < timeout.total_seconds else None,
             )
             answer.limit(timeout.total_seconds - (self._loop.time() - begun), timeout.first_byte_seconds)
             wire.send(request, answer)
             try:
                 await answer.begun(is_wanted_whole=is_whole)
+            except AppError:
+                took = self._loop.time() - begun
+                is_stale = is_kept and answer.is_unheard and took <= min(_STALE_SECONDS, timeout.total_seconds)
+                if is_again or not (is_stale and (is_repeatable or method in _IDEMPOTENT)):
+                    raise
             except BaseException:
                 answer.close()
-                took = self._loop.time() - begun
-                if not (
-                    is_kept
-                    and answer.is_disconnected
-                    and (is_repeatable or method in _IDEMPOTENT)
-                    and took <= min(_STALE_SECONDS, timeout.total_seconds)
-                ):
-                    raise
+                raise
             else:
-                break
-            # A kept connection turned out to be closed: once more, on one that is not kept.
-            is_kept, wire = False, None
-        if not is_whole:
-            idle = timeout.first_byte_seconds if timeout.idle_seconds is None else timeout.idle_seconds
-            answer.expect(idle if idle < timeout.total_seconds else None)
-        return answer
+                return answer
+            # A kept connection turned out to be closed: once more, on one that was not kept.
+            is_again, wire = True, None
 
-    async def _connected(self, pool: Pool, target: Target, timeout: Timeouts, begun: float) -> Wire:
+    async def _connected(self, pool: Pool, target: Target, timeout: Timeouts, begun: float, *, is_new: bool) -> Wire:
         left = timeout.total_seconds - (self._loop.time() - begun)
         late = Trouble.CONNECT if timeout.connect_seconds < left else Trouble.TOTAL
         failure: AppError
         try:
             async with asyncio.timeout(min(left, timeout.connect_seconds)) as clock:
-                return await pool.made(target.place)
+                return await pool.made(target.place, is_new=is_new)
         except OSError as error:
             # The operating system's own ETIMEDOUT is a TimeoutError as well.
             if clock.expired():

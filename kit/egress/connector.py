@@ -47,13 +47,16 @@ class Connector:
             if not place.is_tls:
                 _, wire = await loop.create_connection(made, sock=opened)
                 return wire
+            # Names in certificates have no dot at their end.
+            name = place.host.rstrip(".")
             if self._tls is None:
                 # It reads hundreds of certificates.
                 self._tls = await asyncio.to_thread(ssl.create_default_context)
                 self._tls.set_alpn_protocols(["http/1.1"])
-            _, wire = await loop.create_connection(made, sock=opened, ssl=self._tls, server_hostname=place.host)
+            _, wire = await loop.create_connection(made, sock=opened, ssl=self._tls, server_hostname=name)
         except BaseException:
-            opened.close()
+            # Behind what the loop still does with it: the next socket has the same number.
+            loop.call_soon(opened.close)
             raise
         return wire
 

@@ -35,7 +35,13 @@ class Inflater:
         piece = b""
         while not piece and (self._packed or self._holds_more):
             unpacker = self._unpacker
-            if unpacker is None or (unpacker.eof and self._is_gzip):
+            if unpacker is not None and unpacker.eof:
+                # Behind the end there may be another member of gzip's, or what only fills up.
+                self._packed = self._packed.lstrip(b"\0") if self._is_gzip else b""
+                if not self._packed:
+                    break
+                unpacker = None
+            if unpacker is None:
                 unpacker = self._unpacker = self._begun()
             try:
                 piece = unpacker.decompress(self._packed, _PIECE_BYTES)

@@ -77,13 +77,18 @@ class Pool:
         self._work[wire] = place
         return wire
 
-    async def made(self, place: Place) -> Wire:
-        """A connection of one's own, now at work, as soon as there may be one more: kept meanwhile, or made."""
+    async def made(self, place: Place, *, is_new: bool = False) -> Wire:
+        """A connection of one's own, now at work, as soon as there may be one more: kept meanwhile, or made.
+
+        :param is_new: never one that was kept
+        :raises OSError: as the connector
+        """
+        self._check_open()
         if self._has_room(place):
             self._enter(place)
         else:
             await self._turn(place)
-            if place.kept:
+            if place.kept and not is_new:
                 wire = place.kept.pop()
                 del self._kept[wire]
                 self._work[wire] = place
@@ -93,10 +98,16 @@ class Pool:
         except BaseException:
             self._leave(place)
             raise
+        if not wire.is_open:
+            # It has ended already, when nobody was told.
+            self._leave(place)
+            raise ConnectionResetError(errno.ECONNRESET, "the server has hung up")
         self._work[wire] = place
-        if self._is_closed:
-            wire.abort()
-            raise _closed()
+        try:
+            self._check_open()
+        except OSError:
+            wire.close()
+            raise
         return wire
 
     async def close(self) -> None:
@@ -110,10 +121,14 @@ class Pool:
                 if not waiter.done():
                     waiter.set_exception(_closed())
         for wire in [*self._kept, *self._work]:
-            wire.abort()
+            wire.end()
         # Transports say farewell in the loop's next turns.
         for _ in range(2):
             await asyncio.sleep(0)
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise _closed()
 
     def _has_room(self, place: Place) -> bool:
         return self._in_use < self._limit and place.in_use < self._limit_per_place
@@ -126,21 +141,25 @@ class Pool:
         place.in_use -= 1
         self._in_use -= 1
         if self._crowded:
-            self._admit(place)
+            self._admit()
 
-    def _admit(self, first: Place) -> None:
-        """Let one who waits in, of this place if possible."""
-        for place in (first, *self._crowded):
+    def _admit(self) -> None:
+        """Let one who waits in, of each place in turn."""
+        for place in tuple(self._crowded):
             if not self._has_room(place):
                 continue
+            del self._crowded[place]
             while place.waiting:
                 waiter = place.waiting.popleft()
-                if not place.waiting:
-                    self._crowded.pop(place, None)
                 if not waiter.done():
                     self._enter(place)
                     waiter.set_result(None)
-                    return
+                    break
+            else:
+                continue
+            if place.waiting:
+                self._crowded[place] = None
+            return
 
     async def _turn(self, place: Place) -> None:
         waiter = self._loop.create_future()
@@ -149,7 +168,11 @@ class Pool:
         try:
             await waiter
         except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled():
+            if waiter.cancelled():
+                place.waiting.remove(waiter)
+                if not place.waiting:
+                    self._crowded.pop(place, None)
+            else:
                 # It was let in, and leaves in the same moment.
                 self._leave(place)
             raise

@@ -7,13 +7,17 @@ import functools
 import ipaddress
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from kit.egress.policy import EgressPolicy
 from kit.lru import Lru
 
 AddressInfo: TypeAlias = tuple[int, int, int, str, tuple[Any, ...]]
 """As `socket.getaddrinfo` gives it."""
+
+
+_LOOK_UP_SECONDS: Final = 30.0
+"""Whoever asks waits for less; without it one that hangs would be waited for for ever."""
 
 
 class Resolver(Protocol):
@@ -75,8 +79,14 @@ class CheckedResolver:
         if task is None:
             task = self._under_way[key] = loop.create_task(self._look_up(host, port))
             task.add_done_callback(functools.partial(self._looked_up, key))
-        # Whoever gives up does not end it for the others.
-        return await asyncio.shield(task)
+        try:
+            # Whoever gives up does not end it for the others.
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            asked_by = asyncio.current_task()
+            if task.cancelled() and asked_by is not None and not asked_by.cancelling():
+                raise Unresolved("nobody looks names up any more") from None
+            raise
 
     def close(self) -> None:
         """Look nothing up any more."""
@@ -91,12 +101,13 @@ class CheckedResolver:
 
     async def _look_up(self, host: str, port: int) -> Sequence[AddressInfo]:
         try:
-            found = await self._resolver.addresses(host, port)
-        except OSError as error:
+            async with asyncio.timeout(_LOOK_UP_SECONDS):
+                found = await self._resolver.addresses(host, port)
+            permitted = [address for address in found if self._policy.permits(ipaddress.ip_address(address))]
+        except (OSError, ValueError) as error:
             raise Unresolved(str(error)) from error
         if not found:
             raise Unresolved("the name has no addresses")
-        permitted = [address for address in found if self._policy.permits(ipaddress.ip_address(address))]
         if not permitted:
             raise AddressRefused("no address of the name may be called")
         infos = [info for address in permitted for info in address_infos(address, port)]

@@ -29,6 +29,7 @@ class Wire(asyncio.Protocol):
 
     __slots__ = (
         "_answer",
+        "_early",
         "_fields",
         "_framing_bytes",
         "_is_interim",
@@ -38,6 +39,7 @@ class Wire(asyncio.Protocol):
         "_transport",
         "idle_since",
         "is_open",
+        "was_used",
     )
 
     def __init__(self, on_free: Callable[[Wire], None], on_lost: Callable[[Wire], None]) -> None:
@@ -49,8 +51,12 @@ class Wire(asyncio.Protocol):
         self._framing_bytes = 0
         self._is_interim = False
         self._transport: asyncio.Transport
+        self._early = b""
+        """What a server said before it was asked: that it is overloaded, say."""
         self.is_open = False
         """Whether a request may go out on it."""
+        self.was_used = False
+        """Whether one went out on it."""
         self.idle_since = 0.0
         """The loop's time when it was last given back."""
 
@@ -58,8 +64,12 @@ class Wire(asyncio.Protocol):
         """Send a request, and tell `answer` what comes; what breaks tells it too."""
         self._answer = answer
         self._framing_bytes = 0
+        self.was_used = True
         # Not waiting until all is sent: a server may refuse a large request before it has read it.
         self._transport.write(request)
+        if self._early:
+            early, self._early = self._early, b""
+            self.data_received(early)
 
     def close(self) -> None:
         """Give up what has not come yet, and the connection. May be called again."""
@@ -67,26 +77,22 @@ class Wire(asyncio.Protocol):
             return
         self.is_open = False
         self._answer = None
-        if self._transport.get_write_buffer_size():
-            # Who does not read what was sent would keep it open.
-            self._transport.abort()
-        else:
-            self._transport.close()
+        # Not `close`: who reads nothing, or does not answer the farewell of TLS, would keep it open.
+        self._transport.abort()
         self._on_lost(self)
 
-    def abort(self) -> None:
-        """As :meth:`close`, at once and without farewell; whoever reads is told."""
+    def end(self) -> None:
+        """As :meth:`close`; whoever reads is told."""
         self._fail(Trouble.DISCONNECTED)
-        self._transport.abort()
 
     def pause(self) -> None:
         """Take nothing more from the network for now."""
-        if self.is_open:
+        if self.is_open and not self._transport.is_closing():
             self._transport.pause_reading()
 
     def resume(self) -> None:
         """Take it again."""
-        if self.is_open:
+        if self.is_open and not self._transport.is_closing():
             self._transport.resume_reading()
 
     # What the loop tells.
@@ -103,8 +109,11 @@ class Wire(asyncio.Protocol):
         """Bytes came."""
         answer, parser = self._answer, self._parser
         if answer is None or parser is None:
-            # Nobody asked for anything.
-            self.close()
+            # Nobody asked for anything, or not yet.
+            if self.was_used or len(self._early) + len(data) > _MAX_FRAMING_BYTES:
+                self.close()
+            else:
+                self._early += data
             return
         if answer.patience is not None:
             answer.hear()
@@ -126,6 +135,7 @@ class Wire(asyncio.Protocol):
             if error is None and answer.ends_with_connection:
                 answer.end()
             else:
+                answer.is_unheard = not (self._framing_bytes or answer.status)
                 answer.fail(Trouble.DISCONNECTED)
         if self.is_open:
             self.is_open = False

@@ -61,7 +61,7 @@ class ProviderLimits:
             gate.let_in()
         return gate
 
-    async def wait(self, gate: _Gate, provider: str, name: str, patience_seconds: float) -> None:
+    async def wait(self, gate: _Gate, provider: str, name: str, limit: int, patience_seconds: float) -> None:
         """Wait for a slot; for :meth:`slot`."""
         has_slot = False
         try:
@@ -71,7 +71,7 @@ class ProviderLimits:
             if not has_slot:
                 self.forget(provider, gate)
         if not has_slot:
-            raise _busy(name, gate.limit, gate.seconds_until_free())
+            raise _busy(name, limit, gate.seconds_until_free())
 
     def forget(self, provider: str, gate: _Gate) -> None:
         """Let go of a gate that nobody is at."""
@@ -99,7 +99,7 @@ class _Slot:
         if is_free:
             gate.held += 1
         else:
-            await limits.wait(gate, self._provider, self._name, self._patience_seconds)
+            await limits.wait(gate, self._provider, self._name, self._limit, self._patience_seconds)
         self._begun = limits.now()
         return not is_free
 

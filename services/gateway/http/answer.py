@@ -34,7 +34,7 @@ class Answer:
 
 
 class Stream:
-    """An answer in pieces, begun by `Visit.begin`.
+    """An answer in pieces, begun by `Request.begin`.
 
     :raises ValueError: for a header that HTTP cannot carry
     """

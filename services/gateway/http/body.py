@@ -44,8 +44,9 @@ class Body:
         self._wake()
 
     def end(self) -> None:
-        """It is whole."""
+        """It is whole. Whether it is read or not, what follows is another request's."""
         self.is_whole = True
+        self._let_go()
         self._wake()
 
     def fail(self) -> None:
@@ -59,9 +60,7 @@ class Body:
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         chunks.clear()
         self._buffered = 0
-        if self._is_held:
-            self._is_held = False
-            self._hold(False)
+        self._let_go()
         return data
 
     async def read(self) -> bytes:
@@ -80,6 +79,11 @@ class Body:
             finally:
                 self._waiter = None
         return self.taken()
+
+    def _let_go(self) -> None:
+        if self._is_held:
+            self._is_held = False
+            self._hold(False)
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

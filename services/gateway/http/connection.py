@@ -140,8 +140,10 @@ class Connection(asyncio.Protocol):
             self._alarm.cancel()
             self._alarm = None
         self.resume_writing()
-        if self.task is not None:
-            self.task.cancel()
+        # Once it is cancelled, it would hold this by its traceback.
+        task, self.task = self.task, None
+        if task is not None:
+            task.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Parse; begin if nothing else is answered."""
@@ -165,7 +167,7 @@ class Connection(asyncio.Protocol):
     # What answers ask for.
 
     async def drained(self) -> None:
-        """Wait until the caller has caught up.
+        """Wait until the caller has caught up. One at a time.
 
         :raises ConnectionError: if the caller has left
         """

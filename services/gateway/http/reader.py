@@ -85,11 +85,9 @@ class Reader:
         if data.count(_END_OF_HEAD) < room:
             self._parse(data)
             return
-        # Head by head: each brings one more at most.
         view, start, most = memoryview(data), 0, len(self.requests) + room
-        while start < len(data) and len(self.requests) < most and not self.is_deaf:
-            found = data.find(_END_OF_HEAD, start)
-            end = len(data) if found < 0 else found + len(_END_OF_HEAD)
+        while start < len(data) and (left := most - len(self.requests)) > 0 and not self.is_deaf:
+            end = _end_of_heads(data, start, left)
             self._parse(view[start:end])
             start = end
         self.unparsed = data[start:]
@@ -98,8 +96,9 @@ class Reader:
         """Nobody wants more."""
         self.is_deaf = True
         self.requests.clear()
-        # It holds methods of this.
+        # It holds methods of this, and the rest one of the connection, which would wait for the garbage collector.
         self._parser = None
+        self._hold, self.newest = _ignore, NO_BODY
 
     # What the parser tells. What is raised here ends the parsing.
 
@@ -166,9 +165,10 @@ class Reader:
             try:
                 parser.feed_data(data)
             except HttpParserUpgrade as offer:
-                parser = self._parser = self._resumed()
                 data = data[offer.args[0] :]
-                if data:
+                resumed = self._resumed()
+                if resumed is not None and data:
+                    parser = resumed
                     continue
             except HttpParserError:
                 self._garble()
@@ -179,16 +179,21 @@ class Reader:
                     self._garble()
             return
 
-    def _resumed(self) -> HttpRequestParser:
-        """A parser that goes on where another protocol was offered.
+    def _resumed(self) -> HttpRequestParser | None:
+        """What goes on where another protocol was offered; None if what follows cannot be HTTP.
 
-        Nobody here speaks any, so what follows is HTTP. The first parser ends there, without the body that the request
-        may have; this one is told of that, and of nothing else.
+        Nobody here speaks any other. The first parser ends there, without the body that the request may have; this one
+        is told of that, and of nothing else.
         """
         self._is_offer, self._is_resumed = False, True
-        parser = HttpRequestParser(self)
+        parser = self._parser = HttpRequestParser(self)
         framing = [pair for pair in self._fields if pair[0].lower() in _FRAMING_HEADERS]
-        parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % header_lines(dict(framing)))
+        try:
+            parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % header_lines(dict(framing)))
+        except (HttpParserError, ValueError):
+            # The first one did not look at how the body is framed.
+            self._garble()
+            return None
         return parser
 
     def _garble(self) -> None:
@@ -207,3 +212,17 @@ class Reader:
         if length > self._max_header_bytes:
             self._is_too_long = True
             raise ValueError("too long")
+
+
+def _end_of_heads(data: bytes, start: int, count: int) -> int:
+    """Where so many heads have ended at most."""
+    for _ in range(count):
+        found = data.find(_END_OF_HEAD, start)
+        if found < 0:
+            return len(data)
+        start = found + len(_END_OF_HEAD)
+    return start
+
+
+def _ignore(_: bool) -> None:
+    """Nobody is told."""

@@ -71,7 +71,7 @@ async def read_in(parts: list[bytes], *, is_wanted_whole: bool) -> tuple[int, di
     """An answer that comes in these parts, and then the connection ends."""
     wire = Wire(lambda _: None, lambda _: None)
     wire.connection_made(Transport())
-    answer = EgressStream(wire, asyncio.get_running_loop(), "http://h:80", max_bytes=100, has_no_body=False)
+    answer = EgressStream(wire, asyncio.get_running_loop(), "http://h:80", max_bytes=100_000)
     wire.send(b"GET / HTTP/1.1\r\n\r\n", answer)
     for part in parts:
         wire.data_received(part)

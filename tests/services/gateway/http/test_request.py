@@ -9,6 +9,7 @@ import pytest
 
 from services.gateway.http import connection
 from services.gateway.http.answer import Answer, Reply
+from services.gateway.http.reader import Reader
 from services.gateway.http.request import Request
 from tests.services.gateway.conftest import until
 from tests.services.gateway.http.serving import GET, chunked, echo, post, serving
@@ -197,6 +198,69 @@ async def test_a_request_names_one_host(hosts: bytes) -> None:
         raw.say(b"GET / HTTP/1.1\r\n" + hosts + b"\r\n")
         assert (await raw.rest()).startswith(b"HTTP/1.1 400 ")
         raw.writer.close()
+
+
+@pytest.mark.parametrize("coding", [b"gzip", b"\xe9", b"chunked, gzip"])
+async def test_a_body_that_cannot_be_framed_behind_an_offer_is_refused(coding: bytes) -> None:
+    gate = asyncio.Event()
+
+    async def handler(request: Request) -> Reply:
+        await gate.wait()
+        return await echo(request)
+
+    async with serving(handler) as server:
+        raw = await server.connect()
+        raw.say(GET)
+        [open_one] = server.connections.open
+        await until(lambda: open_one._is_busy)
+        offer = b"Connection: upgrade\r\nUpgrade: x\r\nTransfer-Encoding: " + coding
+        raw.say(b"POST / HTTP/1.1\r\nHost: h\r\n" + offer + b"\r\n\r\nhello")
+        await until(lambda: open_one._reader.is_deaf)
+        gate.set()
+        said = await raw.rest()
+        assert said.startswith(b"HTTP/1.1 200 ")
+        assert said.count(b"HTTP/1.1 400 ") == 1
+        raw.writer.close()
+
+
+async def test_behind_a_large_body_that_nobody_reads_the_next_request_is_answered() -> None:
+    gate = asyncio.Event()
+
+    async def handler(request: Request) -> Reply:
+        if request.method == "POST":
+            await gate.wait()
+        return Answer(200, {}, request.method.encode())
+
+    async with serving(handler) as server:
+        raw = await server.connect()
+        [open_one] = server.connections.open
+        open_one.data_received(post(b"x" * (700 << 10)))
+        gate.set()
+        raw.say(GET)
+        assert [(await raw.answer())[1] for _ in range(2)] == [b"POST", b"GET"]
+        raw.writer.close()
+
+
+def test_a_body_that_looks_like_heads_costs_no_more() -> None:
+    reader = Reader(lambda _: None, max_header_bytes=8 << 10)
+    size = 4 << 20
+    reader.feed(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % size, 32)
+    calls = 0
+
+    class Counting:
+        def feed_data(self, data: bytes | memoryview) -> None:
+            nonlocal calls
+            calls += 1
+            assert parser is not None
+            parser.feed_data(data)
+
+    parser = reader._parser
+    reader._parser = Counting()  # type: ignore[assignment]
+    for _ in range(16):
+        reader.feed(b"\r\n\r\n" * (1 << 16), 31)
+    assert reader.newest.is_whole
+    assert reader.newest.total_bytes == size
+    assert calls <= 16 * (1 << 16) // 31 + 16
 
 
 async def test_trailers_are_no_headers_of_the_next_request() -> None:
