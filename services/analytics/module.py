@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from catalog import watch
-from kit import config, database, migrations
+from kit import config, database, schema_version
 from kit.errors import CannotStart, Conflict, Unavailable
 from kit.events.broker import broker
 from kit.events.consumer import ConsumerOptions, consume
@@ -71,7 +71,7 @@ async def _require_schema(url: str) -> None:
     if not url:
         raise CannotStart("TURNOUT_ANALYTICS_DATABASE_URL is not set: name a database as postgresql+asyncpg://…")
     try:
-        await migrations.require_current(url, schema=SCHEMA, folder=Path(__file__).parent / "migrations")
+        await schema_version.require_current(url, schema=SCHEMA, folder=Path(__file__).parent / "migrations")
     except Unavailable as error:
         raise CannotStart(f"TURNOUT_ANALYTICS_DATABASE_URL: {error}") from error
 

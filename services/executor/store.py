@@ -16,7 +16,7 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from kit import database, migrations
+from kit import database, schema_version
 from kit.database import Sessions
 from kit.errors import CannotStart, Exhausted, Precondition, Unavailable
 from services.executor.idempotency import KEPT_SECONDS, SETTING, Found, Fresh
@@ -193,8 +193,8 @@ async def opened(url: str, *, owner: str, max_bytes: int) -> AsyncIterator[Postg
     """
     try:
         async with asyncio.timeout(_START_SECONDS):
-            await migrations.require_current(url, schema=SCHEMA, folder=MIGRATIONS)
-    except migrations.SchemaBehind as error:
+            await schema_version.require_current(url, schema=SCHEMA, folder=MIGRATIONS)
+    except schema_version.SchemaBehind as error:
         raise CannotStart(f"{SETTING}: {error}") from None
     except (Unavailable, TimeoutError) as error:
         log.warning(

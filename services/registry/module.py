@@ -23,8 +23,8 @@ from kit.errors import CannotStart, Unavailable
 from kit.events.broker import broker
 from kit.events.consumer import ConsumerOptions, consume
 from kit.metrics import metrics
-from kit.migrations import require_current
 from kit.runtime import Runtime
+from kit.schema_version import require_current
 from kit.secrets import Keyring
 from services.registry.application.api_keys import ApiKeys
 from services.registry.application.bootstrap import Bootstrap, BootstrapKey
