@@ -256,7 +256,7 @@ class Metering:
         if not self._address:
             yield
             return
-        # Late: a process that is not scraped need not pay a tenth of a second for an HTTP server.
+        # Late: a process that is not scraped need not load what writes the page.
         from kit.metrics.endpoint import endpoint
 
         measured = await runtime.shared(metrics)

@@ -2,9 +2,8 @@
 
 Names are those that OpenTelemetry's would get in Prometheus
 (https://opentelemetry.io/docs/specs/otel/compatibility/prometheus_and_openmetrics/):
-words joined by `_`, the unit behind them, counters end in `_total`. `prometheus_client` writes the page; it and the
-HTTP server are imported by :mod:`kit.metrics.endpoint` alone, so that a process without an endpoint does not pay for
-them.
+words joined by `_`, the unit behind them, counters end in `_total`. `prometheus_client` writes the page; it is imported
+by :mod:`kit.metrics.endpoint` alone, so that a process without an endpoint does not pay for it.
 """
 
 from kit.metrics.instruments import OTHER, Counter, CounterSeries, Histogram, HistogramSeries, Reading

@@ -7,92 +7,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from aiohttp import web
-from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.registry import Collector
-
 from kit.errors import CannotStart
-from kit.metrics.instruments import Histogram, HistogramSeries, Reading
+from kit.http_server.answer import Answer
+from kit.http_server.connection import Connections
+from kit.http_server.reader import Unreadable
+from kit.http_server.request import Request, path_of
+from kit.metrics.page import Page
 from kit.metrics.registry import Metrics
 
 log = logging.getLogger(__name__)
 
-_LARGE_SERIES: Final = 50
-"""From so many series on, the page is written in a thread: one takes about 0.1 ms, and calls must not wait for it."""
-_MAX_SCRAPES: Final = 4
-"""More at once than this are told to come back: a page is written for one at a time."""
+_TEXT: Final = "text/plain; charset=utf-8"
+_KEEP_ALIVE_SECONDS: Final = 75.0
+"""More than the time between two scrapes, mostly."""
+_MAX_HEADER_BYTES: Final = 8190
+_STOP_SECONDS: Final = 1.0
+"""For a page that is being written when the process ends."""
 
 
 class MetricsUnservable(CannotStart):
     """The metrics cannot be listened for. The text is for the operator."""
-
-
-class Page(Collector):
-    """Writes what a :class:`Metrics` holds."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-        self._readings: list[Reading] = []
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)
-        ProcessCollector(registry=self._registry)
-        GCCollector(registry=self._registry)
-        self._writing = asyncio.Lock()
-        self._waiting = 0
-
-    async def write(self, accept: str) -> tuple[bytes, str] | None:
-        """The page in the format that `accept` (an HTTP header) prefers, and its content type; None if too many ask."""
-        if self._waiting >= _MAX_SCRAPES:
-            return None
-        self._waiting += 1
-        try:
-            async with self._writing:
-                # Here, because sources belong to the loop; instruments may be read from any thread.
-                self._readings = self._metrics.readings()
-                encode, content_type = choose_encoder(accept)
-                if self._series() > _LARGE_SERIES:
-                    return await asyncio.to_thread(encode, self._registry), content_type
-                return encode(self._registry), content_type
-        finally:
-            self._waiting -= 1
-
-    def collect(self) -> Iterable[Metric]:
-        """What prometheus_client writes."""
-        for reading in self._readings:
-            kind = CounterMetricFamily if reading.is_counter else GaugeMetricFamily
-            family = kind(reading.name, reading.documentation, labels=tuple(reading.labels))
-            family.add_metric(tuple(reading.labels.values()), reading.value)
-            yield family
-        for counter in self._metrics.counters:
-            counts = CounterMetricFamily(counter.name, counter.documentation, labels=counter.labels)
-            for values, series in counter.all():
-                counts.add_metric(values, series.value)
-            yield counts
-        for histogram in self._metrics.histograms:
-            spread = HistogramMetricFamily(histogram.name, histogram.documentation, labels=histogram.labels)
-            for values, observed in histogram.all():
-                spread.add_metric(values, _buckets(histogram, observed), sum_value=observed.total)
-            yield spread
-
-    def _series(self) -> int:
-        counters, histograms = self._metrics.counters, self._metrics.histograms
-        return sum(len(counter) for counter in counters) + sum(len(histogram) for histogram in histograms)
-
-
-def _buckets(histogram: Histogram, series: HistogramSeries) -> list[tuple[str, float]]:
-    # A copy: the last bucket must be the count of all, whatever is observed meanwhile.
-    counts = list(series.counts)
-    cumulated, buckets = 0, []
-    for bound, count in zip((*histogram.bounds, float("inf")), counts, strict=True):
-        cumulated += count
-        buckets.append(("+Inf" if bound == float("inf") else repr(float(bound)), float(cumulated)))
-    return buckets
 
 
 @asynccontextmanager
@@ -105,30 +43,36 @@ async def endpoint(metrics: Metrics, address: str, *, workers: int = 1) -> Async
     """
     page = Page(metrics)
 
-    async def show(request: web.Request) -> web.Response:
-        written = await page.write(request.headers.get("accept", ""))
+    async def answer(request: Request) -> Answer:
+        path = path_of(request.target)
+        if path not in ("/metrics", "/healthz"):
+            return _text(404, "there is nothing here but /metrics and /healthz\n")
+        if request.method not in ("GET", "HEAD"):
+            return _text(405, "this address takes GET\n", Allow="GET, HEAD")
+        if path == "/healthz":
+            return _text(200, "ok\n")
+        written = await page.write(request.headers.get("Accept", ""))
         if written is None:
-            return web.Response(status=503, text="too many scrapes at once\n", headers={"retry-after": "1"})
+            return _text(503, "too many scrapes at once\n", **{"Retry-After": "1"})
         body, content_type = written
-        return web.Response(body=body, headers={"content-type": content_type})
+        return Answer(200, {"Content-Type": content_type}, body)
 
-    async def answer(_request: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
-
-    application = web.Application(client_max_size=1024)
-    application.router.add_get("/metrics", show)
-    application.router.add_get("/healthz", answer)
-    runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1)
-    await runner.setup()
+    connections = Connections(
+        answer, _refuse, keep_alive_seconds=_KEEP_ALIVE_SECONDS, max_header_bytes=_MAX_HEADER_BYTES
+    )
+    sockets = await _listen(connections, address, workers)
     try:
-        port = await _listen(runner, address, workers)
+        port: int = sockets.sockets[0].getsockname()[1]
         log.info("metrics are served", extra={"port": port})
         yield port
     finally:
-        await runner.cleanup()
+        connections.is_stopping = True
+        sockets.close()
+        connections.close_idle()
+        await connections.close(_STOP_SECONDS)
 
 
-async def _listen(runner: web.AppRunner, address: str, workers: int) -> int:
+async def _listen(connections: Connections, address: str, workers: int) -> asyncio.Server:
     host, _, text = address.rpartition(":")
     first = int(text)
     ports = [0] if first == 0 else range(first, min(first + workers, 65536))
@@ -136,11 +80,18 @@ async def _listen(runner: web.AppRunner, address: str, workers: int) -> int:
     for port in ports:
         try:
             # Alone on its port: with two processes on one, a scrape would see now this one, now that.
-            await web.TCPSite(runner, host.strip("[]"), port, reuse_port=False).start()
+            return await connections.loop.create_server(connections.make, host.strip("[]"), port, reuse_port=False)
         except OSError as error:
             cause = error.strerror or type(error).__name__
-            continue
-        bound: int = runner.addresses[0][1]
-        return bound
     through = f" to {ports[-1]}" if len(ports) > 1 else ""
     raise MetricsUnservable(f"TURNOUT_METRICS_ADDRESS: cannot listen on {address}{through}: {cause}")
+
+
+def _refuse(problem: Unreadable) -> Answer:
+    if problem is Unreadable.TOO_LONG:
+        return _text(431, "the request line or the headers are longer, or more, than is taken\n")
+    return _text(400, "this is not a request of HTTP/1.1\n")
+
+
+def _text(status: int, text: str, **headers: str) -> Answer:
+    return Answer(status, {"Content-Type": _TEXT, **headers}, text.encode())

@@ -12,12 +12,12 @@ from typing import Any, Final
 from opentelemetry.trace import Span, StatusCode
 
 from kit.errors import AppError, CannotStart, Invalid, NotFound, Unavailable
+from kit.http_server.answer import JSON, Answer, Reply, Stream
+from kit.http_server.connection import Connections
+from kit.http_server.request import Request, path_of
 from kit.telemetry import TraceContext, Tracing, log_trace_id, parse_traceparent, place_of
 from services.gateway.convert import failure
 from services.gateway.convert.failure import Failure
-from services.gateway.http.answer import JSON, Answer, Reply, Stream
-from services.gateway.http.connection import Connections
-from services.gateway.http.request import Request
 from services.gateway.unreadable import refuse
 
 log = logging.getLogger(__name__)
@@ -176,7 +176,7 @@ class Listener:
         await self._connections.close(_LAST_WORDS_SECONDS)
 
     async def _answer(self, request: Request) -> Reply:
-        path = _path_of(request.target)
+        path = path_of(request.target)
         route = self._routes.get(path) or self._route_by_prefix(path)
         if route is not None and route.is_probe:
             handler = route.handlers.get(request.method)
@@ -253,15 +253,6 @@ class Listener:
             if path.startswith(prefix) and len(path) > len(prefix):
                 return route
         return None
-
-
-def _path_of(target: str) -> str:
-    """The path of a request's target, which proxies may give in absolute form (RFC 9112, section 3.2.2)."""
-    path = target.partition("?")[0]
-    scheme, mark, rest = path.partition("://")
-    if mark and scheme.lower() in ("http", "https"):
-        path = "/" + rest.partition("/")[2]
-    return path
 
 
 def _wrong_method(route: Route) -> Invalid:

@@ -15,11 +15,11 @@ from catalog.keys import SEQUENCE_HEADER
 from kit import status
 from kit.calls import Call, Method
 from kit.errors import AppError, Deadline, Invalid, Unauthenticated, Unavailable, Violation
+from kit.http_server.answer import JSON, Answer, Reply, Stream
 from kit.interceptors import Auth
 from services.gateway import domain
 from services.gateway.application import Models
 from services.gateway.convert import answer, failure, fields, request, stream
-from services.gateway.http.answer import JSON, Answer, Reply, Stream
 from services.gateway.listener import Visit
 from turnout.executor.v1 import execution_service_pb2 as pb
 from turnout.executor.v1 import execution_service_pb2_grpc as rpc

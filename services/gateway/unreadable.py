@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from kit.errors import Invalid
+from kit.http_server.answer import JSON, Answer
+from kit.http_server.reader import Unreadable
 from services.gateway.convert import failure
-from services.gateway.http.answer import JSON, Answer
-from services.gateway.http.reader import Unreadable
 
 
 def refuse(problem: Unreadable) -> Answer:

@@ -35,6 +35,17 @@ async def get(port: int, path: str = "/metrics", accept: str = "text/plain") -> 
             return answer.status, answer.headers["content-type"], await answer.text()
 
 
+async def said(port: int, data: bytes, *, first: bool = False) -> tuple[int, bytes, bytes]:
+    """Status, body and head of what is answered until the connection ends, or of the first answer."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(data)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    body = b"" if first else await asyncio.wait_for(reader.read(), 5)
+    writer.close()
+    await writer.wait_closed()
+    return int(head.split()[1]), body, head
+
+
 def samples(families: Iterable[Metric]) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
@@ -112,6 +123,38 @@ async def test_healthz_answers_and_nothing_else_is_there(measured: Metrics) -> N
     async with endpoint(measured, "127.0.0.1:0") as port:
         assert (await get(port, "/healthz"))[::2] == (200, "ok\n")
         assert (await get(port, "/other"))[0] == 404
+
+
+async def test_anything_but_a_scrape_gets_a_short_answer(measured: Metrics) -> None:
+    async with endpoint(measured, "127.0.0.1:0") as port:
+        head = await said(port, b"HEAD /metrics?x=1 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+        old = await said(port, b"GET http://h/healthz HTTP/1.0\r\n\r\n")
+        other = await said(port, b"GET /other HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+        written = await said(port, b"POST /metrics HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx" * 2, first=True)
+        garbage = await said(port, b"\x16\x03\x01 hello\r\n\r\n")
+        endless = await said(port, b"GET /metrics?" + b"x" * 20_000)
+
+    assert head[:2] == (200, b""), "only its head is asked for"
+    assert old[:2] == (200, b"ok\n")
+    assert other[:2] == (404, b"there is nothing here but /metrics and /healthz\n")
+    assert written[0] == 405
+    assert b"allow: get, head" in written[2].lower()
+    assert garbage[0] == 400
+    assert endless[0] == 431
+
+
+async def test_a_stop_does_not_wait_for_those_who_keep_connections_open(measured: Metrics) -> None:
+    async with endpoint(measured, "127.0.0.1:0") as port:
+        connections = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        connections[1][1].write(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\nGET /metrics HTTP/1.1\r\nHo")
+        await connections[1][0].readuntil(b"ok\n")
+        began = time.monotonic()
+
+    assert time.monotonic() - began < 0.9
+    for reader, writer in connections:
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+        await writer.wait_closed()
 
 
 async def test_workers_that_share_an_address_take_one_port_each(measured: Metrics) -> None:

@@ -5,7 +5,6 @@ Every test runs twice: with the executor in this process, and with it behind a s
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -157,10 +156,3 @@ async def traced_room(request: pytest.FixtureRequest, environment: pytest.Monkey
 def start_room(environment: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Starts a room once a test has set its environment."""
     return lambda kind="local", **options: running(kind, **options)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Wait for a condition."""
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)

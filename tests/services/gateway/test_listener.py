@@ -10,10 +10,11 @@ import orjson
 import pytest
 
 from kit.errors import CannotStart
+from kit.http_server.answer import Reply, Stream
 from kit.telemetry import Tracing
-from services.gateway.http.answer import Reply, Stream
 from services.gateway.listener import Handler, Listener, ListenerOptions, Route, Visit
-from tests.services.gateway.conftest import MESSAGES, MODEL, until
+from tests.kit.http_server.serving import until
+from tests.services.gateway.conftest import MESSAGES, MODEL
 from tests.services.gateway.executors import delta, ended, response, started
 
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\n"

@@ -3,8 +3,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from tests.kit.http_server.serving import until
 from tests.services import scripted_registry
-from tests.services.gateway.conftest import until
 
 
 async def test_a_process_that_stops_answers_what_it_has_taken(start_room: Any) -> None:

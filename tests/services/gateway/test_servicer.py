@@ -8,7 +8,8 @@ import pytest
 from multidict import CIMultiDict
 
 from kit.errors import Conflict, Denied, Exhausted, Invalid, NotFound, Precondition, Unavailable, Violation
-from tests.services.gateway.conftest import MESSAGES, MODEL, until
+from tests.kit.http_server.serving import until
+from tests.services.gateway.conftest import MESSAGES, MODEL
 from tests.services.gateway.executors import response
 from tests.services.scripted_registry import key_entry
 from turnout.chat.v1 import message_pb2

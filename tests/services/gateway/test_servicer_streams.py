@@ -8,7 +8,8 @@ import orjson
 import pytest
 
 from kit.errors import Unavailable
-from tests.services.gateway.conftest import MESSAGES, MODEL, until
+from tests.kit.http_server.serving import until
+from tests.services.gateway.conftest import MESSAGES, MODEL
 from tests.services.gateway.executors import delta, ended, started
 from turnout.chat.v1 import message_pb2
 from turnout.executor.v1 import execution_service_pb2 as pb

@@ -9,7 +9,7 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final
 
-from services.gateway.http.message import Message
+from kit.http_server.message import Message
 
 SERVER: Final = "turnout"
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final
 from multidict import CIMultiDictProxy
 
 from kit.errors import Deadline, Invalid, Violation
-from services.gateway.http.answer import Stream, send
-from services.gateway.http.body import Body, BrokenBody
-from services.gateway.http.message import Message
+from kit.http_server.answer import Stream, send
+from kit.http_server.body import Body, BrokenBody
+from kit.http_server.message import Message
 
 if TYPE_CHECKING:
-    from services.gateway.http.connection import Connection
+    from kit.http_server.connection import Connection
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -97,6 +97,15 @@ class Request:
                 raise _too_large(max_bytes)
             pieces.append(piece)
         return b"".join(pieces)
+
+
+def path_of(target: str) -> str:
+    """The path of a request's target, which proxies may give in absolute form (RFC 9112, section 3.2.2)."""
+    path = target.partition("?")[0]
+    scheme, mark, rest = path.partition("://")
+    if mark and scheme.lower() in ("http", "https"):
+        path = "/" + rest.partition("/")[2]
+    return path
 
 
 def _too_large(max_bytes: int) -> Invalid:

@@ -1,6 +1,6 @@
 """One connection: requests in, one after the other, and their answers out.
 
-No server of anybody's is used: see docs/decisions/0014.
+No server of anybody's is used: see docs/decisions/0014 and 0021.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Final, cast
 
-from services.gateway.http import head
-from services.gateway.http.answer import Answer, Reply, Stream, send
-from services.gateway.http.reader import Reader, Unreadable
-from services.gateway.http.request import Request
+from kit.http_server import head
+from kit.http_server.answer import Answer, Reply, Stream, send
+from kit.http_server.reader import Reader, Unreadable
+from kit.http_server.request import Request
 
 log = logging.getLogger(__name__)
 

@@ -7,11 +7,10 @@ import gc
 
 import pytest
 
-from services.gateway.http.answer import Reply, Stream
-from services.gateway.http.connection import Connection
-from services.gateway.http.request import Request
-from tests.services.gateway.conftest import until
-from tests.services.gateway.http.serving import GET, echo, post, serving
+from kit.http_server.answer import Reply, Stream
+from kit.http_server.connection import Connection
+from kit.http_server.request import Request
+from tests.kit.http_server.serving import GET, echo, post, serving, until
 
 
 @pytest.mark.parametrize("said", [GET, post(b"hello")[:-1]])

@@ -6,10 +6,9 @@ import asyncio
 
 import pytest
 
-from services.gateway.http.answer import Answer, Reply, Stream
-from services.gateway.http.request import Request
-from tests.services.gateway.conftest import until
-from tests.services.gateway.http.serving import GET, serving
+from kit.http_server.answer import Answer, Reply, Stream
+from kit.http_server.request import Request
+from tests.kit.http_server.serving import GET, serving, until
 
 
 async def test_old_callers_are_answered_in_their_own_version() -> None:

@@ -9,10 +9,10 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from services.gateway.http.answer import Answer, Reply
-from services.gateway.http.connection import Connections
-from services.gateway.http.reader import Unreadable
-from services.gateway.http.request import Request
+from kit.http_server.answer import Answer, Reply
+from kit.http_server.connection import Connections
+from kit.http_server.reader import Unreadable
+from kit.http_server.request import Request
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 Handler = Callable[[Request], Awaitable[Reply]]
@@ -79,3 +79,10 @@ async def serving(answer: Handler = echo, *, keep_alive_seconds: float = 60) -> 
         sockets.close()
         server.connections.close_idle()
         await server.connections.close(0.05)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for a condition."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)

@@ -7,12 +7,11 @@ import logging
 
 import pytest
 
-from services.gateway.http import connection
-from services.gateway.http.answer import Answer, Reply
-from services.gateway.http.reader import Reader
-from services.gateway.http.request import Request
-from tests.services.gateway.conftest import until
-from tests.services.gateway.http.serving import GET, chunked, echo, post, serving
+from kit.http_server import connection
+from kit.http_server.answer import Answer, Reply
+from kit.http_server.reader import Reader
+from kit.http_server.request import Request
+from tests.kit.http_server.serving import GET, chunked, echo, post, serving, until
 
 
 @pytest.mark.parametrize("said", [post(b"hello"), chunked(b"he", b"llo")])

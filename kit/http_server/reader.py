@@ -10,9 +10,9 @@ from typing import Final
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from services.gateway.http.body import NO_BODY, Body
-from services.gateway.http.head import header_lines
-from services.gateway.http.message import Message
+from kit.http_server.body import NO_BODY, Body
+from kit.http_server.head import header_lines
+from kit.http_server.message import Message
 
 _MAX_HEADERS: Final = 100
 _END_OF_HEAD: Final = b"\r\n\r\n"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from services.gateway.http import head
-from services.gateway.http.message import Message
+from kit.http_server import head
+from kit.http_server.message import Message
 
 if TYPE_CHECKING:
-    from services.gateway.http.connection import Connection
+    from kit.http_server.connection import Connection
 
 JSON: Final = "application/json"
 
