@@ -116,7 +116,7 @@ class Planner:
         """
         if self._tracing is None or not self._tracing.is_sampled:
             return decide(target, key_kind, key, await self.match(target, context))
-        with self._tracing.detached_span(f"route {target.deployment.slug}", SpanKind.INTERNAL, {}) as span:
+        with self._tracing.span(f"route {target.deployment.slug}", SpanKind.INTERNAL, {}) as span:
             try:
                 decision = decide(target, key_kind, key, await self.match(target, context))
             except NothingActive as nothing:

@@ -22,7 +22,7 @@ from kit.events.subjects import subject_of, type_of
 from kit.metrics import Metrics, metrics
 from kit.runtime import Runtime
 from kit.spool import Call, Event, Record, Spool, SpoolOptions, Usage
-from kit.telemetry import TraceContext, Tracing, place_of
+from kit.telemetry import TraceContext, Tracing
 from kit.values import value
 
 log = logging.getLogger(__name__)
@@ -110,9 +110,9 @@ class Outbox:
         }
         if len(messages) > 1:
             attributes["messaging.batch.message_count"] = len(messages)
-        with self._tracing.detached_span(f"send {name}", SpanKind.PRODUCER, attributes) as span:
-            if span.is_recording():
-                place = place_of(span)
+        with self._tracing.span(f"send {name}", SpanKind.PRODUCER, attributes) as span:
+            if span.is_recorded:
+                place = span.place
             return [_event(message, tenant_slug, place) for message in messages]
 
     @property

@@ -10,15 +10,12 @@ from typing import Any, Final, NoReturn, TypeAlias
 
 import grpc
 from google.protobuf.message import Message
-from opentelemetry import context as otel_context
-from opentelemetry import trace as otel_trace
-from opentelemetry.trace import Span, StatusCode
 
 from kit import calls, status
 from kit.calls import Call, Interceptor, Method
 from kit.errors import AppError
 from kit.interceptors.reading import ReadableRequests, Unreadable
-from kit.telemetry import Tracing, log_trace_id, parse_traceparent, place_of
+from kit.telemetry import Span, Tracing, current_span, log_trace_id, parse_traceparent
 
 log = logging.getLogger(__name__)
 
@@ -151,10 +148,10 @@ class _Visit:
         place = tracing.begin(parent)
         self._span: Span | None = None
         if place.sampled:
-            self._span = tracing.start_server_span(method.full_name[1:], place, is_root=parent is None)
+            self._span = tracing.server_span(method.full_name[1:], place, is_root=parent is None)
         if self._span is not None:
-            place = place_of(self._span)
-            otel_context.attach(otel_trace.set_span_in_context(self._span))
+            place = self._span.place
+            current_span.set(self._span)
         self.call = Call(
             method=method,
             metadata=metadata,
@@ -216,7 +213,6 @@ class _Visit:
             self._span.set_attribute("rpc.response.status_code", code.name)
             if error is not None and code is not grpc.StatusCode.CANCELLED:
                 # The kind, not the text: a sentence may quote what a caller sent.
-                self._span.set_attribute("error.type", getattr(error, "reason", type(error).__name__))
-                self._span.set_status(StatusCode.ERROR)
+                self._span.fail(getattr(error, "reason", type(error).__name__))
             self._span.end()
         self._on_end()

@@ -7,15 +7,13 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Final
-
-from opentelemetry.trace import Span, StatusCode
+from typing import Final
 
 from kit.errors import AppError, CannotStart, Invalid, NotFound, Unavailable
 from kit.http_server.answer import JSON, Answer, Reply, Stream
 from kit.http_server.connection import Connections
 from kit.http_server.request import Request, path_of
-from kit.telemetry import TraceContext, Tracing, log_trace_id, parse_traceparent, place_of
+from kit.telemetry import AttributeValue, Span, TraceContext, Tracing, log_trace_id, parse_traceparent
 from services.gateway.convert import failure
 from services.gateway.convert.failure import Failure
 from services.gateway.unreadable import refuse
@@ -188,9 +186,9 @@ class Listener:
         parent = parse_traceparent(header) if header else None
         place = self._tracing.begin(parent)
         name = f"{request.method} {route.path if route is not None else ''}".rstrip()
-        span = self._tracing.start_server_span(name, place, is_root=parent is None) if place.sampled else None
+        span = self._tracing.server_span(name, place, is_root=parent is None) if place.sampled else None
         if span is not None:
-            place = place_of(span)
+            place = span.place
         # Each request has a task of its own, so there is nothing to undo.
         log_trace_id.set(place.trace_id)
         self._active += 1
@@ -265,7 +263,7 @@ def _failed(failed: Failure) -> Answer:
 
 
 def _end_span(span: Span, visit: Visit, route: Route | None, status: int, error: BaseException | None) -> None:
-    attributes: dict[str, Any] = {
+    attributes: dict[str, AttributeValue] = {
         "http.request.method": visit.request.method,
         "http.response.status_code": status,
         "url.path": visit.path,
@@ -278,5 +276,5 @@ def _end_span(span: Span, visit: Visit, route: Route | None, status: int, error:
         # The reason, not the text: a sentence may quote what a caller sent.
         span.set_attribute("error.type", getattr(error, "reason", type(error).__name__))
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        span.set_status(StatusCode.ERROR)
+        span.fail()
     span.end()

@@ -17,7 +17,7 @@ from completions.version import Version
 from kit import calls
 from kit.egress import Egress, EgressResponse, EgressStream, Timeouts
 from kit.errors import AppError, Invalid
-from kit.telemetry import Tracing, place_of
+from kit.telemetry import Tracing
 from services.attempts import provider_name
 from services.executor.domain import (
     Delta,
@@ -165,21 +165,18 @@ class Exchange(ABC):
         headers = self.headers(request, "application/json")
         if not self.tracing.is_sampled:
             return await self._exchange(request, outgoing, headers, timeout_seconds)
-        left: asyncio.CancelledError | None = None
         # The attempt's own time may be up earlier, but that ends it from within.
         call = calls.current_or_none()
         until = time.monotonic() + timeout_seconds if call is None else call.deadline
         with self.tracing.span("chat " + request.model, SpanKind.CLIENT, self._attributes(request)) as span:
-            headers["traceparent"] = place_of(span).traceparent()
+            headers["traceparent"] = span.place.traceparent()
             try:
                 outcome = await self._exchange(request, outgoing, headers, timeout_seconds)
-            except asyncio.CancelledError as error:
-                left = error
+            except asyncio.CancelledError:
                 spans.describe_left(span, until - time.monotonic())
-            else:
-                spans.describe(span, outcome)
-                return outcome
-        raise left
+                raise
+            spans.describe(span, outcome)
+            return outcome
 
     def stream(
         self, request: ProviderRequest, *, total_seconds: float, first_seconds: float, idle_seconds: float
@@ -209,11 +206,9 @@ class Exchange(ABC):
         timeout: Timeouts,
         idle_seconds: float,
     ) -> AsyncGenerator[Piece, None]:
-        left: BaseException | None = None
         until = time.monotonic() + timeout.total_seconds
-        # Detached: a caller who leaves closes this from another task.
-        with self.tracing.detached_span("chat " + request.model, SpanKind.CLIENT, self._attributes(request)) as span:
-            headers["traceparent"] = place_of(span).traceparent()
+        with self.tracing.span("chat " + request.model, SpanKind.CLIENT, self._attributes(request)) as span:
+            headers["traceparent"] = span.place.traceparent()
             try:
                 async with aclosing(self._pieces(request, outgoing, headers, timeout, idle_seconds)) as pieces:
                     async for piece in pieces:
@@ -221,12 +216,9 @@ class Exchange(ABC):
                             spans.describe(span, piece)
                             break
                         yield piece
-            except (GeneratorExit, asyncio.CancelledError) as error:
-                # Whoever leaves is no error of the provider's, so the span must not see it.
-                left = error
+            except (GeneratorExit, asyncio.CancelledError):
                 spans.describe_left(span, until - time.monotonic())
-        if left is not None:
-            raise left
+                raise
         # Behind the span: whoever has the last piece asks for no more, and closes this.
         yield piece
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from opentelemetry.trace import Span, StatusCode
-
+from kit.telemetry import Span
 from services.executor.domain import DEADLINE_LEAD_SECONDS, ProviderAnswer, ProviderFailure, Reason
 
 
@@ -15,8 +14,7 @@ def describe_left(span: Span, seconds_left: float) -> None:
     if seconds_left > DEADLINE_LEAD_SECONDS:
         span.set_attribute("error.type", Reason.CANCELLED.value)
         return
-    span.set_attribute("error.type", "DEADLINE_EXCEEDED")
-    span.set_status(StatusCode.ERROR)
+    span.fail("DEADLINE_EXCEEDED")
 
 
 def describe(span: Span, outcome: ProviderAnswer | ProviderFailure) -> None:
@@ -24,8 +22,7 @@ def describe(span: Span, outcome: ProviderAnswer | ProviderFailure) -> None:
     if outcome.http_status:
         span.set_attribute("http.response.status_code", outcome.http_status)
     if isinstance(outcome, ProviderFailure):
-        span.set_attribute("error.type", outcome.reason.value)
-        span.set_status(StatusCode.ERROR)
+        span.fail(outcome.reason.value)
         return
     span.set_attribute("gen_ai.response.model", outcome.model)
     if outcome.finish_reason is not None:

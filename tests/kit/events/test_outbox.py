@@ -10,7 +10,6 @@ import nats.errors
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from opentelemetry import trace
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from kit import calls
@@ -23,8 +22,9 @@ from kit.metrics import metrics
 from kit.runtime import ProcessOptions, Runtime
 from kit.server import Server, ServerOptions
 from kit.spool import ACKNOWLEDGED, Event, Outcome, Record, Spool, SpoolOptions
-from kit.telemetry import TraceContext, Tracing, place_of
+from kit.telemetry import TraceContext, Tracing
 from stack.nats import Nats
+from tests.served import under
 from turnout.events.v1 import request_pb2
 
 SERVED = "turnout.events.v1.RequestServed.shop"
@@ -101,12 +101,12 @@ async def test_what_a_sampled_call_leaves_behind_has_one_span_that_all_of_it_con
             taken.extend(batch)
             return [ACKNOWLEDGED for _ in batch]
 
-    served = tracing.start_server_span("call", tracing.begin(None), is_root=True)
+    served = tracing.server_span("call", tracing.begin(None), is_root=True)
     assert served is not None
 
     async def serve() -> None:
-        with trace.use_span(served, end_on_exit=True):
-            calls.enter(Call(Method("/x/Y", "z"), {}, "", 0, place_of(served)))
+        with served, under(served):
+            calls.enter(Call(Method("/x/Y", "z"), {}, "", 0, served.place))
             box = Outbox(spool, tracing)
             opened = box.open(request_pb2.RequestServed(), "shop")
             box.close(opened, request_pb2.RequestServed(request_id="req_1"), request_pb2.RequestPayload())

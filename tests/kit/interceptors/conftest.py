@@ -9,7 +9,6 @@ from typing import Any
 
 import grpc
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from kit.calls import Call, Principal
@@ -17,7 +16,7 @@ from kit.errors import Unauthenticated
 from kit.interceptors import Auth, Chain, Validation
 from kit.local_channel import LocalChannel
 from kit.server import Server, ServerOptions
-from kit.telemetry import Tracing
+from kit.telemetry import Span, Tracing
 from turnout.executor.v1 import execution_service_pb2 as pb
 from turnout.executor.v1 import execution_service_pb2_grpc as rpc
 
@@ -40,7 +39,7 @@ class Spans(SpanExporter):
     """Keeps what was exported."""
 
     def __init__(self) -> None:
-        self.spans: list[ReadableSpan] = []
+        self.spans: list[Span] = []
 
     def export(self, spans: Any) -> SpanExportResult:
         self.spans.extend(spans)
@@ -85,7 +84,7 @@ class Served:
         request = arguments.pop("request", pb.RunRequest(deployment="d"))
         return await stub.Run(request, **arguments)
 
-    def exported(self) -> list[ReadableSpan]:
+    def exported(self) -> list[Span]:
         self.tracing.shutdown()
         return self.spans.spans
 

@@ -8,12 +8,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
 from google.protobuf import duration_pb2
-from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from catalog import watch
@@ -27,7 +26,7 @@ from kit.server import Server, ServerOptions
 from kit.spool.folder import folder_paths
 from kit.spool.record import frames, records_of
 from kit.spool.segment import MAGIC, list_segments, read
-from kit.telemetry import Tracing
+from kit.telemetry import Span, Tracing
 from services.executor.module import module
 from tests.services.executor.upstreams import Upstream
 from turnout.chat.v1 import message_pb2
@@ -148,10 +147,10 @@ class Room:
         name = "turnout.events.v1.RequestPayload.shop"
         return [request_pb2.RequestPayload.FromString(data) for subject, data in self.events() if subject == name]
 
-    async def finished_spans(self) -> list[ReadableSpan]:
+    async def finished_spans(self) -> list[Span]:
         """All spans so far."""
         self.tracing.shutdown()
-        return list(self.spans.get_finished_spans())
+        return cast("list[Span]", list(self.spans.get_finished_spans()))
 
     async def put(self, *entries: catalog_pb2.CatalogEntry) -> None:
         """Change the catalog, and wait until the room has it."""

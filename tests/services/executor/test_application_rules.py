@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from opentelemetry import trace
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from catalog.conditions import Field, FieldKind
@@ -21,6 +20,7 @@ from kit.errors import Invalid, Precondition
 from kit.telemetry import Tracing
 from services.executor.convert.events import start_to_proto
 from services.executor.domain import Status
+from tests.served import under
 from tests.services.executor.house import House, Views
 
 SPANISH = Rule("rul_es", "Spanish", 'context.country in ["ES", "MX"]', True, (Share("var_2", 100),))
@@ -138,9 +138,9 @@ async def _told_of_decision(routing: Routing, **call: Any) -> dict[str, Any]:
     house = house_of(routing)
     preparation = replace(house.executor.preparation, planner=Planner(tracing))
     executor = replace(house.executor, preparation=preparation)
-    span = tracing.start_server_span("call", tracing.begin(None), is_root=True)
+    span = tracing.server_span("call", tracing.begin(None), is_root=True)
     assert span is not None
-    with trace.use_span(span, end_on_exit=True), suppress(Precondition):
+    with span, under(span), suppress(Precondition):
         await executor.run(house.call(**call))
     tracing.shutdown()
     [told] = [each for each in exporter.get_finished_spans() if each.name == "route assistant"]

@@ -12,6 +12,7 @@ import pytest
 from google.rpc import error_details_pb2
 
 from kit.status import reason_of
+from kit.telemetry.otlp import request_of
 from tests.services.executor.outcomes import CANCELLED, ERROR, OK, details, until
 from turnout.chat.v1 import message_pb2
 from turnout.events.v1 import request_pb2
@@ -349,7 +350,7 @@ async def test_the_credential_reaches_the_provider_and_nothing_else(
         repr((failure.details(), failure.trailing_metadata(), failure.debug_error_string())) for failure in failures
     ]
     logged = [record.getMessage() + repr(record.__dict__) for record in caplog.records]
-    traced = [span.to_json() for span in await room.finished_spans()]
+    traced = [str(request_of([span])) for span in await room.finished_spans()]
     assert len(traced) >= 12
     for text in (*told, *logged, *traced):
         assert room.credential not in text

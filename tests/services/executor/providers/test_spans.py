@@ -5,17 +5,17 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import Span, SpanKind, StatusCode
+from opentelemetry.trace import SpanKind, StatusCode
 
 from catalog.view import ProviderKind
 from kit.egress import Egress, EgressPolicy
-from kit.telemetry import Tracing
+from kit.telemetry import Span, Tracing
 from services.executor.domain import DEADLINE_LEAD_SECONDS, Delta, ProviderAnswer, ProviderFailure, Started
 from services.executor.providers.openai import OpenAi
 from services.executor.providers.spans import describe_left
+from tests.served import under
 from tests.services.executor.providers.wires import RETRY_STATUSES, asked, version
 
 
@@ -32,7 +32,7 @@ class Traced:
     @property
     def call(self) -> Span:
         """The span of the call."""
-        span = self.tracing.start_server_span("call", self.tracing.begin(None), is_root=True)
+        span = self.tracing.server_span("call", self.tracing.begin(None), is_root=True)
         assert span is not None
         return span
 
@@ -54,7 +54,7 @@ async def traced(upstream: Any) -> AsyncIterator[Traced]:
 
 async def test_a_stream_s_span_has_ended_well_when_its_last_piece_is_given(traced: Traced) -> None:
     traced.upstream.then(traced.upstream.streams(traced.upstream.paris))
-    with trace.use_span(traced.call):
+    with under(traced.call):
         pieces = traced.stream()
         *_, last = [await anext(pieces) for _ in range(4)]
         span = traced.ended()
@@ -70,7 +70,7 @@ async def test_a_stream_s_span_has_ended_well_when_its_last_piece_is_given(trace
 async def test_a_stream_that_fails_is_an_error_by_its_reason_alone(traced: Traced) -> None:
     for step in (traced.upstream.http(503, {}), traced.upstream.streams([])):
         traced.upstream.then(step)
-        with trace.use_span(traced.call):
+        with under(traced.call):
             [failure] = [piece async for piece in traced.stream()]
         assert isinstance(failure, ProviderFailure)
     traced.tracing.shutdown()
@@ -84,7 +84,7 @@ async def test_a_stream_that_fails_is_an_error_by_its_reason_alone(traced: Trace
 
 async def test_a_whole_answer_to_a_sampled_stream_is_no_error_either(traced: Traced) -> None:
     traced.upstream.then(traced.upstream.http(200, traced.upstream.completion()))
-    with trace.use_span(traced.call):
+    with under(traced.call):
         assert [type(piece) async for piece in traced.stream()] == [Started, Delta, ProviderAnswer]
     assert (traced.ended().status.status_code, traced.ended().events) == (StatusCode.UNSET, ())
 
@@ -93,7 +93,7 @@ async def test_a_whole_answer_to_a_sampled_stream_is_no_error_either(traced: Tra
 async def test_a_caller_who_leaves_a_stream_is_no_error_of_the_provider_s(traced: Traced, waits: bool) -> None:
     step = traced.upstream.streams(traced.upstream.paris[:2], stalls=True)
     traced.upstream.then(step)
-    with trace.use_span(traced.call):
+    with under(traced.call):
         pieces = traced.stream()
         assert [type(await anext(pieces)) for _ in range(2)] == [Started, Delta]
         if waits:
@@ -112,7 +112,7 @@ async def test_a_caller_who_leaves_a_stream_is_no_error_of_the_provider_s(traced
 
 async def test_a_caller_who_leaves_a_call_is_no_error_of_the_provider_s(traced: Traced) -> None:
     traced.upstream.then(traced.upstream.stall)
-    with trace.use_span(traced.call):
+    with under(traced.call):
         call = asyncio.create_task(traced.adapter.complete(traced.request, 30))
     async with asyncio.timeout(5):
         while not traced.upstream.received:
@@ -135,7 +135,7 @@ async def test_an_attempt_whose_time_ran_out_is_an_error(traced: Traced, is_stre
         else:
             await adapter.complete(request, 0.25)
 
-    with trace.use_span(traced.call):
+    with under(traced.call):
         # A caller's own timer ends a call a moment before its deadline comes here.
         call = asyncio.create_task(ask())
     await asyncio.sleep(0)
@@ -160,7 +160,7 @@ async def test_an_attempt_whose_time_ran_out_is_an_error(traced: Traced, is_stre
 def test_a_call_that_ends_a_moment_before_its_deadline_ran_out_of_time(seconds_left: float, error: str) -> None:
     exporter = InMemorySpanExporter()
     tracing = Tracing(sample_ratio=1, resource={}, exporter=exporter)
-    span = tracing.start_server_span("call", tracing.begin(None), is_root=True)
+    span = tracing.server_span("call", tracing.begin(None), is_root=True)
     assert span is not None
     describe_left(span, seconds_left)
     span.end()

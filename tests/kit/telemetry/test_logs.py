@@ -5,47 +5,10 @@ import subprocess
 import sys
 
 import orjson
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from kit.telemetry import JsonFormatter, TraceContext, Tracing, log_trace_id, parse_traceparent
+from kit.telemetry import JsonFormatter, log_trace_id
 
-TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-
-
-def test_a_traceparent_is_read_and_written_as_the_w3c_says() -> None:
-    place = parse_traceparent(f"00-{TRACE}-{SPAN}-01")
-
-    assert place == TraceContext(TRACE, SPAN, True)
-    assert place.traceparent() == f"00-{TRACE}-{SPAN}-01"
-    assert parse_traceparent(f"cc-{TRACE}-{SPAN}-00-what-comes-later") == TraceContext(TRACE, SPAN, False)
-
-
-@pytest.mark.parametrize(
-    "header",
-    [
-        "",
-        "garbage",
-        f"ff-{TRACE}-{SPAN}-01",
-        f"00-{'0' * 32}-{SPAN}-01",
-        f"00-{TRACE}-{'0' * 16}-01",
-        f"00-{TRACE.upper()}-{SPAN}-01",
-    ],
-)
-def test_a_malformed_traceparent_is_as_good_as_none(header: str) -> None:
-    assert parse_traceparent(header) is None
-
-
-@given(st.text())
-def test_no_text_breaks_the_reading_of_a_traceparent(header: str) -> None:
-    parse_traceparent(header)
-
-
-def test_without_an_exporter_nothing_is_sampled() -> None:
-    tracing = Tracing(sample_ratio=1.0, resource={}, exporter=None)
-
-    assert not tracing.begin(None).sampled
+TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
 def test_a_log_line_is_one_json_object_with_its_fields_and_its_trace() -> None:

@@ -1,0 +1,45 @@
+"""Places in traces, as the W3C writes them."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from kit.values import value
+
+_TRACEPARENT = re.compile(r"^[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?$")
+_NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
+
+_IDS_AT_ONCE = 64
+_ids: list[tuple[str, str]] = []
+
+
+def fresh_ids() -> tuple[str, str]:
+    """A trace's id and a span's. The system is asked for many at once."""
+    if not _ids:
+        digits = os.urandom(24 * _IDS_AT_ONCE).hex()
+        _ids.extend((digits[at : at + 32], digits[at + 32 : at + 48]) for at in range(0, len(digits), 48))
+    return _ids.pop()
+
+
+@value
+class TraceContext:
+    """Where in a trace something happens (https://www.w3.org/TR/trace-context/)."""
+
+    trace_id: str
+    """32 hexadecimal digits, never all zero."""
+    span_id: str
+    """16 hexadecimal digits, never all zero."""
+    sampled: bool
+
+    def traceparent(self) -> str:
+        """The header to send along."""
+        return f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"
+
+
+def parse_traceparent(header: str) -> TraceContext | None:
+    """The caller's place in a trace; None if the header is absent or malformed, as the W3C text asks."""
+    match = _TRACEPARENT.match(header)
+    if match is None or header.startswith("ff") or match[1] == _NO_TRACE or match[2] == _NO_SPAN:
+        return None
+    return TraceContext(match[1], match[2], bool(int(match[3], 16) & 1))
