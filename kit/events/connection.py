@@ -61,7 +61,28 @@ class Connection:
             await self._client.publish(subject, payload, reply, headers)
         except (nats.errors.Error, OSError) as error:
             raise unreachable() from error
-        # The client swallows a cancellation that meets it while it waits for the socket.
+        self._heed_cancellation()
+
+    async def write(self, frames: bytes) -> None:
+        """Send messages as the protocol writes them, without waiting for anybody to take them.
+
+        The client's own way takes one message at a time and 12 µs for it. What is used of it instead is no promise of
+        its makers': tests of all that is published would tell.
+
+        :raises Unavailable: `BROKER_UNREACHABLE`
+        """
+        client = self._client
+        if not client.is_connected:
+            raise unreachable()
+        try:
+            await client._send_command(frames)
+            await client._flush_pending()
+        except (nats.errors.Error, OSError) as error:
+            raise unreachable() from error
+        self._heed_cancellation()
+
+    def _heed_cancellation(self) -> None:
+        # The client swallows one that meets it while it waits for the socket.
         task = asyncio.current_task(self._loop)
         if task is not None and task.cancelling():
             raise asyncio.CancelledError

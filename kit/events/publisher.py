@@ -1,4 +1,9 @@
-"""The spool's way out: batches of records, pipelined into JetStream, each acknowledged by it."""
+"""The spool's way out: batches of records into JetStream, acknowledged by it.
+
+A stream that allows it takes a batch at once, with one acknowledgement (ADR-50 of nats-architecture-and-design).
+Whatever is wrong with a batch, its records are then sent one by one, pipelined, each with an acknowledgement of its
+own, which tells which one it is; JetStream knows by their ids what it has already.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +20,7 @@ from nats.aio.msg import Msg
 from kit.errors import Unavailable
 from kit.events.broker import Broker
 from kit.events.connection import Connection
-from kit.events.stream import PREFIX
+from kit.events.stream import PREFIX, takes_batches
 from kit.spool import ACKNOWLEDGED, Outcome, Record, Rejected
 
 log = logging.getLogger(__name__)
@@ -23,6 +28,13 @@ log = logging.getLogger(__name__)
 ACK_SECONDS: Final = 10.0
 """How long the broker may take to acknowledge a batch before the batch is repeated."""
 ID_HEADER: Final = "Nats-Msg-Id"
+BATCH_HEADER: Final = "Nats-Batch-Id"
+_BATCH_SEQUENCE: Final = "Nats-Batch-Sequence"
+_BATCH_COMMIT: Final = "Nats-Batch-Commit"
+_MAX_BATCH: Final = 1000
+"""What a server takes at once."""
+_ALONE_AFTER_REFUSAL: Final = 20
+_HAS_DUPLICATES: Final = 10201
 _AT_ONCE: Final = 32
 """Records that are sent before calls get their turn: some 20 µs each."""
 
@@ -42,7 +54,11 @@ class JetStreamPublisher:
         self._connection: Connection | None = None
         self._inbox = ""
         self._sent = 0
-        self._answers: dict[str, _Answers] = {}
+        self._answers: dict[str, _Answers | _Commit] = {}
+        self._takes_batches: bool | None = None
+        """Whether the stream does; None before it was asked."""
+        self._alone = 0
+        """So many batches are sent record by record, because one was refused: it may be so with the next, too."""
 
     async def publish(self, batch: Sequence[Record]) -> Sequence[Outcome]:
         """Publish `batch` in order, without waiting in between, and wait for all acknowledgements.
@@ -55,14 +71,59 @@ class JetStreamPublisher:
         connection = self._broker.connection()
         await self._listen(connection)
         answers = _Answers(batch)
+        is_roomy = True
         for index, record in enumerate(batch):
             if (reason := refusal_of(record, connection.max_payload)) is not None:
                 answers.settle(index, Rejected(reason))
+            elif len(record.payload) > connection.max_payload // 2:
+                is_roomy = False
+        if is_roomy and await self._send_at_once(connection, answers):
+            return answers.outcomes()
         await self._send(connection, answers)
         if answers.homeless:
             await self._broker.ensure_stream(connection)
+            self._takes_batches = None
             await self._send(connection, answers)
         return answers.outcomes()
+
+    async def _send_at_once(self, connection: Connection, answers: _Answers) -> bool:
+        """Send what has no outcome yet as one batch; whether JetStream has all of it now."""
+        indexes = answers.begin()
+        if not 1 < len(indexes) <= _MAX_BATCH:
+            return False
+        if self._takes_batches is None:
+            self._takes_batches = await takes_batches(connection.manager)
+        if not self._takes_batches:
+            return False
+        if self._alone:
+            self._alone -= 1
+            return False
+        self._sent += 1
+        token = str(self._sent)
+        commit = self._answers[token] = _Commit()
+        batch_id = answers.batch[indexes[0]].id + token
+        try:
+            marks = [
+                f"{BATCH_HEADER}: {batch_id}\r\n{_BATCH_SEQUENCE}: {count}\r\n" for count in range(1, len(indexes) + 1)
+            ]
+            marks[-1] += f"{_BATCH_COMMIT}: 1\r\n"
+            replies = [""] * (len(indexes) - 1) + [f"{self._inbox}.{token}.0"]
+            await self._write(connection, [answers.batch[index] for index in indexes], marks, replies)
+            answer = await connection.wait(commit.complete, seconds=ACK_SECONDS)
+        except TimeoutError:
+            raise _silent() from None
+        finally:
+            del self._answers[token]
+            commit.complete.cancel()
+        # A server that knows no batches would acknowledge its last message alone.
+        if answer.get("batch") != batch_id or answer.get("count") != len(indexes):
+            error = answer.get("error")
+            if not isinstance(error, dict) or error.get("err_code") != _HAS_DUPLICATES:
+                self._alone = _ALONE_AFTER_REFUSAL
+            return False
+        for index in indexes:
+            answers.settle(index, ACKNOWLEDGED)
+        return True
 
     async def _send(self, connection: Connection, answers: _Answers) -> None:
         """Send what has no outcome yet, and wait until each has one or is known to have no stream."""
@@ -73,31 +134,55 @@ class JetStreamPublisher:
         token = str(self._sent)
         self._answers[token] = answers
         try:
-            for count, index in enumerate(indexes, start=1):
-                record = answers.batch[index]
-                headers = {**record.headers, ID_HEADER: record.id}
-                reply = f"{self._inbox}.{token}.{index}"
-                await connection.publish(record.subject, record.payload, reply=reply, headers=headers)
-                if count % _AT_ONCE == 0:
-                    await asyncio.sleep(0)
+            replies = [f"{self._inbox}.{token}.{index}" for index in indexes]
+            await self._write(connection, [answers.batch[index] for index in indexes], [""] * len(indexes), replies)
             await connection.wait(answers.complete, seconds=ACK_SECONDS)
         except TimeoutError:
-            raise Unavailable("the event broker does not answer", reason="BROKER_SILENT") from None
+            raise _silent() from None
         finally:
             del self._answers[token]
             answers.complete.cancel()
+
+    async def _write(
+        self, connection: Connection, records: Sequence[Record], marks: Sequence[str], replies: Sequence[str]
+    ) -> None:
+        """
+        :param marks: headers for each record, each with its end
+        :param replies: where each is to be acknowledged; empty for nowhere
+        """
+        for start in range(0, len(records), _AT_ONCE):
+            some = slice(start, start + _AT_ONCE)
+            await connection.write(b"".join(map(_frame, records[some], marks[some], replies[some])))
+            await asyncio.sleep(0)
 
     async def _listen(self, connection: Connection) -> None:
         if self._connection is not connection:
             self._inbox = connection.inbox()
             await connection.subscribe(f"{self._inbox}.*.*", self._on_answer)
             self._connection = connection
+            self._takes_batches = None
 
     async def _on_answer(self, message: Msg) -> None:
         _, token, index = message.subject.rsplit(".", 2)
         # An answer that comes after its batch was given up belongs to nobody.
         if (answers := self._answers.get(token)) is not None:
             answers.receive(int(index), message)
+
+
+class _Commit:
+    """What the broker says to a whole batch."""
+
+    def __init__(self) -> None:
+        self.complete: asyncio.Future[dict[str, object]] = asyncio.get_running_loop().create_future()
+
+    def receive(self, _index: int, message: Msg) -> None:
+        try:
+            answer = orjson.loads(message.data)
+        except orjson.JSONDecodeError:
+            # Nobody listens, say.
+            answer = None
+        if not self.complete.done():
+            self.complete.set_result(answer if isinstance(answer, dict) else {})
 
 
 class _Answers:
@@ -163,6 +248,21 @@ class _Answers:
             self._refusal = f"{error.get('description', 'no reason')}, {number}"
 
 
+def _frame(record: Record, marks: str, reply: str) -> bytes:
+    """As the protocol says (https://docs.nats.io/reference/reference-protocols/nats-protocol#hpub); only of what
+    :func:`refusal_of` lets pass, for there a line may end."""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in record.headers.items()])
+    head = f"NATS/1.0\r\n{lines}{ID_HEADER}: {record.id}\r\n{marks}\r\n".encode()
+    sizes = (
+        f"HPUB {record.subject} {reply}{' ' if reply else ''}{len(head)} {len(head) + len(record.payload)}\r\n".encode()
+    )
+    return b"%b%b%b\r\n" % (sizes, head, record.payload)
+
+
+def _silent() -> Unavailable:
+    return Unavailable("the event broker does not answer", reason="BROKER_SILENT")
+
+
 # One for each type of event and project.
 @functools.lru_cache(maxsize=1024)
 def _is_subject(subject: str) -> bool:
@@ -175,7 +275,7 @@ def refusal_of(record: Record, max_payload: int) -> str | None:
         return "BAD_SUBJECT"
     header_bytes = len("NATS/1.0\r\n\r\n") + len(ID_HEADER) + len(record.id) + 4
     for name, value in record.headers.items():
-        if _HEADER_NAME.fullmatch(name) is None:
+        if _HEADER_NAME.fullmatch(name) is None or "\n" in value or "\r" in value:
             return "BAD_HEADER"
         header_bytes += len(name) + len(value.encode()) + 4
     if header_bytes + len(record.payload) > max_payload:

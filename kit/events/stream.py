@@ -64,6 +64,8 @@ async def ensure(manager: JetStreamManager, options: StreamOptions) -> None:
                 max_age=MAX_AGE_SECONDS,
                 max_bytes=options.max_bytes,
                 duplicate_window=DUPLICATE_WINDOW_SECONDS,
+                # Servers before 2.12 do not know it, and leave it out.
+                allow_atomic=True,
             )
         )
     except nats.js.errors.APIError as error:
@@ -74,6 +76,17 @@ async def ensure(manager: JetStreamManager, options: StreamOptions) -> None:
         raise _unavailable(error) from error
     else:
         log.info("the event stream is made", extra={"stream": STREAM, "max_bytes": options.max_bytes})
+
+
+async def takes_batches(manager: JetStreamManager) -> bool:
+    """Whether the stream takes a batch of messages at once.
+
+    Not one that an older version of us has made, or that a server before 2.12 keeps, or that we may not ask about.
+    """
+    try:
+        return bool((await manager.stream_info(STREAM)).config.allow_atomic)
+    except (nats.errors.Error, TimeoutError):
+        return False
 
 
 def _unavailable(error: Exception) -> Unavailable:

@@ -11,7 +11,7 @@ from kit import ids
 from kit.errors import Unavailable
 from kit.events.broker import Broker
 from kit.events.publisher import JetStreamPublisher, refusal_of
-from kit.events.stream import STREAM
+from kit.events.stream import STREAM, SUBJECTS
 from kit.spool import ACKNOWLEDGED, Record, Rejected
 from stack.nats import Nats
 
@@ -55,6 +55,109 @@ async def test_ids_and_headers_and_order_arrive(broker: Broker, records: MakeRec
         message = await manager.get_msg(STREAM, seq=sequence)
         assert message.data == record.payload
         assert message.headers == {"Nats-Msg-Id": record.id, **record.headers}
+
+
+async def sequences(broker: Broker) -> list[tuple[str, str | None]]:
+    """Id and place in its batch of everything that is stored, in order."""
+    manager, found = broker.connection().manager, []
+    for sequence in range(1, await stored(broker) + 1):
+        headers = (await manager.get_msg(STREAM, seq=sequence)).headers or {}
+        found.append((headers["Nats-Msg-Id"], headers.get("Nats-Batch-Sequence")))
+    return found
+
+
+async def test_a_batch_is_taken_at_once_in_order(broker: Broker, records: MakeRecords) -> None:
+    await broker.ensure_stream(broker.connection())
+    publisher = JetStreamPublisher(broker)
+    headers = {"traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01"}
+    batch, larger, single = records(3, headers=headers), records(1000), records(1)
+
+    for some in (batch, larger, single):
+        assert list(await publisher.publish(some)) == [ACKNOWLEDGED] * len(some)
+
+    expected = [(record.id, str(count)) for some in (batch, larger) for count, record in enumerate(some, 1)]
+    assert await sequences(broker) == [*expected, (single[0].id, None)]
+    message = await broker.connection().manager.get_msg(STREAM, seq=3)
+    assert message.data == batch[2].payload
+    assert (message.headers or {})["traceparent"] == headers["traceparent"]
+
+
+async def test_a_batch_that_is_stored_in_part_is_completed_record_by_record(
+    broker: Broker, records: MakeRecords
+) -> None:
+    await broker.ensure_stream(broker.connection())
+    publisher, batch = JetStreamPublisher(broker), records(10)
+    await publisher.publish(batch[2:6])
+
+    assert list(await publisher.publish(batch)) == [ACKNOWLEDGED] * 10
+    assert list(await publisher.publish([*batch, *batch[:1]])) == [ACKNOWLEDGED] * 11
+
+    assert sorted(stored_id for stored_id, _ in await sequences(broker)) == sorted(record.id for record in batch)
+    # It was no fault of the stream's, so the next goes at once again.
+    await publisher.publish(records(2))
+    assert [place for _, place in await sequences(broker)][-2:] == ["1", "2"]
+
+
+async def test_a_batch_that_is_refused_is_sent_record_by_record_and_the_next_ones_too(
+    broker: Broker, records: MakeRecords
+) -> None:
+    connection, publisher = broker.connection(), JetStreamPublisher(broker)
+    await broker.ensure_stream(connection)
+    config = (await connection.manager.stream_info(STREAM)).config
+    await connection.manager.update_stream(config, max_msg_size=500)
+    batch = records(3)
+    batch[1] = Record(batch[1].id, batch[1].subject, b"x" * 600, {})
+
+    outcomes = list(await publisher.publish(batch))
+
+    assert outcomes == [ACKNOWLEDGED, Rejected("MESSAGE_TOO_LARGE"), ACKNOWLEDGED]
+    for _ in range(21):
+        assert list(await publisher.publish(records(2))) == [ACKNOWLEDGED] * 2
+    assert [place for _, place in await sequences(broker)] == [None] * 42 + ["1", "2"]
+
+
+async def test_a_stream_that_takes_no_batches_takes_records(broker: Broker, records: MakeRecords) -> None:
+    manager, publisher = broker.connection().manager, JetStreamPublisher(broker)
+    await broker.ensure_stream(broker.connection())
+    await manager.delete_stream(STREAM)
+    # As an operator, or an older version, makes it.
+    await manager.add_stream(name=STREAM, subjects=[SUBJECTS])
+
+    for some in (records(5), records(5)):
+        assert list(await publisher.publish(some)) == [ACKNOWLEDGED] * 5
+    await manager.delete_stream(STREAM)
+    await broker.ensure_stream(broker.connection())
+
+    assert list(await publisher.publish(records(5))) == [ACKNOWLEDGED] * 5
+    assert await stored(broker) == 5
+
+
+async def test_a_stream_that_takes_batches_no_longer_loses_none(broker: Broker, records: MakeRecords) -> None:
+    manager, publisher = broker.connection().manager, JetStreamPublisher(broker)
+    await broker.ensure_stream(broker.connection())
+    await publisher.publish(records(5))
+    await manager.delete_stream(STREAM)
+    await manager.add_stream(name=STREAM, subjects=[SUBJECTS])
+
+    assert list(await publisher.publish(records(7))) == [ACKNOWLEDGED] * 7
+
+    assert await stored(broker) == 7
+
+
+async def test_large_records_are_sent_one_by_one(broker: Broker, records: MakeRecords) -> None:
+    await broker.ensure_stream(broker.connection())
+    batch = records(3)
+    # With the headers of a batch it would be too large.
+    batch[1] = Record(batch[1].id, batch[1].subject, b"x" * ((1 << 20) - 100), {})
+
+    assert list(await JetStreamPublisher(broker).publish(batch)) == [ACKNOWLEDGED] * 3
+
+
+async def test_a_header_that_would_end_its_line_is_rejected(broker: Broker, records: MakeRecords) -> None:
+    batch = records(2)
+    batch[0] = Record(batch[0].id, batch[0].subject, b"", {"traceparent": "a\r\nNats-Msg-Id: other"})
+
+    assert list(await JetStreamPublisher(broker).publish(batch)) == [Rejected("BAD_HEADER"), ACKNOWLEDGED]
 
 
 async def test_what_the_broker_will_never_take_is_rejected_and_the_rest_passes(
