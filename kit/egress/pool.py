@@ -6,6 +6,7 @@ import asyncio
 import errno
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
@@ -169,10 +170,12 @@ class Pool:
             await waiter
         except asyncio.CancelledError:
             if waiter.cancelled():
-                place.waiting.remove(waiter)
+                # Whoever has left since then passed it over, and took it out.
+                with suppress(ValueError):
+                    place.waiting.remove(waiter)
                 if not place.waiting:
                     self._crowded.pop(place, None)
-            else:
+            elif waiter.exception() is None:
                 # It was let in, and leaves in the same moment.
                 self._leave(place)
             raise

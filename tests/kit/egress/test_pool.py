@@ -121,6 +121,31 @@ async def test_a_connection_that_is_let_in_and_cancelled_at_once_is_not_lost(raw
             assert (await asyncio.wait_for(get(egress, port), 5)).status == 204
 
 
+async def test_a_call_that_is_cancelled_just_before_its_turn_is_cancelled(raw_server: RawServer) -> None:
+    """Whoever leaves passes it over before it has run; then it is in no queue any more."""
+
+    async def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na")
+        await reader.read()
+
+    server = Server()
+    server.may_answer.set()
+    async with raw_server(begin) as stalling, raw_server(server) as port, Egress(LOOPBACK, max_connections=1) as egress:
+        url = f"http://127.0.0.1:{stalling}/"
+        for others in (0, 2):
+            async with egress.stream("GET", url, headers={}, timeout=GENEROUS, max_response_bytes=2) as answer:
+                calls = [asyncio.create_task(get(egress, port)) for _ in range(1 + others)]
+                await asyncio.sleep(0)
+                calls[0].cancel()
+                answer.close()
+            cancelled, *answered = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 5)
+            assert isinstance(cancelled, asyncio.CancelledError)
+            assert [type(each) for each in answered] == [EgressResponse] * others
+        assert egress._pool is not None
+        assert (egress._pool._in_use, egress._pool._crowded) == (0, {})
+
+
 async def test_an_unused_connection_is_closed_after_a_while_and_a_used_one_kept(raw_server: RawServer) -> None:
     server = Server()
     server.may_answer.set()
@@ -198,6 +223,28 @@ async def test_leaving_the_context_ends_calls_and_connections_at_once(raw_server
     assert server.connections == 2
 
 
+async def test_a_call_that_is_cancelled_as_the_pool_closes_gives_back_nothing(
+    raw_server: RawServer,
+) -> None:
+    server = Server()
+
+    async with raw_server(server) as port:
+        egress = Egress(LOOPBACK, max_connections=1)
+        await egress.__aenter__()
+        pool = egress._pool
+        assert pool is not None
+        busy, waiting = (asyncio.create_task(get(egress, port)) for _ in range(2))
+        await until(lambda: bool(server.asked))
+        closing = asyncio.create_task(egress.__aexit__(None, None, None))
+        await asyncio.sleep(0)
+        # It was told that nobody is let in any more, and has not run since.
+        waiting.cancel()
+        outcomes = await asyncio.gather(busy, waiting, closing, return_exceptions=True)
+
+    assert [type(outcome) for outcome in outcomes] == [Unavailable, asyncio.CancelledError, type(None)]
+    assert pool._in_use == 0
+
+
 @pytest.mark.parametrize("limit", [1, 3])
 async def test_many_calls_leave_no_connection_at_work(raw_server: RawServer, limit: int) -> None:
     """Answered, cancelled and timed out by turns."""
@@ -209,16 +256,17 @@ async def test_many_calls_leave_no_connection_at_work(raw_server: RawServer, lim
 
     async with raw_server(server) as port, raw_server(stall) as stalling:
         async with Egress(LOOPBACK, max_connections=limit) as egress:
-            calls = []
+            calls: list[asyncio.Task[EgressResponse]] = []
             for number in range(60):
                 if number % 3:
                     calls.append(asyncio.create_task(get(egress, port)))
                 else:
                     calls.append(asyncio.create_task(get(egress, stalling, timeout=Timeouts(0.02, 20, 20))))
                 if number % 5 == 0:
-                    calls[-1].cancel()
+                    calls[number // 2].cancel()
                 if number % 7 == 0:
                     await asyncio.sleep(0)
-            await asyncio.wait(calls, timeout=10)
+            outcomes = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 10)
+            assert {type(outcome) for outcome in outcomes} == {EgressResponse, Unavailable, asyncio.CancelledError}
             assert egress._pool is not None
             assert (egress._pool._in_use, egress._pool._work) == (0, {})
