@@ -153,6 +153,8 @@ class Wire(asyncio.Protocol):
         """A header, or a trailer, which nobody reads."""
         if len(name) + len(value) > _MAX_FIELD_BYTES or len(self._fields) >= _MAX_FIELDS:
             raise ValueError("the head is too large")
+        # Where it frames the message, the parser obeys a name with spaces behind it.
+        name = name.rstrip()
         self._fields.append((name.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape")))
 
     def on_headers_complete(self) -> None:

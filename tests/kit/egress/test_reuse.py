@@ -253,6 +253,16 @@ async def test_a_cut_body_is_no_whole_one_in_however_many_lines_its_coding_is_to
             await get(egress, port)
 
 
+@pytest.mark.parametrize("framing", [b"Transfer-Encoding : chunked\r\n\r\n5\r\n", b"Content-Length  : 5\r\n\r\n"])
+async def test_a_cut_body_is_no_whole_one_though_there_is_a_space_before_the_colon(
+    raw_server: RawServer, framing: bytes
+) -> None:
+    async with answering(raw_server, OK + framing + b"ab") as (egress, port):
+        with pytest.raises(Unavailable) as failure:
+            await get(egress, port)
+    assert failure.value.metadata["cause"] == "DISCONNECTED"
+
+
 async def test_small_chunks_are_put_together(raw_server: RawServer) -> None:
     pieces = b"".join(b"2\r\n%02d\r\n" % (number % 100) for number in range(50_000))
     said = OK + b"Transfer-Encoding: chunked\r\n\r\n" + pieces + b"0\r\n\r\n"

@@ -35,6 +35,7 @@ ANSWERS = {
     + b"Content-Length: 5\r\n\r\nabcde",
     "end of connection": OK + b"\r\nabcde",
     "old": b"HTTP/1.0 200 OK\r\n\r\nabcde",
+    "spaces": OK + b"Content-Length  : 5\r\n\r\nabcde",
     "bare line ends": b"HTTP/1.1 200\nContent-Length: 5\n\nabcde",
     "gzip": OK + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(b"abc") + gzip.compress(b"de"),
     "many members": OK + b"Content-Encoding: x-gzip\r\n\r\n" + gzip.compress(b"") * 2000 + gzip.compress(b"abcde"),
@@ -103,6 +104,12 @@ async def test_an_empty_header_is_one() -> None:
     _, headers, _ = await read_in([ANSWERS["length"]], is_wanted_whole=True)
 
     assert headers["X-Empty"] == ""
+
+
+async def test_spaces_before_a_colon_belong_to_no_name() -> None:
+    _, headers, _ = await read_in([ANSWERS["spaces"]], is_wanted_whole=True)
+
+    assert headers == {"Content-Length": "5"}
 
 
 @given(st.lists(st.binary(min_size=1, max_size=40), min_size=1, max_size=8))
