@@ -226,13 +226,13 @@ class Egress:
                 has_no_body=method in _WITHOUT_BODY,
                 idle_seconds=idle if idle < timeout.total_seconds else None,
             )
-            answer.limit(timeout.total_seconds - (self._loop.time() - begun), timeout.first_byte_seconds)
+            sent = self._loop.time()
+            answer.limit(timeout.total_seconds - (sent - begun), timeout.first_byte_seconds)
             wire.send(request, answer)
             try:
                 await answer.begun(is_wanted_whole=is_whole)
             except AppError:
-                took = self._loop.time() - begun
-                is_stale = is_kept and answer.is_unheard and took <= min(_STALE_SECONDS, timeout.total_seconds)
+                is_stale = is_kept and answer.is_unheard and self._loop.time() - sent <= _STALE_SECONDS
                 if is_again or not (is_stale and (is_repeatable or method in _IDEMPOTENT)):
                     raise
             except BaseException:

@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 
-from kit.egress import Egress, EgressPolicy, EgressResponse, Timeouts
+from kit.egress import Egress, EgressPolicy, EgressResponse, Timeouts, client
 from kit.egress.wire import Wire
 from kit.errors import Unavailable
 
@@ -112,6 +112,33 @@ async def test_a_kept_connection_that_was_waited_for_may_turn_out_to_be_closed(r
         answers = await asyncio.wait_for(asyncio.gather(*(get(egress, port) for _ in range(6))), 10)
 
     assert [answer.status for answer in answers] == [204] * 6
+
+
+async def test_how_long_a_kept_connection_was_waited_for_does_not_matter(
+    raw_server: RawServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "_STALE_SECONDS", 0.3)
+    requests = 0
+    may_answer = asyncio.Event()
+
+    async def answer_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal requests
+        await reader.readuntil(b"\r\n\r\n")
+        requests += 1
+        await may_answer.wait()
+        writer.write(EMPTY)
+        await reader.readuntil(b"\r\n\r\n")
+
+    async with raw_server(answer_once) as port, Egress(LOOPBACK, max_connections=1) as egress:
+        calls = [asyncio.create_task(get(egress, port)) for _ in range(2)]
+        await until(lambda: requests == 1)
+        now = asyncio.get_running_loop().time
+        late = now() + client._STALE_SECONDS
+        await until(lambda: now() > late)
+        may_answer.set()
+        answers = await asyncio.gather(*calls)
+
+    assert [answer.status for answer in answers] == [204] * 2
 
 
 async def test_a_request_whose_answer_has_begun_is_not_sent_again(raw_server: RawServer) -> None:
