@@ -52,7 +52,8 @@ class Wire(asyncio.Protocol):
         self._is_interim = False
         self._transport: asyncio.Transport
         self._early = b""
-        """What a server said before it was asked: that it is overloaded, say."""
+        """What a server said before it was asked: that it is overloaded, say. It answers the first request, and there is
+        no second, to which the answer to the first would be told."""
         self.is_open = False
         """Whether a request may go out on it."""
         self.was_used = False
@@ -68,8 +69,7 @@ class Wire(asyncio.Protocol):
         # Not waiting until all is sent: a server may refuse a large request before it has read it.
         self._transport.write(request)
         if self._early:
-            early, self._early = self._early, b""
-            self.data_received(early)
+            self.data_received(self._early)
 
     def close(self) -> None:
         """Give up what has not come yet, and the connection. May be called again."""
@@ -191,7 +191,7 @@ class Wire(asyncio.Protocol):
             return
         answer.end()
         # A server that refuses a request before it has read it, may take the rest of it for the next one.
-        if self._parser.should_keep_alive() and not self._transport.get_write_buffer_size():
+        if self._parser.should_keep_alive() and not (self._early or self._transport.get_write_buffer_size()):
             self._on_free(self)
         else:
             self.close()

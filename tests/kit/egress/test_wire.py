@@ -199,6 +199,25 @@ async def test_what_nobody_asked_for_answers_nobody(raw_server: RawServer, surpl
         assert (await get(egress, port)).status == 204
 
 
+@pytest.mark.parametrize("cut", [1, 30, 200])
+async def test_a_connection_whose_server_spoke_first_serves_one_request(cut: int) -> None:
+    """Each answer behind the early one would be told to the request before the one that it belongs to."""
+    freed: list[Wire] = []
+    lost: list[Wire] = []
+    early = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 5\r\n\r\nearly"
+    wire, transport = Wire(freed.append, lost.append), Transport()
+    wire.connection_made(transport)
+    wire.data_received(early[:cut])
+    answer = EgressStream(wire, asyncio.get_running_loop(), "http://h:80", max_bytes=100)
+
+    wire.send(b"GET / HTTP/1.1\r\n\r\n", answer)
+    wire.data_received(early[cut:])
+    await answer.begun(is_wanted_whole=True)
+
+    assert (answer.status, await answer.read()) == (503, b"early")
+    assert (freed, lost, transport.is_closed) == ([], [wire], True)
+
+
 @given(st.integers(0, 200_000), st.booleans(), st.integers(1, 1 << 17))
 def test_a_body_of_any_size_is_unpacked_whole(size: int, is_random: bool, cut: int) -> None:
     body = random.Random(size).randbytes(size) if is_random else bytes(size)
