@@ -41,7 +41,6 @@ class EgressStream(AsyncIterator[bytes]):
         "_inflater",
         "_is_foreign",
         "_is_left",
-        "_is_paused",
         "_is_whole",
         "_limit",
         "_loop",
@@ -55,6 +54,7 @@ class EgressStream(AsyncIterator[bytes]):
         "_wire",
         "has_no_body",
         "headers",
+        "is_paused",
         "is_unheard",
         "patience",
         "status",
@@ -99,7 +99,9 @@ class EgressStream(AsyncIterator[bytes]):
         self._alarm: asyncio.TimerHandle | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._heard_at = 0.0
-        self._awaits_end = self._is_left = self._is_paused = self._is_whole = False
+        self._awaits_end = self._is_left = self._is_whole = False
+        self.is_paused = False
+        """Whether nothing is taken from the network until its reader has read."""
         self._is_foreign = False
         """Whether the body is packed in a way that nothing here undoes."""
         self.is_unheard = False
@@ -158,7 +160,7 @@ class EgressStream(AsyncIterator[bytes]):
         self._stop_clocks()
         self._is_left = True
         self._alarm = self._loop.call_later(_END_SECONDS, self._break, Trouble.TOTAL)
-        if self._is_paused:
+        if self.is_paused:
             self._resume()
 
     def close(self) -> None:
@@ -262,7 +264,7 @@ class EgressStream(AsyncIterator[bytes]):
                 self._pause()
                 self._wake()
             return
-        if self._buffered > _HIGH_WATER and not self._is_paused:
+        if self._buffered > _HIGH_WATER and not self.is_paused:
             self._pause()
         waiter = self._waiter
         if waiter is not None and not waiter.done():
@@ -271,7 +273,7 @@ class EgressStream(AsyncIterator[bytes]):
     def end(self) -> None:
         """All has come."""
         self._is_whole = True
-        if self._is_paused:
+        if self.is_paused:
             # For whoever has the connection next.
             self._resume()
         self._done()
@@ -289,7 +291,7 @@ class EgressStream(AsyncIterator[bytes]):
         chunk = first if len(chunks) == 1 and isinstance(first, bytes) else b"".join(chunks)
         chunks.clear()
         self._buffered = 0
-        if self._is_paused:
+        if self.is_paused:
             self._resume()
         return chunk
 
@@ -318,11 +320,11 @@ class EgressStream(AsyncIterator[bytes]):
 
     def _pause(self) -> None:
         if self._wire is not None:
-            self._is_paused = True
+            self.is_paused = True
             self._wire.pause()
 
     def _resume(self) -> None:
-        self._is_paused = False
+        self.is_paused = False
         if self._wire is not None:
             self._heard_at = self._loop.time()
             self._wire.resume()
@@ -342,7 +344,7 @@ class EgressStream(AsyncIterator[bytes]):
     def _look(self) -> None:
         assert self.patience is not None  # noqa: S101  # there would be no watch
         now = self._loop.time()
-        if self._is_paused:
+        if self.is_paused:
             # The reader is slow, not the server.
             self._heard_at = now
         left = self._heard_at + self.patience - now

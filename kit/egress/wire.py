@@ -32,6 +32,7 @@ class Wire(asyncio.Protocol):
         "_early",
         "_fields",
         "_framing_bytes",
+        "_has_ended",
         "_is_interim",
         "_on_free",
         "_on_lost",
@@ -50,10 +51,12 @@ class Wire(asyncio.Protocol):
         self._fields: list[tuple[str, str]] = []
         self._framing_bytes = 0
         self._is_interim = False
+        self._has_ended = False
+        """Whether all that the server had to say was taken."""
         self._transport: asyncio.Transport
         self._early = b""
-        """What a server said before it was asked: that it is overloaded, say. It answers the first request, and there is
-        no second, to which the answer to the first would be told."""
+        """What a server said before it was asked: that it is overloaded, say. It answers the first request, whose own
+        answer would be told to a second."""
         self.is_open = False
         """Whether a request may go out on it."""
         self.was_used = False
@@ -126,13 +129,19 @@ class Wire(asyncio.Protocol):
             if self._framing_bytes > _MAX_FRAMING_BYTES and self._answer is not None:
                 self._fail(Trouble.MALFORMED)
 
+    def eof_received(self) -> None:
+        """The server says nothing more."""
+        self._has_ended = True
+
     def connection_lost(self, error: Exception | None) -> None:
         """It is over."""
         # The parser holds methods of this.
         self._parser = None
         answer, self._answer = self._answer, None
         if answer is not None:
-            if error is None and answer.ends_with_connection:
+            # What is held back has no end: some of it was not taken.
+            is_cut = answer.is_paused and not self._has_ended
+            if error is None and answer.ends_with_connection and not is_cut:
                 answer.end()
             else:
                 answer.is_unheard = not (self._framing_bytes or answer.status)

@@ -57,6 +57,9 @@ class Transport(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         return 0
 
+    def is_closing(self) -> bool:
+        return self.is_closed
+
     def close(self) -> None:
         self.is_closed = True
 
@@ -197,6 +200,27 @@ async def test_what_nobody_asked_for_answers_nobody(raw_server: RawServer, surpl
         assert (await get(egress, port)).status == 204
         await asyncio.wait_for(ended.wait(), 5)
         assert (await get(egress, port)).status == 204
+
+
+@pytest.mark.parametrize("has_ended", [True, False])
+async def test_what_is_held_back_has_no_end_unless_the_server_said_so(has_ended: bool) -> None:
+    body = bytes(100_000)
+    wire = Wire(lambda _: None, lambda _: None)
+    wire.connection_made(Transport())
+    answer = EgressStream(wire, asyncio.get_running_loop(), "http://h:80", max_bytes=len(body))
+    wire.send(b"GET / HTTP/1.1\r\n\r\n", answer)
+    wire.data_received(ANSWERS["old"][:-5] + body)
+    assert answer.is_paused
+    if has_ended:
+        wire.eof_received()
+    wire.connection_lost(None)
+
+    await answer.begun(is_wanted_whole=False)
+    if has_ended:
+        assert await answer.read() == body
+    else:
+        with pytest.raises(Unavailable):
+            await answer.read()
 
 
 @pytest.mark.parametrize("cut", [1, 30, 200])
