@@ -47,16 +47,21 @@ class Connector:
             if not place.is_tls:
                 _, wire = await loop.create_connection(made, sock=opened)
                 return wire
-            # Names in certificates have no dot at their end.
-            name = place.host.rstrip(".")
             if self._tls is None:
                 # It reads hundreds of certificates.
                 self._tls = await asyncio.to_thread(ssl.create_default_context)
                 self._tls.set_alpn_protocols(["http/1.1"])
-            _, wire = await loop.create_connection(made, sock=opened, ssl=self._tls, server_hostname=name)
+            network, before = await loop.create_connection(_BeforeTls, sock=opened)
         except BaseException:
             # Behind what the loop still does with it: the next socket has the same number.
             loop.call_soon(opened.close)
+            raise
+        wire = made()
+        try:
+            wire.secured(await _tls_over(network, before, wire, self._tls, place.host), network)
+        except BaseException:
+            # Not `close`: it says farewell, and waits for an answer.
+            network.abort()
             raise
         return wire
 
@@ -66,3 +71,28 @@ class Connector:
         except ValueError:
             return await self._resolver.resolve(place.host, place.port)
         return address_infos(place.host, place.port)
+
+
+class _BeforeTls(asyncio.Protocol):
+    """A connection until TLS begins, which is the client's to do. What comes before is lost: uvloop reads at once."""
+
+    def __init__(self) -> None:
+        self.has_heard = False
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came."""
+        self.has_heard = True
+
+
+async def _tls_over(
+    network: asyncio.Transport, before: _BeforeTls, wire: Wire, tls: ssl.SSLContext, host: str
+) -> asyncio.Transport:
+    if before.has_heard:
+        raise ssl.SSLError("the server speaks first")
+    secured = None
+    if not network.is_closing():
+        # Names in certificates have no dot at their end.
+        secured = await asyncio.get_running_loop().start_tls(network, wire, tls, server_hostname=host.rstrip("."))
+    if secured is None or network.is_closing():
+        raise ConnectionResetError("the server has hung up")
+    return secured

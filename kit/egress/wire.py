@@ -34,6 +34,7 @@ class Wire(asyncio.Protocol):
         "_framing_bytes",
         "_has_ended",
         "_is_interim",
+        "_network",
         "_on_free",
         "_on_lost",
         "_parser",
@@ -54,6 +55,8 @@ class Wire(asyncio.Protocol):
         self._has_ended = False
         """Whether all that the server had to say was taken."""
         self._transport: asyncio.Transport
+        self._network: asyncio.Transport
+        """What is below TLS, or the same if there is none."""
         self._early = b""
         """What a server said before it was asked: that it is overloaded, say. It answers the first request, whose own
         answer would be told to a second."""
@@ -90,19 +93,32 @@ class Wire(asyncio.Protocol):
 
     def pause(self) -> None:
         """Take nothing more from the network for now."""
-        if self.is_open and not self._transport.is_closing():
-            self._transport.pause_reading()
+        # Not above TLS: there, when the server ends, uvloop throws away what it has not deciphered yet.
+        if self.is_open and not self._network.is_closing():
+            self._network.pause_reading()
 
     def resume(self) -> None:
         """Take it again."""
-        if self.is_open and not self._transport.is_closing():
-            self._transport.resume_reading()
+        if self.is_open and not self._network.is_closing():
+            self._network.resume_reading()
+
+    def secured(self, transport: asyncio.Transport, network: asyncio.Transport) -> None:
+        """It is open, and speaks TLS.
+
+        :param transport: of what is said
+        :param network: of what goes over the network
+        """
+        self.connection_made(transport)
+        self._network = network
+        # The loop may have handed on already what came behind the handshake.
+        if len(self._early) > _MAX_FRAMING_BYTES:
+            self.close()
 
     # What the loop tells.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It is open."""
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = self._network = cast(asyncio.Transport, transport)
         self.is_open = True
         made = transport.get_extra_info("socket")
         if made is not None:
@@ -113,10 +129,10 @@ class Wire(asyncio.Protocol):
         answer, parser = self._answer, self._parser
         if answer is None or parser is None:
             # Nobody asked for anything, or not yet.
-            if self.was_used or len(self._early) + len(data) > _MAX_FRAMING_BYTES:
-                self.close()
-            else:
+            if not self.was_used:
                 self._early += data
+            if self.was_used or len(self._early) > _MAX_FRAMING_BYTES:
+                self.close()
             return
         if answer.patience is not None:
             answer.hear()
@@ -200,7 +216,7 @@ class Wire(asyncio.Protocol):
             return
         answer.end()
         # A server that refuses a request before it has read it, may take the rest of it for the next one.
-        if self._parser.should_keep_alive() and not (self._early or self._transport.get_write_buffer_size()):
+        if self._parser.should_keep_alive() and not (self._early or self._network.get_write_buffer_size()):
             self._on_free(self)
         else:
             self.close()

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import gzip
-import ssl
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 from aiohttp import web
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from kit.egress import Egress, EgressPolicy, EgressResponse, Timeouts, client
 from kit.errors import Invalid, Unavailable
@@ -313,76 +307,3 @@ async def test_outside_its_context_egress_calls_nobody() -> None:
         pass
     with pytest.raises(RuntimeError, match="outside its context"):
         await post(egress, "http://127.0.0.1:1/")
-
-
-class Loopback:
-    """Every name is this machine."""
-
-    async def addresses(self, host: str, port: int) -> Sequence[str]:
-        return ["127.0.0.1"]
-
-
-@pytest.fixture
-def tls(tmp_path: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """A server's context with a certificate for `provider.test`, and a client's that trusts it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "provider.test")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("provider.test")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = tmp_path / "server.pem"
-    pem.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + certificate.public_bytes(serialization.Encoding.PEM)
-    )
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(pem)
-    return server, ssl.create_default_context(cadata=certificate.public_bytes(serialization.Encoding.PEM).decode())
-
-
-async def answer_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await reader.readuntil(b"\r\n\r\n")
-    writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
-    await writer.drain()
-
-
-async def test_over_tls_the_name_is_verified_though_its_checked_address_is_connected_to(
-    raw_server: RawServer, tls: tuple[ssl.SSLContext, ssl.SSLContext]
-) -> None:
-    server, client = tls
-
-    async with raw_server(answer_once, tls=server) as port:
-        async with Egress(LOOPBACK, resolver=Loopback(), tls=client) as egress:
-            answer = await post(egress, f"https://provider.test:{port}/")
-            with pytest.raises(Unavailable, match="certificate is not valid: Hostname mismatch") as mismatch:
-                await post(egress, f"https://other.test:{port}/")
-        async with Egress(LOOPBACK, resolver=Loopback()) as egress:
-            with pytest.raises(Unavailable, match="certificate is not valid: self-signed") as untrusted:
-                await post(egress, f"https://provider.test:{port}/")
-
-    assert answer.status == 204
-    for failure in (mismatch.value, untrusted.value):
-        assert (failure.reason, failure.metadata["cause"]) == ("EGRESS_CONNECTION_FAILED", "TLS")
-
-
-async def test_a_server_that_does_not_speak_tls_is_a_failed_connection(raw_server: RawServer) -> None:
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(1)
-        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        await writer.drain()
-
-    async with raw_server(talk) as port, Egress(LOOPBACK) as egress:
-        with pytest.raises(Unavailable) as failure:
-            await post(egress, f"https://127.0.0.1:{port}/")
-
-    assert (failure.value.reason, failure.value.metadata["cause"]) == ("EGRESS_CONNECTION_FAILED", "TLS")

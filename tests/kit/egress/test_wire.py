@@ -223,6 +223,20 @@ async def test_what_is_held_back_has_no_end_unless_the_server_said_so(has_ended:
             await answer.read()
 
 
+@pytest.mark.parametrize("is_at_once", [True, False])
+async def test_a_server_that_says_much_before_it_is_asked_is_hung_up_on(is_at_once: bool) -> None:
+    """With the end of TLS's handshake it may come before the connection is told that it is open."""
+    wire, transport = Wire(lambda _: None, lambda _: None), Transport()
+
+    if is_at_once:
+        wire.data_received(bytes(100_000))
+    wire.secured(transport, Transport())
+    if not is_at_once:
+        wire.data_received(bytes(100_000))
+
+    assert (wire.is_open, transport.is_closed) == (False, True)
+
+
 @pytest.mark.parametrize("cut", [1, 30, 200])
 async def test_a_connection_whose_server_spoke_first_serves_one_request(cut: int) -> None:
     """Each answer behind the early one would be told to the request before the one that it belongs to."""
