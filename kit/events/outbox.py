@@ -59,7 +59,7 @@ class Outbox:
         :raises Unavailable: `SPOOL_FULL` or `SPOOL_UNWRITABLE`: the call must not be served
         """
         call = calls.current_or_none()
-        event = _event(lost, tenant_slug, None if call is None else call.trace)
+        event = _event(lost, tenant_slug, _headers(None if call is None else call.trace))
         return OpenCall(self._spool.open_call(start_of(event)), tenant_slug)
 
     def close(self, opened: OpenCall, *events: Message) -> None:
@@ -101,7 +101,8 @@ class Outbox:
         call = calls.current_or_none()
         place = None if call is None else call.trace
         if place is None or not place.sampled or self._tracing is None or not messages:
-            return [_event(message, tenant_slug, place) for message in messages]
+            headers = _headers(place)
+            return [_event(message, tenant_slug, headers) for message in messages]
         name = messages[0].DESCRIPTOR.full_name
         attributes: dict[str, str | int] = {
             "messaging.system": "nats",
@@ -113,7 +114,8 @@ class Outbox:
         with self._tracing.span(f"send {name}", SpanKind.PRODUCER, attributes) as span:
             if span.is_recorded:
                 place = span.place
-            return [_event(message, tenant_slug, place) for message in messages]
+            headers = _headers(place)
+            return [_event(message, tenant_slug, headers) for message in messages]
 
     @property
     def is_shedding(self) -> bool:
@@ -200,6 +202,9 @@ def _root(data_dir: Path | None) -> Path:
     return root
 
 
-def _event(message: Message, tenant_slug: str, place: TraceContext | None) -> Event:
-    headers = {} if place is None else {TRACE_HEADER: place.traceparent()}
+def _headers(place: TraceContext | None) -> dict[str, str]:
+    return {} if place is None else {TRACE_HEADER: place.traceparent()}
+
+
+def _event(message: Message, tenant_slug: str, headers: dict[str, str]) -> Event:
     return Event(subject_of(type(message), tenant_slug), message.SerializeToString(), headers)

@@ -70,12 +70,12 @@ class JetStreamPublisher:
         """
         connection = self._broker.connection()
         await self._listen(connection)
-        answers = _Answers(batch)
-        is_roomy = True
+        answers, max_payload, is_roomy = _Answers(batch), connection.max_payload, True
         for index, record in enumerate(batch):
-            if (reason := refusal_of(record, connection.max_payload)) is not None:
+            if (reason := refusal_of(record, max_payload)) is not None:
                 answers.settle(index, Rejected(reason))
-            elif len(record.payload) > connection.max_payload // 2:
+            elif len(record.payload) > max_payload // 2:
+                # The headers of a batch might be too much for it.
                 is_roomy = False
         if is_roomy and await self._send_at_once(connection, answers):
             return answers.outcomes()
