@@ -6,6 +6,7 @@ No server of anybody's is used: see docs/decisions/0014 and 0021.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import sys
@@ -27,6 +28,9 @@ _LINGER_SECONDS: Final = 10.0
 """For the rest of a body that nobody asked for."""
 _LAST_SECONDS: Final = 1.0
 """For the rest of what is no request: a connection that is closed over unread bytes loses its last answer."""
+_STALL_SECONDS: Final = 60.0
+"""It begins long after the caller has stopped: what the kernels on the way hold comes first."""
+_LAST_STALL_SECONDS: Final = 10.0
 
 
 class Connections:
@@ -36,6 +40,8 @@ class Connections:
     :param refuse: answers what is no request
     :param keep_alive_seconds: how long a connection may stay without a whole request
     :param max_header_bytes: of the request line, and of each header
+    :param stall_seconds: how long a caller may read nothing while answers wait for that; then the connection is cut
+    :param last_stall_seconds: the same once nothing is left to do but to send
     """
 
     def __init__(
@@ -45,37 +51,59 @@ class Connections:
         *,
         keep_alive_seconds: float,
         max_header_bytes: int,
+        stall_seconds: float = _STALL_SECONDS,
+        last_stall_seconds: float = _LAST_STALL_SECONDS,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.answer = answer
         self.refuse = refuse
         self.keep_alive_seconds = keep_alive_seconds
         self.max_header_bytes = max_header_bytes
+        self.stall_seconds = stall_seconds
+        self.last_stall_seconds = last_stall_seconds
         self.is_stopping = False
         """Whether each answer is the last of its connection."""
+        self.is_closing = False
+        """Whether those on which nothing is asked are closed."""
         self.open: set[Connection] = set()
+        self._all_gone = asyncio.Event()
 
     def make(self) -> Connection:
         """A connection that is about to be made."""
         return Connection(self)
 
+    def add(self, connection: Connection) -> None:
+        """It is made."""
+        self.open.add(connection)
+        self._all_gone.clear()
+
+    def remove(self, connection: Connection) -> None:
+        """It is lost."""
+        self.open.discard(connection)
+        if not self.open:
+            self._all_gone.set()
+
     def close_idle(self) -> None:
         """Close those on which nothing is asked; the others follow with their answers."""
+        self.is_closing = True
         for connection in tuple(self.open):
             connection.finish()
 
     async def close(self, seconds: float) -> None:
-        """Close all: after so many seconds by telling requests to end, after as many again in any case."""
-        for patience in (False, True):
-            tasks = [each.task for each in self.open if each.task is not None]
-            if not tasks:
-                break
-            if patience:
-                for task in tasks:
-                    task.cancel()
-            await asyncio.wait(tasks, timeout=seconds)
-        for connection in tuple(self.open):
-            connection.close()
+        """Close all: after so many seconds by telling requests to end, after as many again whatever is not sent yet."""
+        self.close_idle()
+        await self._gone(seconds)
+        for end in (Connection.cancel, Connection.abort):
+            for connection in tuple(self.open):
+                end(connection)
+            await self._gone(seconds)
+
+    async def _gone(self, seconds: float) -> None:
+        """Wait until none is left, at most for so long."""
+        if self.open:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._all_gone.wait()
 
 
 class Connection(asyncio.Protocol):
@@ -93,6 +121,8 @@ class Connection(asyncio.Protocol):
         "_loop",
         "_reader",
         "_shared",
+        "_unsent",
+        "_watch",
         "is_writing_paused",
         "task",
         "transport",
@@ -117,6 +147,10 @@ class Connection(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None
         self._idle_since = 0.0
         self._alarm: asyncio.TimerHandle | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        """Runs while the caller keeps something waiting."""
+        self._unsent = 0
+        """Bytes, when the watch began."""
 
     # What the loop tells.
 
@@ -127,18 +161,22 @@ class Connection(asyncio.Protocol):
         if made is not None:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._shared.open.add(self)
+        self._shared.add(self)
+        if self._shared.is_closing:
+            self.close()
+            return
         self._rest()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Nobody waits for an answer any more."""
         self.transport = None
-        self._shared.open.discard(self)
+        self._shared.remove(self)
         self._is_finishing = True
         self._reader.close()
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+        for timer in (self._alarm, self._watch):
+            if timer is not None:
+                timer.cancel()
+        self._alarm = self._watch = None
         self.resume_writing()
         # Once it is cancelled, it would hold this by its traceback.
         task, self.task = self.task, None
@@ -154,9 +192,14 @@ class Connection(asyncio.Protocol):
         if reader.requests and not self._is_busy:
             self._begin()
 
+    def eof_received(self) -> None:
+        """The caller has left, as far as anybody can tell."""
+        self.close()
+
     def pause_writing(self) -> None:
         """The caller reads too slowly."""
         self.is_writing_paused = True
+        self._watch_unsent()
 
     def resume_writing(self) -> None:
         """It has caught up, or left."""
@@ -169,7 +212,7 @@ class Connection(asyncio.Protocol):
     async def drained(self) -> None:
         """Wait until the caller has caught up. One at a time.
 
-        :raises ConnectionError: if the caller has left
+        :raises ConnectionError: if the caller has left, or reads nothing any more
         """
         while self.is_writing_paused:
             self._drained = self._loop.create_future()
@@ -189,8 +232,24 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """Close behind what is written."""
         self._is_finishing = True
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return
+        transport.close()
+        if transport.get_write_buffer_size():
+            self._watch_unsent()
+
+    def cancel(self) -> None:
+        """Tell the work for what is answered to end, and the connection with it."""
+        self._is_finishing = True
+        if self.task is not None:
+            self.task.cancel()
+
+    def abort(self) -> None:
+        """Close, whatever is not sent yet."""
+        self._is_finishing = True
         if self.transport is not None:
-            self.transport.close()
+            self.transport.abort()
 
     def closes_after(self, request: Request) -> bool:
         """Whether an answer to it is the last, as far as is known before it is there."""
@@ -317,3 +376,26 @@ class Connection(asyncio.Protocol):
             self._alarm = self._loop.call_later(remaining, self._look_at_the_time)
         else:
             self.close()
+
+    def _watch_unsent(self) -> None:
+        """What is written waits for the caller, who is to read some of it in time."""
+        transport, shared = self.transport, self._shared
+        assert transport is not None  # noqa: S101  # it holds what waits
+        if self._watch is not None:
+            self._watch.cancel()
+        self._unsent = transport.get_write_buffer_size()
+        seconds = shared.last_stall_seconds if transport.is_closing() else shared.stall_seconds
+        self._watch = self._loop.call_later(seconds, self._look_at_unsent)
+
+    def _look_at_unsent(self) -> None:
+        self._watch = None
+        transport = self.transport
+        if transport is None or not (self.is_writing_paused or transport.is_closing()):
+            return
+        if transport.get_write_buffer_size() < self._unsent:
+            self._watch_unsent()
+            return
+        if self._drained is not None and not self._drained.done():
+            # The end of the connection would cancel whoever waits, as if the caller had left.
+            self._drained.set_exception(ConnectionAbortedError("the caller reads nothing"))
+        self.abort()

@@ -36,11 +36,11 @@ async def echo(request: Request) -> Reply:
 class Server:
     """Serves on a free port."""
 
-    def __init__(self, answer: Handler, keep_alive_seconds: float) -> None:
+    def __init__(self, answer: Handler, **seconds: float) -> None:
         def refuse(problem: Unreadable) -> Answer:
             return Answer(400, {}, b"no")
 
-        self.connections = Connections(answer, refuse, keep_alive_seconds=keep_alive_seconds, max_header_bytes=8 << 10)
+        self.connections = Connections(answer, refuse, max_header_bytes=8 << 10, **seconds)
         self.port = 0
 
     async def connect(self, *, receive_bytes: int = 0) -> Raw:
@@ -69,8 +69,15 @@ class Raw:
 
 
 @asynccontextmanager
-async def serving(answer: Handler = echo, *, keep_alive_seconds: float = 60) -> AsyncIterator[Server]:
-    server = Server(answer, keep_alive_seconds)
+async def serving(
+    answer: Handler = echo, *, keep_alive_seconds: float = 60, stall_seconds: float = 60, last_stall_seconds: float = 60
+) -> AsyncIterator[Server]:
+    server = Server(
+        answer,
+        keep_alive_seconds=keep_alive_seconds,
+        stall_seconds=stall_seconds,
+        last_stall_seconds=last_stall_seconds,
+    )
     sockets = await asyncio.get_running_loop().create_server(server.connections.make, "127.0.0.1", 0)
     server.port = sockets.sockets[0].getsockname()[1]
     try:

@@ -301,6 +301,24 @@ async def test_a_bug_in_the_middle_of_a_stream_never_looks_like_its_end() -> Non
     assert said.endswith(b"half\r\n")
 
 
+async def test_a_caller_who_does_not_read_gives_its_place_back() -> None:
+    async def handler(visit: Visit) -> Reply:
+        response = Stream({})
+        await visit.begin(response)
+        while True:
+            await response.write(bytes(100_000))
+
+    server = listener(0, Route("/", {"GET": handler}))
+    server._connections.stall_seconds = 0.05
+    await server.start()
+    raw = Raw(*await asyncio.open_connection("127.0.0.1", server.port, limit=1 << 10))
+    raw.writer.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+    await until(lambda: server._active)
+    await until(lambda: not server._active)
+    raw.writer.close()
+    await server.drain()
+
+
 # --- the end
 
 
