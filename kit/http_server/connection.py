@@ -89,16 +89,20 @@ class Connections:
         for connection in tuple(self.open):
             connection.finish()
 
+    def unfinished(self) -> int:
+        """On how many of them something is answered, or an answer is on its way."""
+        return sum(connection.is_at_work for connection in self.open)
+
     async def close(self, seconds: float) -> None:
         """Close all: after so many seconds by telling requests to end, after as many again whatever is not sent yet."""
         self.close_idle()
-        await self._gone(seconds)
+        await self.gone(seconds)
         for end in (Connection.cancel, Connection.abort):
             for connection in tuple(self.open):
                 end(connection)
-            await self._gone(seconds)
+            await self.gone(seconds)
 
-    async def _gone(self, seconds: float) -> None:
+    async def gone(self, seconds: float) -> None:
         """Wait until none is left, at most for so long."""
         if self.open:
             with contextlib.suppress(TimeoutError):
@@ -222,6 +226,12 @@ class Connection(asyncio.Protocol):
                 self._drained = None
         if self.transport is None:
             raise ConnectionResetError("the connection is closed")
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether something is answered, or not sent yet."""
+        transport = self.transport
+        return self._is_busy or (transport is not None and transport.get_write_buffer_size() > 0)
 
     def finish(self) -> None:
         """Close once what is answered at present is answered."""

@@ -33,7 +33,7 @@ class GatewayConfig(Settings):
     call_timeout_seconds: float = Field(600, gt=0, allow_inf_nan=False)
     """What bounds a call whose caller names no time-out."""
     drain_seconds: float = Field(20, ge=0, allow_inf_nan=False)
-    """How long a stop waits for requests that run."""
+    """How long a stop waits for requests that run and for their answers to be sent."""
 
 
 SETTINGS = GatewayConfig

@@ -118,8 +118,6 @@ class Listener:
         )
         self._sockets: asyncio.Server | None = None
         self._active = 0
-        self._is_idle: asyncio.Future[None] | None = None
-        """Whom the end of the last request wakes."""
         self._stopped_at: float | None = None
         self.port = 0
 
@@ -159,18 +157,15 @@ class Listener:
             self._sockets.close()
 
     async def drain(self) -> None:
-        """Wait for requests that run until `drain_seconds` after the stop began, then end those that are left."""
+        """Wait until the requests that run are answered and the answers sent, and end those that are left when
+        `drain_seconds` have passed since the stop began.
+        """
         self.stop_accepting()
         remaining = (self._stopped_at or 0) + self.options.drain_seconds - self._loop.time()
         self._connections.close_idle()
-        # What came a moment ago has a task that has not begun.
-        await asyncio.sleep(0)
-        if self._active:
-            self._is_idle = self._loop.create_future()
-            try:
-                await asyncio.wait_for(self._is_idle, max(remaining, 0))
-            except TimeoutError:
-                log.warning("requests are cut by the end of the drain", extra={"requests": self._active})
+        await self._connections.gone(max(remaining, 0))
+        if cut := self._connections.unfinished():
+            log.warning("requests are cut by the end of the drain", extra={"requests": cut})
         await self._connections.close(_LAST_WORDS_SECONDS)
 
     async def _answer(self, request: Request) -> Reply:
@@ -213,8 +208,6 @@ class Listener:
             status = failure.INTERNAL
         finally:
             self._active -= 1
-            if not self._active and self._is_idle is not None and not self._is_idle.done():
-                self._is_idle.set_result(None)
             if span is not None:
                 _end_span(span, visit, route, status, error)
         return response

@@ -11,44 +11,11 @@ import pytest
 
 from kit.errors import CannotStart
 from kit.http_server.answer import Reply, Stream
-from kit.telemetry import Tracing
-from services.gateway.listener import Handler, Listener, ListenerOptions, Route, Visit
+from services.gateway.listener import Handler, Route, Visit
 from tests.kit.http_server.serving import until
-from tests.services.gateway.conftest import MESSAGES, MODEL
-from tests.services.gateway.executors import delta, ended, response, started
-
-HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\n"
-BODY = orjson.dumps({"model": MODEL, "messages": MESSAGES})
-
-
-class Raw:
-    """A connection that says what a test says, byte by byte."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
-
-    async def answer(self) -> tuple[int, dict[str, str], bytes]:
-        """One whole answer that gives its length."""
-        head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 10)
-        line, *lines = head.decode().split("\r\n")[:-2]
-        headers = {name.lower(): value for name, _, value in (each.partition(": ") for each in lines)}
-        return int(line.split()[1]), headers, await self.reader.readexactly(int(headers.get("content-length", 0)))
-
-    async def refusal(self) -> tuple[int, str, dict[str, str]]:
-        status, headers, body = await self.answer()
-        return status, orjson.loads(body)["error"]["reason"], headers
-
-    async def is_closed(self) -> bool:
-        return await asyncio.wait_for(self.reader.read(), 10) == b""
-
-
-async def connect(room: Any) -> Raw:
-    return Raw(*await asyncio.open_connection("127.0.0.1", room.listener.port, limit=8 << 20))
-
-
-def head(room: Any, length: int, *more: bytes) -> bytes:
-    lines = [b"Authorization: Bearer %s" % room.key.encode(), b"Content-Length: %d" % length, *more]
-    return HEAD + b"\r\n".join(lines) + b"\r\n\r\n"
+from tests.services.gateway.conftest import MODEL
+from tests.services.gateway.executors import response
+from tests.services.gateway.listening import BODY, HEAD, Raw, connect, head, listener
 
 
 async def test_a_body_past_the_limit_is_refused_before_it_is_read(start_room: Any, environment: Any) -> None:
@@ -317,56 +284,6 @@ async def test_a_caller_who_does_not_read_gives_its_place_back() -> None:
     await until(lambda: not server._active)
     raw.writer.close()
     await server.drain()
-
-
-# --- the end
-
-
-async def test_a_stop_lets_what_runs_finish_and_takes_nothing_new(local_room: Any) -> None:
-    gate = asyncio.Event()
-    local_room.executor.script = [started(), delta("Par"), gate, delta("is."), ended()]
-    idle = await connect(local_room)
-    idle.writer.write(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
-    assert (await idle.answer())[0] == 200
-    async with local_room.client() as client:
-        stream = aiter(await client.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True))
-        await anext(stream)
-
-        local_room.listener.stop_accepting()
-
-        idle.writer.write(b"GET /readyz HTTP/1.1\r\nHost: h\r\n\r\n")
-        status, reason, headers = await idle.refusal()
-        assert (status, reason, headers["connection"]) == (503, "STOPPING", "close")
-        with pytest.raises(ConnectionRefusedError):
-            await connect(local_room)
-        drained = asyncio.create_task(local_room.listener.drain())
-        gate.set()
-        assert "".join([chunk.choices[0].delta.content or "" async for chunk in stream]) == "Paris."
-        await asyncio.wait_for(drained, 10)
-    idle.writer.close()
-
-
-async def test_a_drain_that_takes_too_long_ends_what_is_left(start_room: Any, environment: Any) -> None:
-    environment.setenv("TURNOUT_GATEWAY_DRAIN_SECONDS", "0")
-    async with start_room() as room:
-        room.executor.script = [started(), delta("Par"), asyncio.Event()]
-        body = orjson.dumps({"model": MODEL, "messages": MESSAGES, "stream": True})
-        raw = await connect(room)
-        raw.writer.write(head(room, len(body)) + body)
-        await asyncio.wait_for(raw.reader.readuntil(b'"Par"'), 10)
-
-        await asyncio.wait_for(room.listener.drain(), 10)
-
-        said = await asyncio.wait_for(raw.reader.read(), 10)
-        assert b"[DONE]" not in said
-        assert not said.endswith(b"0\r\n\r\n")
-        raw.writer.close()
-        await until(lambda: room.executor.left == 1)
-
-
-def listener(port: int, *routes: Route, shares_port: bool = False) -> Listener:
-    options = ListenerOptions(f"127.0.0.1:{port}", shares_port, 1 << 20, 8 << 10, 10, 1, 1, 0)
-    return Listener(routes, Tracing(sample_ratio=0, resource={}, exporter=None), options)
 
 
 async def test_a_taken_port_stops_the_start_with_the_settings_name(local_room: Any) -> None:
