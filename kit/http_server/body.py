@@ -8,6 +8,8 @@ from typing import Final
 
 _MANY_BYTES: Final = 512 << 10
 """Of a body that nobody reads; past them nothing is read of its connection until somebody does."""
+_MANY_CHUNKS: Final = 256
+"""Pieces that are kept as they came; further ones are put together."""
 
 
 class BrokenBody(Exception):
@@ -24,7 +26,7 @@ class Body:
 
     def __init__(self, hold: Callable[[bool], None]) -> None:
         self._hold = hold
-        self._chunks: list[bytes] = []
+        self._chunks: list[bytes | bytearray] = []
         self._buffered = 0
         self._is_broken = self._is_held = False
         self._waiter: asyncio.Future[None] | None = None
@@ -35,7 +37,7 @@ class Body:
 
     def feed(self, data: bytes) -> None:
         """A piece has come."""
-        self._chunks.append(data)
+        keep(self._chunks, data)
         self.total_bytes += len(data)
         self._buffered += len(data)
         if self._buffered > _MANY_BYTES and not self._is_held:
@@ -57,7 +59,7 @@ class Body:
     def taken(self) -> bytes:
         """What is there."""
         chunks = self._chunks
-        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        data = joined(chunks)
         chunks.clear()
         self._buffered = 0
         self._let_go()
@@ -88,6 +90,24 @@ class Body:
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def keep(chunks: list[bytes | bytearray], data: bytes) -> None:
+    """Add a piece. Objects of some bytes each would take many times what they hold."""
+    if len(chunks) < _MANY_CHUNKS:
+        chunks.append(data)
+        return
+    last = chunks[-1]
+    if not isinstance(last, bytearray):
+        last = bytearray(last)
+        chunks[-1] = last
+    last += data
+
+
+def joined(chunks: list[bytes | bytearray]) -> bytes:
+    """All that was kept."""
+    first = chunks[0] if len(chunks) == 1 else None
+    return first if isinstance(first, bytes) else b"".join(chunks)
 
 
 NO_BODY: Final = Body(lambda _: None)

@@ -9,7 +9,7 @@ from multidict import CIMultiDictProxy
 
 from kit.errors import Deadline, Invalid, Violation
 from kit.http_server.answer import Stream, send
-from kit.http_server.body import Body, BrokenBody
+from kit.http_server.body import Body, BrokenBody, joined, keep
 from kit.http_server.message import Message
 
 if TYPE_CHECKING:
@@ -90,13 +90,14 @@ class Request:
         return True
 
     async def _read(self, max_bytes: int) -> bytes:
-        pieces, size = [], 0
+        pieces: list[bytes | bytearray] = []
+        size = 0
         while piece := await self._body.read():
             size += len(piece)
             if size > max_bytes:
                 raise _too_large(max_bytes)
-            pieces.append(piece)
-        return b"".join(pieces)
+            keep(pieces, piece)
+        return joined(pieces)
 
 
 def path_of(target: str) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import tracemalloc
 
 import pytest
 
 from kit.http_server import connection
 from kit.http_server.answer import Answer, Reply
+from kit.http_server.body import Body
 from kit.http_server.reader import Reader
 from kit.http_server.request import Request
 from tests.kit.http_server.serving import GET, chunked, echo, post, serving, until
@@ -113,6 +115,52 @@ async def test_a_large_body_is_held_back_while_nobody_reads_it() -> None:
         raw.say(GET)
         assert (await raw.answer())[1] == b"0"
         raw.writer.close()
+
+
+def test_a_body_in_many_pieces_takes_little_more_than_its_bytes() -> None:
+    body, whole = Body(lambda _: None), b"".join(b"%02d" % (number % 100) for number in range(50_000))
+    tracemalloc.start()
+    try:
+        for start in range(0, len(whole), 2):
+            body.feed(whole[start : start + 2])
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    # What a bytearray keeps for more to come, and the pieces that are kept as they came.
+    assert taken < 1.25 * len(whole) + 30_000
+    body.end()
+    assert body.taken() == whole
+
+
+async def test_a_body_that_is_read_in_many_pieces_takes_little_more_than_its_bytes() -> None:
+    read: list[bytes] = []
+
+    async def handler(request: Request) -> Reply:
+        read.append(await request.body(1 << 20, 10))
+        return Answer(200, {}, b"yes")
+
+    whole = [b"%02d" % (number % 100) for number in range(5000)]
+    async with serving(handler) as server:
+        raw = await server.connect()
+        [open_one] = server.connections.open
+        open_one.data_received(chunked()[:-5])
+        await asyncio.sleep(0)
+        tracemalloc.start()
+        try:
+            for piece in whole:
+                open_one.data_received(b"2\r\n%s\r\n" % piece)
+                # Until it is read.
+                while open_one._reader.newest._chunks:
+                    await asyncio.sleep(0)
+            taken = tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+        assert taken < 100_000
+        open_one.data_received(b"0\r\n\r\n")
+        assert (await raw.answer())[1] == b"yes"
+        raw.writer.close()
+    assert read == [b"".join(whole)]
+    assert type(read[0]) is bytes
 
 
 async def test_a_body_that_nobody_reads_is_not_taken_for_a_request() -> None:
