@@ -134,12 +134,16 @@ class Reader:
         parser = self._parser
         assert parser is not None  # noqa: S101  # it is at work
         self._is_offer = parser.should_upgrade()
+        headers = CIMultiDictProxy(CIMultiDict(self._fields))
+        is_new = parser.get_http_version() not in _OLD_VERSIONS
         message = Message(
             parser.get_method().decode(),
             self._target.decode(errors="replace"),
-            CIMultiDictProxy(CIMultiDict(self._fields)),
-            parser.get_http_version() not in _OLD_VERSIONS,
-            not parser.should_keep_alive(),
+            headers,
+            is_new,
+            # What was before HTTP/1.1 frames no body so: others on the way may see its end elsewhere (RFC 9112, section
+            # 6.1).
+            not parser.should_keep_alive() or (not is_new and "Transfer-Encoding" in headers),
         )
         if message.is_new and len(message.headers.getall("Host", ())) != 1:
             raise ValueError("not one host, which RFC 9112, section 3.2, asks for")

@@ -55,7 +55,7 @@ class Request:
         length = self.headers.get("Content-Length")
         if length is not None and int(length) > max_bytes:
             raise _too_large(max_bytes)
-        if self.headers.get("Expect", "").lower() == "100-continue":
+        if self.message.is_new and self.headers.get("Expect", "").lower() == "100-continue":
             send(self._connection, _CONTINUE)
         try:
             async with asyncio.timeout(timeout_seconds):

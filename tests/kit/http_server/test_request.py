@@ -310,6 +310,38 @@ def test_a_body_that_looks_like_heads_costs_no_more() -> None:
     assert calls <= 16 * (1 << 16) // 31 + 16
 
 
+async def test_a_chunked_body_of_an_old_caller_is_the_last_of_its_connection() -> None:
+    async with serving() as server:
+        raw = await server.connect()
+        chunks = chunked(b"hello").partition(b"\r\n\r\n")[2]
+        old = b"POST / HTTP/1.0\r\nConnection: keep-alive\r\n"
+        raw.say(old + b"Content-Length: 5\r\n\r\nhello" + old + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + GET)
+        head, body = await raw.answer()
+        assert "\r\nConnection: keep-alive\r\n" in head
+        assert body == b"hello"
+        head, body = await raw.answer()
+        assert "keep-alive" not in head
+        assert body == b"hello"
+        assert await raw.rest() == b""
+        raw.writer.close()
+
+
+@pytest.mark.parametrize(("version", "is_told"), [(b"1.1", True), (b"1.0", False)])
+async def test_only_who_knows_of_going_on_is_told_to(version: bytes, is_told: bool) -> None:
+    async with serving() as server:
+        raw = await server.connect()
+        raw.say(b"POST / HTTP/%s\r\nHost: h\r\nConnection: close\r\nContent-Length: 5\r\n" % version)
+        raw.say(b"Expect: 100-continue\r\n\r\n")
+        [open_one] = server.connections.open
+        # Its handler waits for the body, and has said all that it says before.
+        await until(lambda: open_one._reader.newest._waiter)
+        raw.say(b"hello")
+        said = await raw.rest()
+        assert said.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 " if is_told else b"HTTP/1.0 200 ")
+        assert said.endswith(b"hello")
+        raw.writer.close()
+
+
 async def test_trailers_are_no_headers_of_the_next_request() -> None:
     async def handler(request: Request) -> Reply:
         await request.body(100, 10)
