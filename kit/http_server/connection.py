@@ -27,7 +27,7 @@ _FEW_WAITING: Final = _MAX_WAITING // 2
 _LINGER_SECONDS: Final = 10.0
 """For the rest of a body that nobody asked for."""
 _LAST_SECONDS: Final = 1.0
-"""For the rest of what is no request: a connection that is closed over unread bytes loses its last answer."""
+"""For the rest of what is no HTTP: a connection that is closed over unread bytes loses its last answer."""
 _STALL_SECONDS: Final = 60.0
 """It begins long after the caller has stopped: what the kernels on the way hold comes first."""
 _LAST_STALL_SECONDS: Final = 10.0
@@ -343,7 +343,10 @@ class Connection(asyncio.Protocol):
         self.task = None
         if not goes_on or self._is_finishing or self.transport is None:
             self._is_busy = False
-            self.close()
+            if self._reader.is_deaf:
+                self._part()
+            else:
+                self.close()
             return
         if self._is_full and len(self._reader.requests) <= _FEW_WAITING:
             # While this is still busy, so that it does not begin twice.
@@ -364,8 +367,23 @@ class Connection(asyncio.Protocol):
         transport = self.transport
         if transport is not None and not transport.is_closing():
             transport.write(head.whole(None, answer.status, answer.lines, len(answer.body), closes=True) + answer.body)
-            transport.write_eof()
+        self._part()
+
+    def _part(self) -> None:
+        """Close behind what is written, and a moment later: what still comes is no HTTP, and nobody looks at it."""
+        transport = self.transport
         self._is_finishing = True
+        if transport is None or transport.is_closing():
+            return
+        # A body that nobody will read may have held it back.
+        self._is_full = self._is_held = False
+        self._read_or_not()
+        try:
+            transport.write_eof()
+        except OSError:
+            # The caller has left, and nobody has been told yet.
+            self.close()
+            return
         if self._alarm is not None:
             self._alarm.cancel()
         self._alarm = self._loop.call_later(_LAST_SECONDS, self.close)
