@@ -51,7 +51,12 @@ async def endpoint(metrics: Metrics, address: str, *, workers: int = 1) -> Async
             return _text(405, "this address takes GET\n", Allow="GET, HEAD")
         if path == "/healthz":
             return _text(200, "ok\n")
-        written = await page.write(request.headers.get("Accept", ""))
+        try:
+            written = await page.write(request.headers.get("Accept", ""))
+        except Exception as bug:
+            # The edge: a source that cannot be read, say.
+            log.exception("the metrics are not written", extra={"error": type(bug).__name__})
+            return _text(500, "the metrics cannot be written; the process's log says why\n")
         if written is None:
             return _text(503, "too many scrapes at once\n", **{"Retry-After": "1"})
         body, content_type = written

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
@@ -42,7 +42,7 @@ class Page(Collector):
             async with self._writing:
                 # Here, because sources belong to the loop; instruments may be read from any thread.
                 self._readings = self._metrics.readings()
-                encode, content_type = choose_encoder(accept)
+                encode, content_type = _encoder(accept)
                 if self._series() > _LARGE_SERIES:
                     return await asyncio.to_thread(encode, self._registry), content_type
                 return encode(self._registry), content_type
@@ -70,6 +70,14 @@ class Page(Collector):
     def _series(self) -> int:
         counters, histograms = self._metrics.counters, self._metrics.histograms
         return sum(len(counter) for counter in counters) + sum(len(histogram) for histogram in histograms)
+
+
+def _encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
+    try:
+        return choose_encoder(accept)
+    except (TypeError, ValueError):
+        # It compares numbers with what stands for a version there.
+        return choose_encoder("")
 
 
 def _buckets(histogram: Histogram, series: HistogramSeries) -> list[tuple[str, float]]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import socket
 import time
 from collections.abc import Iterable
@@ -73,6 +74,39 @@ async def test_the_page_says_what_was_measured_in_either_format(measured: Metric
     assert ("process_resident_memory_bytes", ()) in found
     assert ("python_gc_collections_total", (("generation", "0"),)) in found
     assert not [name for name, _ in found if name.endswith("_created")]
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "application/openmetrics-text; version=x",
+        "text/plain; version=1.x",
+        "application/openmetrics-text; version=1.0.0\u00e9",
+        ";,;=",
+    ],
+)
+async def test_whoever_asks_for_no_format_there_is_gets_the_plain_one(measured: Metrics, accept: str) -> None:
+    async with endpoint(measured, "127.0.0.1:0") as port:
+        status, content_type, text = await get(port, accept=accept)
+
+    assert (status, content_type) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    assert samples(parse_text(text))["turnout_depth", ()] == 7
+
+
+async def test_metrics_that_cannot_be_read_are_an_answer_and_one_line_in_the_log(
+    measured: Metrics, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> list[Reading]:
+        raise RuntimeError("a secret")
+
+    measured.read(broken)
+    async with endpoint(measured, "127.0.0.1:0") as port:
+        status, _, text = await get(port)
+        assert (await get(port, "/healthz"))[0] == 200
+
+    assert (status, text) == (500, "the metrics cannot be written; the process's log says why\n")
+    logged = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert logged == ["the metrics are not written"]
 
 
 async def test_a_large_page_is_written_beside_the_loop(measured: Metrics) -> None:
