@@ -39,15 +39,12 @@ class Page(Collector):
             return None
         self._waiting += 1
         try:
-            async with self._writing:
-                # Here, because sources belong to the loop; instruments may be read from any thread.
-                self._readings = self._metrics.readings()
-                encode, content_type = _encoder(accept)
-                if self._series() > _LARGE_SERIES:
-                    return await asyncio.to_thread(encode, self._registry), content_type
-                return encode(self._registry), content_type
-        finally:
+            await self._writing.acquire()
+        except BaseException:
             self._waiting -= 1
+            raise
+        # A scraper may leave, a thread cannot: the next page waits for its end, not for its scraper's.
+        return await asyncio.shield(asyncio.create_task(self._written(accept)))
 
     def collect(self) -> Iterable[Metric]:
         """What prometheus_client writes."""
@@ -66,6 +63,18 @@ class Page(Collector):
             for values, observed in histogram.all():
                 spread.add_metric(values, _buckets(histogram, observed), sum_value=observed.total)
             yield spread
+
+    async def _written(self, accept: str) -> tuple[bytes, str]:
+        try:
+            # Here, because sources belong to the loop; instruments may be read from any thread.
+            self._readings = self._metrics.readings()
+            encode, content_type = _encoder(accept)
+            if self._series() > _LARGE_SERIES:
+                return await asyncio.to_thread(encode, self._registry), content_type
+            return encode(self._registry), content_type
+        finally:
+            self._writing.release()
+            self._waiting -= 1
 
     def _series(self) -> int:
         counters, histograms = self._metrics.counters, self._metrics.histograms
