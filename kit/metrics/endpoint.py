@@ -13,7 +13,7 @@ from typing import Final
 
 from kit.errors import CannotStart
 from kit.http_server.answer import Answer
-from kit.http_server.connection import Connections
+from kit.http_server.connections import Connections
 from kit.http_server.reader import Unreadable
 from kit.http_server.request import Request, path_of
 from kit.metrics.page import Page
@@ -73,7 +73,6 @@ async def endpoint(metrics: Metrics, address: str, *, workers: int = 1) -> Async
     finally:
         connections.is_stopping = True
         sockets.close()
-        connections.close_idle()
         await connections.close(_STOP_SECONDS)
 
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from kit.errors import AppError, CannotStart, Invalid, NotFound, Unavailable
 from kit.http_server.answer import JSON, Answer, Reply, Stream
-from kit.http_server.connection import Connections
+from kit.http_server.connections import Connections
 from kit.http_server.request import Request, path_of
 from kit.telemetry import AttributeValue, Span, TraceContext, Tracing, log_trace_id, parse_traceparent
 from services.gateway.convert import failure

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from kit.http_server.answer import Answer, Reply
-from kit.http_server.connection import Connections
+from kit.http_server.connections import Connections
 from kit.http_server.reader import Unreadable
 from kit.http_server.request import Request
 
@@ -84,7 +84,6 @@ async def serving(
         yield server
     finally:
         sockets.close()
-        server.connections.close_idle()
         await server.connections.close(0.05)
 
 
