@@ -29,9 +29,9 @@ async def require_current(url: str, *, schema: str, folder: Path) -> None:
     """
     wanted = newest(folder)
     found = await _current(url, schema)
-    if found != wanted:
+    if found != [wanted]:
         raise SchemaBehind(
-            f"the database schema {schema!r} is at {found or 'no version'}, this code needs {wanted}: "
+            f"the database schema {schema!r} is at {' and '.join(found) or 'no version'}, this code needs {wanted}: "
             "run `python -m services migrate`"
         )
 
@@ -41,15 +41,16 @@ def newest(folder: Path) -> str:
     return max(path.name.partition("_")[0] for path in (folder / "versions").glob("[0-9]*_*.py"))
 
 
-async def _current(url: str, schema: str) -> str | None:
+async def _current(url: str, schema: str) -> list[str]:
+    """One, unless somebody has meddled."""
     table = f'"{schema}".alembic_version'
     with translated():
         engine = create_async_engine(url, connect_args={"timeout": CONNECT_TIMEOUT_SECONDS})
         try:
             async with asyncio.timeout(60), engine.connect() as connection:
                 if await connection.scalar(text("SELECT to_regclass(:name)"), {"name": table}) is None:
-                    return None
-                found: str | None = await connection.scalar(text(f"SELECT version_num FROM {table}"))  # noqa: S608  # ours
-                return found
+                    return []
+                query = text(f"SELECT version_num FROM {table} ORDER BY version_num")  # noqa: S608  # ours
+                return list(await connection.scalars(query))
         finally:
             await engine.dispose()

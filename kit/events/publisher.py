@@ -33,7 +33,11 @@ _BATCH_SEQUENCE: Final = "Nats-Batch-Sequence"
 _BATCH_COMMIT: Final = "Nats-Batch-Commit"
 _MAX_BATCH: Final = 1000
 """What a server takes at once."""
+_ASK_SECONDS: Final = 1.0
 _ALONE_AFTER_REFUSAL: Final = 20
+_ALONE_AFTER_NO: Final = 200
+_ALONE_AFTER_SILENCE: Final = 10_000
+"""Some minutes under load."""
 _HAS_DUPLICATES: Final = 10201
 _AT_ONCE: Final = 32
 """Records that are sent before calls get their turn: some 20 µs each."""
@@ -55,10 +59,10 @@ class JetStreamPublisher:
         self._inbox = ""
         self._sent = 0
         self._answers: dict[str, _Answers | _Commit] = {}
-        self._takes_batches: bool | None = None
-        """Whether the stream does; None before it was asked."""
+        self._takes_batches = False
+        """Whether the stream has said so."""
         self._alone = 0
-        """So many batches are sent record by record, because one was refused: it may be so with the next, too."""
+        """So many batches are sent record by record before another is tried, or asked for."""
 
     async def publish(self, batch: Sequence[Record]) -> Sequence[Outcome]:
         """Publish `batch` in order, without waiting in between, and wait for all acknowledgements.
@@ -72,31 +76,47 @@ class JetStreamPublisher:
         await self._listen(connection)
         answers, max_payload, is_roomy = _Answers(batch), connection.max_payload, True
         for index, record in enumerate(batch):
+            if refusal_of(record, max_payload // 2) is None:
+                continue
+            # Or it is so large that the headers of a batch might be too much.
+            is_roomy = False
             if (reason := refusal_of(record, max_payload)) is not None:
                 answers.settle(index, Rejected(reason))
-            elif len(record.payload) > max_payload // 2:
-                # The headers of a batch might be too much for it.
-                is_roomy = False
         if is_roomy and await self._send_at_once(connection, answers):
             return answers.outcomes()
         await self._send(connection, answers)
         if answers.homeless:
             await self._broker.ensure_stream(connection)
-            self._takes_batches = None
+            self._takes_batches, self._alone = False, 0
             await self._send(connection, answers)
         return answers.outcomes()
+
+    async def _ask(self, connection: Connection) -> bool:
+        """Whether the stream takes batches; if not, it is asked again after many of them."""
+        answer: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
+        question = asyncio.create_task(takes_batches(connection.manager))
+        question.add_done_callback(lambda asked: _hand_over(asked, answer))
+        try:
+            says = await connection.wait(answer, seconds=_ASK_SECONDS)
+        except TimeoutError:
+            says = None
+        finally:
+            question.cancel()
+        self._takes_batches = says is True
+        if not self._takes_batches:
+            # Who says nothing has no right to, say, and each question takes a second then.
+            self._alone = _ALONE_AFTER_SILENCE if says is None else _ALONE_AFTER_NO
+        return self._takes_batches
 
     async def _send_at_once(self, connection: Connection, answers: _Answers) -> bool:
         """Send what has no outcome yet as one batch; whether JetStream has all of it now."""
         indexes = answers.begin()
         if not 1 < len(indexes) <= _MAX_BATCH:
             return False
-        if self._takes_batches is None:
-            self._takes_batches = await takes_batches(connection.manager)
-        if not self._takes_batches:
-            return False
         if self._alone:
             self._alone -= 1
+            return False
+        if not self._takes_batches and not await self._ask(connection):
             return False
         self._sent += 1
         token = str(self._sent)
@@ -160,7 +180,7 @@ class JetStreamPublisher:
             self._inbox = connection.inbox()
             await connection.subscribe(f"{self._inbox}.*.*", self._on_answer)
             self._connection = connection
-            self._takes_batches = None
+            self._takes_batches, self._alone = False, 0
 
     async def _on_answer(self, message: Msg) -> None:
         _, token, index = message.subject.rsplit(".", 2)
@@ -246,6 +266,11 @@ class _Answers:
             self._outcomes[index] = Rejected(f"NATS_{number}")
         else:
             self._refusal = f"{error.get('description', 'no reason')}, {number}"
+
+
+def _hand_over(asked: asyncio.Task[bool | None], answer: asyncio.Future[bool | None]) -> None:
+    if not (asked.cancelled() or asked.exception() or answer.done()):
+        answer.set_result(asked.result())
 
 
 def _frame(record: Record, marks: str, reply: str) -> bytes:

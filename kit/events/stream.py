@@ -78,15 +78,19 @@ async def ensure(manager: JetStreamManager, options: StreamOptions) -> None:
         log.info("the event stream is made", extra={"stream": STREAM, "max_bytes": options.max_bytes})
 
 
-async def takes_batches(manager: JetStreamManager) -> bool:
-    """Whether the stream takes a batch of messages at once.
+async def takes_batches(manager: JetStreamManager) -> bool | None:
+    """Whether the stream takes a batch of messages at once; None if nobody says so.
 
-    Not one that an older version of us has made, or that a server before 2.12 keeps, or that we may not ask about.
+    Not one that an older version of us has made, or that a server before 2.12 keeps. Nor one whose messages are
+    published again elsewhere: there the headers of a batch would be taken for another one.
     """
     try:
-        return bool((await manager.stream_info(STREAM)).config.allow_atomic)
-    except (nats.errors.Error, TimeoutError):
+        config = (await manager.stream_info(STREAM)).config
+    except nats.js.errors.NotFoundError:
         return False
+    except (nats.errors.Error, TimeoutError):
+        return None
+    return bool(config.allow_atomic) and config.republish is None
 
 
 def _unavailable(error: Exception) -> Unavailable:

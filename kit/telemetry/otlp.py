@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final, cast
 
@@ -15,6 +16,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind
 
 from kit.telemetry.span import SCOPE, AttributeValue, Span
+
+_log = logging.getLogger(__name__)
 
 _KINDS: Final = {
     SpanKind.INTERNAL: trace_pb2.Span.SPAN_KIND_INTERNAL,
@@ -41,8 +44,8 @@ def request_of(spans: Sequence[Span]) -> ExportTraceServiceRequest:
     request = ExportTraceServiceRequest()
     of_resource = request.resource_spans.add()
     resource = spans[0].resource
-    attributes = [_attribute(name, cast("AttributeValue", value)) for name, value in resource.attributes.items()]
-    of_resource.resource.CopyFrom(Resource(attributes=attributes))
+    attributes = cast("Mapping[str, AttributeValue]", resource.attributes)
+    of_resource.resource.CopyFrom(Resource(attributes=_attributes(attributes)))
     of_resource.schema_url = resource.schema_url
     of_scope = of_resource.scope_spans.add(scope=InstrumentationScope(name=SCOPE.name))
     of_scope.spans.extend(map(_span, spans))
@@ -55,20 +58,38 @@ def _span(span: Span) -> trace_pb2.Span:
         trace_id=bytes.fromhex(place.trace_id),
         span_id=bytes.fromhex(place.span_id),
         parent_span_id=b"" if parent is None else bytes.fromhex(parent.span_id),
-        name=span.name,
+        name=_sayable(span.name),
         kind=_KINDS[span.kind],
         start_time_unix_nano=span.start_time,
         end_time_unix_nano=span.end_time,
-        attributes=[_attribute(name, value) for name, value in span.attributes.items()],
+        attributes=_attributes(span.attributes),
         links=[
             trace_pb2.Span.Link(
-                trace_id=bytes.fromhex(linked.trace_id), span_id=bytes.fromhex(linked.span_id), flags=_REMOTE
+                trace_id=bytes.fromhex(linked.trace_id),
+                span_id=bytes.fromhex(linked.span_id),
+                flags=_REMOTE if is_remote else _LOCAL,
             )
-            for linked in span.linked
+            for linked, is_remote in span.linked
         ],
         status=_FAILED if span.has_failed else None,
         flags=_REMOTE if span.parent_is_remote else _LOCAL,
     )
+
+
+def _sayable(text: str) -> str:
+    """Lone surrogates would stand in the way of all that is sent with it."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def _attributes(attributes: Mapping[str, AttributeValue]) -> list[KeyValue]:
+    pairs = []
+    for name, value in attributes.items():
+        try:
+            pairs.append(_attribute(name, value))
+        except (TypeError, ValueError) as error:
+            # One that cannot be sent must not keep back the others, nor all other spans.
+            _log.warning("an attribute of a span is left out", extra={"attribute": name, "error": type(error).__name__})
+    return pairs
 
 
 def _attribute(name: str, value: AttributeValue) -> KeyValue:

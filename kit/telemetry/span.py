@@ -1,7 +1,8 @@
 """A span while it is made, and once it has ended.
 
 The SDK's own takes some 125 µs of CPU from its start to its export (docs/decisions/0022). This one holds what is said
-of it and nothing else, and looks to the SDK's exporters like their `ReadableSpan`.
+of it and nothing else. To the SDK's exporters that send OTLP, or keep spans in memory, it looks like their
+`ReadableSpan`.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class Span:
         attributes: dict[str, AttributeValue],
         resource: Resource,
         end: Callable[[Span], None],
-        linked: Sequence[TraceContext] = (),
+        linked: Sequence[tuple[TraceContext, bool]] = (),
         start_unix_ns: int = 0,
     ) -> None:
         self.name = name
@@ -86,23 +87,28 @@ class Span:
         self.end_time = 0
         """The same; 0 before it has ended."""
         self.linked = linked
-        """Places in other traces."""
+        """Other places, each with whether it is another process's."""
         self._end: Callable[[Span], None] | None = end
         self._context: SpanContext | None = None
 
     def set_attribute(self, name: str, value: AttributeValue) -> None:
-        """Say something of it."""
-        self.attributes[name] = value
+        """Say something of it, before it has ended."""
+        if self._end is not None:
+            self.attributes[name] = value
 
     def set_attributes(self, attributes: Mapping[str, AttributeValue]) -> None:
-        """Say much of it."""
-        self.attributes.update(attributes)
+        """Say much of it, before it has ended."""
+        if self._end is not None:
+            self.attributes.update(attributes)
 
     def fail(self, error: str = "") -> None:
         """It is an error.
 
         :param error: the kind of it, as `error.type`; never its text, which may quote what somebody sent
         """
+        if self._end is None:
+            # The exporter may be reading it.
+            return
         self.has_failed = True
         if error:
             self.attributes["error.type"] = error
@@ -152,8 +158,8 @@ class Span:
 
     @property
     def links(self) -> Sequence[Link]:
-        """To places in other traces."""
-        return [Link(context_of(place, is_remote=True)) for place in self.linked]
+        """To other places."""
+        return [Link(context_of(place, is_remote=is_remote)) for place, is_remote in self.linked]
 
 
 class _NoSpan(Span):

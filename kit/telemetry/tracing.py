@@ -89,13 +89,13 @@ class Tracing:
         if not sampled or self._processor is None:
             yield
             return
-        batch = self._start(name, SpanKind.CONSUMER, None, linked=sampled)
+        batch = self._start(name, SpanKind.CONSUMER, None, linked=[(place, True) for place in sampled])
         token = current_span.set(batch)
         try:
             with ExitStack() as spans:
                 spans.enter_context(batch)
                 for place in sampled:
-                    own = self._start(name, SpanKind.CONSUMER, place, is_remote=True, linked=(batch.place,))
+                    own = self._start(name, SpanKind.CONSUMER, place, is_remote=True, linked=((batch.place, False),))
                     spans.enter_context(own)
                 yield
         finally:
@@ -133,7 +133,7 @@ class Tracing:
         place: TraceContext | None = None,
         is_remote: bool = False,
         attributes: dict[str, AttributeValue] | None = None,
-        linked: Sequence[TraceContext] = (),
+        linked: Sequence[tuple[TraceContext, bool]] = (),
         start_unix_ns: int = 0,
     ) -> Span:
         if place is None:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import asyncpg
 import pytest
 from alembic.script import ScriptDirectory
 
@@ -65,6 +66,11 @@ async def test_only_a_schema_at_this_version_is_current(postgres: Postgres, tmp_
         await require_current(url, schema="shop", folder=older)
     with pytest.raises(SchemaBehind, match="'other' is at no version"):
         await require_current(url, schema="other", folder=older)
+    connection = await asyncpg.connect(url.replace("+asyncpg", ""))
+    await connection.execute("INSERT INTO shop.alembic_version VALUES ('0001')")
+    await connection.close()
+    with pytest.raises(SchemaBehind, match="'shop' is at 0001 and 0002, this code needs 0002"):
+        await require_current(url, schema="shop", folder=newer)
 
 
 def test_who_serves_loads_no_alembic() -> None:

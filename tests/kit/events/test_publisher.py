@@ -6,9 +6,11 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nats.js import api
 
 from kit import ids
 from kit.errors import Unavailable
+from kit.events import publisher as publishing
 from kit.events.broker import Broker
 from kit.events.publisher import JetStreamPublisher, refusal_of
 from kit.events.stream import STREAM, SUBJECTS
@@ -144,11 +146,78 @@ async def test_a_stream_that_takes_batches_no_longer_loses_none(broker: Broker, 
     assert await stored(broker) == 7
 
 
+async def test_whether_batches_are_taken_is_asked_again(
+    broker: Broker, records: MakeRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publishing, "_ALONE_AFTER_NO", 2)
+    manager, publisher = broker.connection().manager, JetStreamPublisher(broker)
+    config = await manager.add_stream(name=STREAM, subjects=[SUBJECTS])
+    await publisher.publish(records(2))
+    await manager.update_stream(config.config, allow_atomic=True)
+
+    for _ in range(3):
+        await publisher.publish(records(2))
+
+    assert [place for _, place in await sequences(broker)] == [None] * 6 + ["1", "2"]
+
+
+async def test_a_stream_that_is_published_again_elsewhere_takes_no_batches(
+    broker: Broker, records: MakeRecords
+) -> None:
+    manager, publisher = broker.connection().manager, JetStreamPublisher(broker)
+    await manager.add_stream(name="COPY", subjects=["copy.>"])
+    again = api.RePublish(src=">", dest="copy.>")
+    await manager.add_stream(name=STREAM, subjects=[SUBJECTS], allow_atomic=True, republish=again)
+
+    await publisher.publish(records(10))
+
+    assert (await manager.stream_info("COPY")).state.messages == 10
+
+
+async def test_a_broker_that_does_not_say_what_it_takes_is_not_asked_often(
+    broker: Broker, records: MakeRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    async def silent(manager: object) -> bool:
+        asked.append(manager)
+        await asyncio.Event().wait()
+        return True
+
+    monkeypatch.setattr(publishing, "takes_batches", silent)
+    monkeypatch.setattr(publishing, "_ASK_SECONDS", 0.01)
+    await broker.ensure_stream(broker.connection())
+    publisher = JetStreamPublisher(broker)
+
+    for _ in range(3):
+        assert list(await publisher.publish(records(2))) == [ACKNOWLEDGED] * 2
+
+    assert len(asked) == 1
+
+
+async def test_a_connection_that_ends_ends_the_question(
+    nats: Nats, broker: Broker, records: MakeRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent(manager: object) -> bool:
+        await asyncio.to_thread(nats.kill)
+        await asyncio.Event().wait()
+        return True
+
+    monkeypatch.setattr(publishing, "takes_batches", silent)
+    monkeypatch.setattr(publishing, "_ASK_SECONDS", 60.0)
+
+    with pytest.raises(Unavailable):
+        async with asyncio.timeout(20):
+            await JetStreamPublisher(broker).publish(records(2))
+    await asyncio.to_thread(nats.start)
+
+
 async def test_large_records_are_sent_one_by_one(broker: Broker, records: MakeRecords) -> None:
     await broker.ensure_stream(broker.connection())
     batch = records(3)
-    # With the headers of a batch it would be too large.
+    # With the headers of a batch they would be too large.
     batch[1] = Record(batch[1].id, batch[1].subject, b"x" * ((1 << 20) - 100), {})
+    batch[2] = Record(batch[2].id, batch[2].subject, b"x" * ((1 << 20) - 60_200), {"long": "x" * 60_000})
 
     assert list(await JetStreamPublisher(broker).publish(batch)) == [ACKNOWLEDGED] * 3
 

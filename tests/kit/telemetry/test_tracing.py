@@ -80,6 +80,9 @@ def test_work_of_a_call_is_its_child_and_of_none_is_nothing() -> None:
             work.set_attribute("n", 2)
             work.set_attributes({"more": "yes"})
         work.end()
+        work.set_attribute("n", 3)
+        work.set_attributes({"late": 1})
+        work.fail("LATE")
 
     inner, outer = traced.ended()
     assert sampled == [False, True]
@@ -144,7 +147,9 @@ def test_a_batch_is_linked_to_each_sampled_trace_and_each_to_it() -> None:
     assert [link.context.trace_id for link in batch.links] == [1, 3]
     assert sorted(span.parent.trace_id for span in own) == [1, 3]
     for span in own:
-        assert [link.context.span_id for link in span.links] == [batch.context.span_id]
+        assert [(link.context.span_id, link.context.is_remote) for link in span.links] == [
+            (batch.context.span_id, False)
+        ]
         assert (span.status.status_code, span.attributes["error.type"]) == (StatusCode.ERROR, "KeyError")
 
 
