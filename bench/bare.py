@@ -1,4 +1,4 @@
-"""What such a gateway costs at the very least in Python: the ceiling that ours is measured against.
+"""What such a gateway costs in Python if it is written as one is, on aiohttp.
 
 aiohttp on both sides, one template, one weighted choice by hash, a start and an end appended to a file. No keys, no
 checks of anything, no contracts, no events, no traces, no failures: it answers one good question well.
@@ -51,7 +51,7 @@ class Bare:
         self._count += 1
         key = f"request-{self._count}"
         self._append({"id": key, "status": "LOST", "model": asked["model"]})
-        weight = max(WEIGHTS, key=lambda weight: _score(key, weight))
+        weight = max(WEIGHTS, key=lambda weight: score(key, weight))
         system = {"role": "system", "content": self._template.render(asked["input"])}
         body = {"model": "bench-model", "temperature": weight / 100, "messages": [system, *asked["messages"]]}
         if asked.get("stream"):
@@ -88,7 +88,7 @@ class Bare:
         os.write(self._log, b"%08x %08x " % (len(data), zlib.crc32(data)) + data)
 
 
-def _score(key: str, weight: float) -> float:
+def score(key: str, weight: float) -> float:
     """As `catalog.assignment` chooses."""
     digest = blake2b(f"bench\x1fassign\x1f{weight}\x1f{key}".encode()).digest()
     uniform = ((int.from_bytes(digest[:8]) >> 12) + 0.5) / (1 << 52)

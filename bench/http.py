@@ -21,9 +21,10 @@ import platform
 import sys
 import time
 import urllib.request
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -167,7 +168,9 @@ def streaming(subject: Subject, interval_seconds: float) -> Subject:
 def enter_peers(stack: ExitStack, bench: Bench, around: Surroundings, upstream: str, cores: Cores) -> list[Subject]:
     """Those that are there, started; of the others, why not."""
     there = []
-    for name, enter in (*peers.ALL.items(), (peers.BARE, peers.bare)):
+    lean = partial(peers.lean, nats=around.nats.url, otlp=around.otlp)
+    prototypes: dict[str, Callable[..., AbstractContextManager[Subject]]] = {peers.BARE: peers.bare, peers.LEAN: lean}
+    for name, enter in (peers.ALL | prototypes).items():
         folder = around.folder / name.lower().replace(" ", "-")
         folder.mkdir()
         print(f"{name} starts …", end="\r", file=sys.stderr, flush=True)

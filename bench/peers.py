@@ -181,7 +181,7 @@ def tensorzero(folder: Path, upstream: str, cores: Cores) -> Iterator[Subject]:
 
 @contextmanager
 def bare(folder: Path, upstream: str, cores: Cores) -> Iterator[Subject]:
-    """No peer, but what each of them, and ours, costs at the very least in Python (`bench/bare.py`); parameters as
+    """No peer, but what each of them, and ours, costs in Python on aiohttp (`bench/bare.py`); parameters as
     :func:`litellm`."""
     port = remembered_port(folder)
     command = [sys.executable, "-m", "bench.bare", "--upstream", upstream, "--port", port, "--log", folder / "calls"]
@@ -192,7 +192,24 @@ def bare(folder: Path, upstream: str, cores: Cores) -> Iterator[Subject]:
         yield _answering(subject, child, folder)
 
 
+@contextmanager
+def lean(folder: Path, upstream: str, cores: Cores, *, nats: str, otlp: str) -> Iterator[Subject]:
+    """No peer either, but what Python can do with everything on (`bench/lean.py`); parameters as :func:`litellm`.
+
+    :param nats: where it publishes
+    :param otlp: where its spans go
+    """
+    port = remembered_port(folder)
+    command = [sys.executable, "-m", "bench.lean", "--upstream", upstream, "--port", port, "--log", folder / "calls"]
+    with _server(LEAN, [*command, "--nats", nats, "--otlp", otlp], {"PYTHONPATH": str(ROOT)}, folder, cores) as child:
+        body = json.dumps({"model": "bench", "messages": [{"role": "user", "content": QUESTION}], "input": VARIABLES})
+        headers = {"authorization": f"Bearer tk_lean_{'x' * 43}_checks"}
+        subject = over_http(LEAN, f"127.0.0.1:{port}", child.pid, body, cores, headers=headers, still=True)
+        yield _answering(subject, child, folder)
+
+
 BARE: Final = "bare prototype"
+LEAN: Final = "lean prototype"
 ALL: Final = {"LiteLLM": litellm, "Portkey": portkey, "TensorZero": tensorzero}
 
 

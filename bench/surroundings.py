@@ -122,6 +122,8 @@ class Surroundings:
         self.folder = folder
         self.postgres = stack.enter_context(Postgres(folder / "postgres"))
         self.nats = stack.enter_context(Nats(folder / "nats"))
+        self.otlp = ""
+        """Where spans go, once there is an installation."""
 
     def program(self, module: str, *arguments: str) -> dict[str, Any]:
         """Start one of our modules; what it says of itself in its first line.
@@ -156,7 +158,8 @@ class Surroundings:
         :param settings: `NAME=VALUE`, over those of a benchmark
         """
         collector = self.program("bench.collector")
-        extra = {"TURNOUT_OTLP_ENDPOINT": f"http://{collector['address']}", "TURNOUT_TRACE_SAMPLE_RATIO": "0.1"}
+        self.otlp = f"http://{collector['address']}"
+        extra = {"TURNOUT_OTLP_ENDPOINT": self.otlp, "TURNOUT_TRACE_SAMPLE_RATIO": "0.1"}
         extra |= dict(pair.split("=", 1) for pair in settings)
         installation = Grouped(
             self.folder / "installation", groups, postgres=self.postgres, nats=self.nats, extra=extra, cores=cores

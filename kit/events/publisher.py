@@ -39,8 +39,8 @@ _ALONE_AFTER_NO: Final = 200
 _ALONE_AFTER_SILENCE: Final = 10_000
 """Some minutes under load."""
 _HAS_DUPLICATES: Final = 10201
-_AT_ONCE: Final = 32
-"""Records that are sent before calls get their turn: some 20 µs each."""
+_AT_ONCE: Final = 128
+"""Records that are written before calls get their turn: some 1 µs each."""
 
 # Tokens without white space, wildcards or control characters; long ones would break the protocol's line.
 _SUBJECT = re.compile(r"[^\s.*>\x00-\x1f\x7f]+(\.[^\s.*>\x00-\x1f\x7f]+)+")
@@ -109,9 +109,9 @@ class JetStreamPublisher:
         return self._takes_batches
 
     async def _send_at_once(self, connection: Connection, answers: _Answers) -> bool:
-        """Send what has no outcome yet as one batch; whether JetStream has all of it now."""
-        indexes = answers.begin()
-        if not 1 < len(indexes) <= _MAX_BATCH:
+        """Send all, none of which has an outcome, as one batch; whether JetStream has it now."""
+        records = answers.batch
+        if not 1 < len(records) <= _MAX_BATCH:
             return False
         if self._alone:
             self._alone -= 1
@@ -121,14 +121,13 @@ class JetStreamPublisher:
         self._sent += 1
         token = str(self._sent)
         commit = self._answers[token] = _Commit()
-        batch_id = answers.batch[indexes[0]].id + token
+        batch_id = records[0].id + token
+        mark = f"{BATCH_HEADER}: {batch_id}\r\n{_BATCH_SEQUENCE}: "
         try:
-            marks = [
-                f"{BATCH_HEADER}: {batch_id}\r\n{_BATCH_SEQUENCE}: {count}\r\n" for count in range(1, len(indexes) + 1)
-            ]
+            marks = [f"{mark}{count}\r\n" for count in range(1, len(records) + 1)]
             marks[-1] += f"{_BATCH_COMMIT}: 1\r\n"
-            replies = [""] * (len(indexes) - 1) + [f"{self._inbox}.{token}.0"]
-            await self._write(connection, [answers.batch[index] for index in indexes], marks, replies)
+            replies = [""] * (len(records) - 1) + [f"{self._inbox}.{token}.0"]
+            await self._write(connection, records, marks, replies)
             answer = await connection.wait(commit.complete, seconds=ACK_SECONDS)
         except TimeoutError:
             raise _silent() from None
@@ -136,13 +135,12 @@ class JetStreamPublisher:
             del self._answers[token]
             commit.complete.cancel()
         # A server that knows no batches would acknowledge its last message alone.
-        if answer.get("batch") != batch_id or answer.get("count") != len(indexes):
+        if answer.get("batch") != batch_id or answer.get("count") != len(records):
             error = answer.get("error")
             if not isinstance(error, dict) or error.get("err_code") != _HAS_DUPLICATES:
                 self._alone = _ALONE_AFTER_REFUSAL
             return False
-        for index in indexes:
-            answers.settle(index, ACKNOWLEDGED)
+        answers.settle_all(ACKNOWLEDGED)
         return True
 
     async def _send(self, connection: Connection, answers: _Answers) -> None:
@@ -226,6 +224,9 @@ class _Answers:
 
     def settle(self, index: int, outcome: Outcome) -> None:
         self._outcomes[index] = outcome
+
+    def settle_all(self, outcome: Outcome) -> None:
+        self._outcomes = [outcome] * len(self.batch)
 
     def receive(self, index: int, message: Msg) -> None:
         if (message.headers or {}).get("Status") == "503":
