@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import itertools
 import os
 import random
 import socket
+import tempfile
+import threading
 from pathlib import Path
 from types import TracebackType
 
@@ -68,14 +71,53 @@ def remembered_port(folder: Path) -> int:
         port = int(note.read_text())
     except (FileNotFoundError, ValueError):
         port = 0
-    if not (_LOWEST_PORT <= port <= 65535 and is_free_port(port)):
+    if not (_LOWEST_PORT <= port <= 65535 and is_free_port(port) and _claims.take(port, again=True)):
         port = free_port()
         note.write_text(f"{port}\n")
     return port
 
 
+class _PortClaims:
+    """Ports that this process has chosen, for as long as it lives.
+
+    A server listens some time after its port was chosen, and another process that chose until then took the same one
+    now and then. The claims are locks on single bytes of a file that all processes of a user share.
+    """
+
+    def __init__(self) -> None:
+        self._taken: set[int] = set()
+        self._descriptor: int | None = None
+        # Servers are started in threads.
+        self._lock = threading.Lock()
+
+    def take(self, port: int, *, again: bool) -> bool:
+        """Whether it is ours now.
+
+        :param again: whether it may have been before
+        """
+        with self._lock:
+            if port in self._taken:
+                return again
+            try:
+                if self._descriptor is None:
+                    path = Path(tempfile.gettempdir()) / f"turnout-ports-{os.getuid()}"
+                    self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+                fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+            except OSError as error:
+                if self._descriptor is not None and error.errno in (errno.EAGAIN, errno.EACCES):
+                    return False
+                # Nowhere to say so: then two may choose the same, once in a while.
+            self._taken.add(port)
+            return True
+
+
+_claims = _PortClaims()
+
+
 def free_port() -> int:
     """A free loopback TCP port below the range from which the kernel serves outgoing connections.
+
+    Nobody else of this user is given the same while this process lives.
 
     A port out of that range could, while its server is down, become the local end of anybody's connection, and the
     server would not get it back.
@@ -87,7 +129,7 @@ def free_port() -> int:
         highest = 65535
     for _ in range(_PORT_TRIES):
         port = random.randint(_LOWEST_PORT, highest)  # noqa: S311  (to avoid collisions, not attackers)
-        if is_free_port(port):
+        if is_free_port(port) and _claims.take(port, again=False):
             return port
     raise Exhausted(
         f"found no free loopback port between {_LOWEST_PORT} and {highest} in {_PORT_TRIES} tries",

@@ -78,3 +78,26 @@ def test_a_free_port_is_never_one_that_an_outgoing_connection_could_take() -> No
     lowest, highest = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
 
     assert all(not lowest <= free_port() <= highest for _ in range(50))
+
+
+def test_what_another_process_has_chosen_is_not_chosen_again(tmp_path: Path) -> None:
+    program = "from stack.folder import free_port; print(free_port(), flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=-1, stdout=-1, text=True) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        port = int(other.stdout.readline())
+        assert is_free_port(port), "nobody listens there yet"
+        (tmp_path / "port").write_text(f"{port}\n")
+
+        chosen = remembered_port(tmp_path)
+        other.stdin.write("\n")
+    (tmp_path / "port").write_text(f"{port}\n")
+
+    assert chosen != port
+    assert remembered_port(tmp_path) == port, "it is free again once the other has ended"
+
+
+def test_no_port_is_chosen_twice() -> None:
+    ports = [free_port() for _ in range(500)]
+
+    assert len(set(ports)) == len(ports)
