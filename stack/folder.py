@@ -8,7 +8,6 @@ import itertools
 import os
 import random
 import socket
-import tempfile
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -81,12 +80,12 @@ class _PortClaims:
     """Ports that this process has chosen, for as long as it lives.
 
     A server listens some time after its port was chosen, and another process that chose until then took the same one
-    now and then. The claims are locks on single bytes of a file that all processes of a user share.
+    now and then. The UDP port of the same number stands for the claim: it is shared by just those who share the TCP
+    ports, whatever their user and temporary folder, and the kernel drops it with its owner.
     """
 
     def __init__(self) -> None:
-        self._taken: set[int] = set()
-        self._descriptor: int | None = None
+        self._taken: dict[int, socket.socket | None] = {}
         # Servers are started in threads.
         self._lock = threading.Lock()
 
@@ -98,16 +97,18 @@ class _PortClaims:
         with self._lock:
             if port in self._taken:
                 return again
+            claim: socket.socket | None = None
             try:
-                if self._descriptor is None:
-                    path = Path(tempfile.gettempdir()) / f"turnout-ports-{os.getuid()}"
-                    self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-                fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+                claim = socket.socket(type=socket.SOCK_DGRAM)
+                claim.bind(("127.0.0.1", port))
             except OSError as error:
-                if self._descriptor is not None and error.errno in (errno.EAGAIN, errno.EACCES):
+                if claim is not None:
+                    claim.close()
+                    claim = None
+                if error.errno == errno.EADDRINUSE:
                     return False
                 # Nowhere to say so: then two may choose the same, once in a while.
-            self._taken.add(port)
+            self._taken[port] = claim
             return True
 
 
@@ -117,7 +118,7 @@ _claims = _PortClaims()
 def free_port() -> int:
     """A free loopback TCP port below the range from which the kernel serves outgoing connections.
 
-    Nobody else of this user is given the same while this process lives.
+    Nobody else is given the same while this process lives.
 
     A port out of that range could, while its server is down, become the local end of anybody's connection, and the
     server would not get it back.
