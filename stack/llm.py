@@ -23,8 +23,8 @@ class Llm(Server):
     name = "llm"
     ready_seconds = 60.0
 
-    def __init__(self, folder: Path, *, threads: int = 2) -> None:
-        """:param threads: how many threads compute"""
+    def __init__(self, folder: Path, *, threads: int = 1) -> None:
+        """:param threads: how many threads compute; they wait for each other by spinning, so one too many is dear"""
         super().__init__(folder)
         self._threads = threads
 

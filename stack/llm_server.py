@@ -16,7 +16,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="path of a GGUF file")
     parser.add_argument("--alias", required=True, help="name by which callers ask for the model")
     parser.add_argument("--port", type=int, required=True, help="loopback TCP port")
-    parser.add_argument("--threads", type=int, default=2, help="threads that compute (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="threads that compute (default: %(default)s)")
     arguments = parser.parse_args()
 
     # Before the C++ server starts its threads, which inherit the mask: else one of them would take the signal.
