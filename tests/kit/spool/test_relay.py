@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kit.spool import Event, Outcome, Record
+from kit.spool import Event, Outcome, Record, segment
 
 if TYPE_CHECKING:
     from tests.kit.spool.conftest import Broker, MakeSpool, Running, Until
@@ -30,6 +30,28 @@ async def test_a_broker_that_was_down_gets_everything_in_order_when_it_is_back(
         assert await spool.drain(10)
 
     assert broker.payloads == [b"%d" % number for number in range(200)]
+
+
+async def test_no_more_is_read_than_a_batch_takes(
+    make_spool: MakeSpool, broker: Broker, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = make_spool(batch_records=10)
+    for number in range(500):
+        spool.append(Event("subject", b"%d" % number + bytes(1000)))
+    read = 0
+
+    def counted(path: Path, offset: int, end: int, wanted: int) -> bytes:
+        nonlocal read
+        data = segment.read(path, offset, end, wanted)
+        read += len(data)
+        return data
+
+    monkeypatch.setattr("kit.spool.folder.read", counted)
+    async with running(spool, broker):
+        assert await spool.drain(10)
+
+    assert len(broker.payloads) == 500
+    assert read < 1.2 * spool.usage.bytes
 
 
 async def test_a_batch_that_fails_half_way_is_repeated_with_the_same_ids(
