@@ -274,7 +274,7 @@ def _already_told(message: str, violations: Sequence[tuple[str, str]]) -> int:
     field, text = violations[0]
     sentence = f"{field} {text}".strip()
     if len(violations) == 1:
-        return int(field in message and text in message)
+        return int(text == message or (field in message and text in message))
     return int(message.endswith((sentence, f"{sentence} (and {len(violations) - 1} more)")))
 
 

@@ -42,6 +42,13 @@ def test_of_several_violations_the_first_is_not_repeated_and_the_others_are_ther
     ]
 
 
+def test_a_violation_that_is_the_sentence_is_not_told_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = "no such scope: nope"
+    sentence = told(capsys, Invalid(wrong, reason="SCOPE_UNKNOWN", violations=[Violation("api_key.scopes", wrong)]))
+
+    assert sentence.splitlines() == [wrong, "  (INVALID_ARGUMENT SCOPE_UNKNOWN)"]
+
+
 def test_a_violation_that_says_more_than_the_sentence_stays(capsys: pytest.CaptureFixture[str]) -> None:
     sentence = told(
         capsys, Invalid("the request is wrong", reason="INVALID_REQUEST", violations=[Violation("a", "must be 1")])
