@@ -169,9 +169,9 @@ class Folder:
         offset, end = self._cursor.offset, self._readable_end(segment)
         if offset >= end:
             return None
-        # As much as that many records have: what is read and not used drives out what calls need from the caches.
-        share = self._options.batch_records / max(segment.pending, 1)
-        wanted = min(self._options.batch_bytes, int((end - offset) * share) + 1)
+        # About what a batch's records take: what is read and not used drives what calls need out of the caches.
+        record_bytes = (segment.size - offset) / max(segment.pending, 1)
+        wanted = min(self._options.batch_bytes, int(self._options.batch_records * record_bytes) + 1)
         if segment is self._active:
             # Just written, so in memory; a thread would cost more than the read.
             data = read(segment.path, offset, end, wanted)
