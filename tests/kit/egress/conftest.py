@@ -83,6 +83,25 @@ async def _http_server(handler: Callable[[web.BaseRequest], Awaitable[web.Stream
         await runner.cleanup()
 
 
+class Refusing:
+    """Refuses each request before it has read its body."""
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.may_read = asyncio.Event()
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n")
+        await self.may_read.wait()
+
+
+@pytest.fixture
+def refusing() -> Refusing:
+    return Refusing()
+
+
 @pytest.fixture
 def raw_server() -> Callable[..., AbstractAsyncContextManager[int]]:
     """`async with raw_server(handler, host=…, port=…, tls=…) as port`: TCP; each connection runs the handler once."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,6 +17,9 @@ LOOPBACK = EgressPolicy(allow_private=True)
 GENEROUS = Timeouts(total_seconds=20, connect_seconds=20, first_byte_seconds=20)
 BIG = bytes(16 << 20)
 """More than the kernel takes from a writer whom nobody reads."""
+
+if TYPE_CHECKING:
+    from tests.kit.egress.conftest import Refusing
 
 RawServer = Callable[..., AbstractAsyncContextManager[int]]
 
@@ -183,27 +187,17 @@ async def test_a_kept_connection_that_the_server_ends_is_forgotten(raw_server: R
 
 
 async def test_a_server_that_refuses_what_it_has_not_read_gets_no_other_request_behind_it(
-    raw_server: RawServer,
+    raw_server: RawServer, refusing: Refusing
 ) -> None:
-    connections = 0
-    may_read = asyncio.Event()
-
-    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal connections
-        connections += 1
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n")
-        await may_read.wait()
-
-    async with raw_server(refuse) as port, Egress(LOOPBACK) as egress:
+    async with raw_server(refusing) as port, Egress(LOOPBACK) as egress:
         for _ in range(2):
             answer = await egress.request(
                 "POST", f"http://127.0.0.1:{port}/", headers={}, body=BIG, timeout=GENEROUS, max_response_bytes=100
             )
             assert answer.status == 413
-        may_read.set()
+        refusing.may_read.set()
 
-    assert connections == 2
+    assert refusing.connections == 2
 
 
 async def test_leaving_the_context_ends_calls_and_connections_at_once(raw_server: RawServer) -> None:

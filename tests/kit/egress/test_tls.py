@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import aiohappyeyeballs
 import pytest
@@ -28,6 +28,9 @@ OK = b"HTTP/1.1 200 OK\r\n"
 EMPTY = b"HTTP/1.1 204 No Content\r\n\r\n"
 BIG = bytes(16 << 20)
 """More than the kernel takes from a writer whom nobody reads."""
+
+if TYPE_CHECKING:
+    from tests.kit.egress.conftest import Refusing
 
 RawServer = Callable[..., AbstractAsyncContextManager[int]]
 
@@ -155,24 +158,14 @@ async def test_a_body_is_whole_though_its_server_had_left_before_it_was_read(
 
 
 async def test_a_server_that_refuses_what_it_has_not_read_gets_no_other_request_behind_it(
-    raw_server: RawServer, tls: tuple[ssl.SSLContext, ssl.SSLContext], egress: Egress
+    raw_server: RawServer, refusing: Refusing, tls: tuple[ssl.SSLContext, ssl.SSLContext], egress: Egress
 ) -> None:
-    connections = 0
-    may_read = asyncio.Event()
-
-    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal connections
-        connections += 1
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n")
-        await may_read.wait()
-
-    async with raw_server(refuse, tls=tls[0]) as port, egress:
+    async with raw_server(refusing, tls=tls[0]) as port, egress:
         for _ in range(2):
             assert (await get(egress, port, body=BIG)).status == 413
-        may_read.set()
+        refusing.may_read.set()
 
-    assert connections == 2
+    assert refusing.connections == 2
 
 
 class Handshaking(ssl.SSLObject):

@@ -33,6 +33,21 @@ async def echo(request: Request) -> Reply:
     return Answer(200, {"X-Asked": f"{request.method} {request.target}"}, body)
 
 
+async def yes(request: Request) -> Reply:
+    """Whatever was asked."""
+    return Answer(200, {}, b"yes")
+
+
+def behind(gate: asyncio.Event, answer: Handler) -> Handler:
+    """Answers so, once the gate is open."""
+
+    async def wait(request: Request) -> Reply:
+        await gate.wait()
+        return await answer(request)
+
+    return wait
+
+
 class Server:
     """Serves on a free port."""
 

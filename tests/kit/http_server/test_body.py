@@ -16,7 +16,7 @@ from kit.http_server.answer import Answer, Reply
 from kit.http_server.body import Body
 from kit.http_server.reader import Reader
 from kit.http_server.request import Request
-from tests.kit.http_server.serving import GET, chunked, post, serving, until
+from tests.kit.http_server.serving import GET, behind, chunked, post, serving, until, yes
 
 
 async def test_a_large_body_is_held_back_while_nobody_reads_it() -> None:
@@ -132,12 +132,7 @@ async def test_whoever_goes_on_behind_a_broken_body_still_reads_why_it_is_refuse
 
 async def test_whoever_goes_on_behind_a_body_that_was_held_back_and_broke_reads_why_it_is_refused() -> None:
     gate = asyncio.Event()
-
-    async def handler(request: Request) -> Reply:
-        await gate.wait()
-        return Answer(200, {}, b"yes")
-
-    async with serving(handler) as server:
+    async with serving(behind(gate, yes)) as server:
         raw = await server.connect()
         [open_one] = server.connections.open
         open_one.data_received(GET + chunked(b"x" * (700 << 10))[:-5])

@@ -10,7 +10,7 @@ import pytest
 from kit.http_server.answer import Reply, Stream
 from kit.http_server.connection import Connection
 from kit.http_server.request import Request
-from tests.kit.http_server.serving import GET, echo, post, serving, until
+from tests.kit.http_server.serving import GET, behind, echo, post, serving, until
 
 
 @pytest.mark.parametrize("said", [GET, post(b"hello")[:-1]])
@@ -74,12 +74,7 @@ async def test_a_bug_ends_the_connection_and_is_logged(caplog: pytest.LogCapture
 
 async def test_connections_without_a_request_are_closed_in_time_and_those_with_one_are_not() -> None:
     gate = asyncio.Event()
-
-    async def handler(request: Request) -> Reply:
-        await gate.wait()
-        return await echo(request)
-
-    async with serving(handler, keep_alive_seconds=0.05) as server:
+    async with serving(behind(gate, echo), keep_alive_seconds=0.05) as server:
         silent, slow, busy = [await server.connect() for _ in range(3)]
         slow.say(GET[:-5])
         busy.say(GET)

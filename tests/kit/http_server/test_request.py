@@ -10,7 +10,7 @@ import pytest
 from kit.http_server import connection
 from kit.http_server.answer import Answer, Reply
 from kit.http_server.request import Request
-from tests.kit.http_server.serving import GET, chunked, echo, post, serving, until
+from tests.kit.http_server.serving import GET, behind, chunked, echo, post, serving, until, yes
 
 
 @pytest.mark.parametrize("said", [post(b"hello"), chunked(b"he", b"llo")])
@@ -59,12 +59,7 @@ async def test_two_requests_in_one_segment_are_answered_one_after_the_other() ->
 
 async def test_of_many_requests_that_wait_few_are_kept_and_none_is_lost() -> None:
     gate = asyncio.Event()
-
-    async def handler(request: Request) -> Reply:
-        await gate.wait()
-        return await echo(request)
-
-    async with serving(handler) as server:
+    async with serving(behind(gate, echo)) as server:
         raw = await server.connect()
         count = 500
         for number in range(count):
@@ -96,12 +91,7 @@ async def test_requests_that_wait_are_answered_after_many_whose_bodies_came_late
 
 async def test_garbage_behind_a_request_ends_the_connection_behind_its_answer(caplog: pytest.LogCaptureFixture) -> None:
     gate = asyncio.Event()
-
-    async def handler(request: Request) -> Reply:
-        await gate.wait()
-        return Answer(200, {}, b"yes")
-
-    async with serving(handler) as server:
+    async with serving(behind(gate, yes)) as server:
         raw = await server.connect()
         raw.say(GET)
         [open_one] = server.connections.open
@@ -156,12 +146,7 @@ async def test_a_request_names_one_host(hosts: bytes) -> None:
 @pytest.mark.parametrize("coding", [b"gzip", b"\xe9", b"chunked, gzip"])
 async def test_a_body_that_cannot_be_framed_behind_an_offer_is_refused(coding: bytes) -> None:
     gate = asyncio.Event()
-
-    async def handler(request: Request) -> Reply:
-        await gate.wait()
-        return await echo(request)
-
-    async with serving(handler) as server:
+    async with serving(behind(gate, echo)) as server:
         raw = await server.connect()
         raw.say(GET)
         [open_one] = server.connections.open
@@ -231,12 +216,7 @@ async def test_what_was_whole_before_garbage_came_is_answered() -> None:
 
 async def test_of_many_requests_in_one_segment_few_are_parsed_at_a_time() -> None:
     gate = asyncio.Event()
-
-    async def handler(request: Request) -> Reply:
-        await gate.wait()
-        return await echo(request)
-
-    async with serving(handler) as server:
+    async with serving(behind(gate, echo)) as server:
         raw = await server.connect()
         [open_one] = server.connections.open
         open_one.data_received(GET * 5000 + post(b"last"))

@@ -9,7 +9,7 @@ import pytest
 from kit.http_server.answer import Answer, Reply, Stream
 from kit.http_server.connection import Connection
 from kit.http_server.request import Request
-from tests.kit.http_server.serving import GET, Raw, Server, serving, until
+from tests.kit.http_server.serving import GET, Raw, Server, behind, serving, until, yes
 
 MUCH = 32 << 20
 """More than the kernel holds."""
@@ -158,12 +158,7 @@ async def test_closing_all_waits_for_what_is_being_read() -> None:
 
 async def test_closing_all_leaves_requests_time_to_end() -> None:
     gate = asyncio.Event()
-
-    async def handler(request: Request) -> Reply:
-        await gate.wait()
-        return Answer(200, {}, b"yes")
-
-    async with serving(handler) as server:
+    async with serving(behind(gate, yes)) as server:
         raw = await server.connect()
         raw.say(GET)
         [open_one] = server.connections.open
