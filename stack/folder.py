@@ -85,7 +85,7 @@ class _PortClaims:
     """
 
     def __init__(self) -> None:
-        self._taken: dict[int, socket.socket | None] = {}
+        self._taken: set[int] = set()
         # Servers are started in threads.
         self._lock = threading.Lock()
 
@@ -97,18 +97,16 @@ class _PortClaims:
         with self._lock:
             if port in self._taken:
                 return again
-            claim: socket.socket | None = None
             try:
-                claim = socket.socket(type=socket.SOCK_DGRAM)
-                claim.bind(("127.0.0.1", port))
+                with socket.socket(type=socket.SOCK_DGRAM) as claim:
+                    claim.bind(("127.0.0.1", port))
+                    # It stays open: the kernel closes it.
+                    claim.detach()
             except OSError as error:
-                if claim is not None:
-                    claim.close()
-                    claim = None
                 if error.errno == errno.EADDRINUSE:
                     return False
                 # Nowhere to say so: then two may choose the same, once in a while.
-            self._taken[port] = claim
+            self._taken.add(port)
             return True
 
 
