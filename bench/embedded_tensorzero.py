@@ -25,7 +25,9 @@ from bench.jobs import WARM_UP_SHARE, Job, Outcome, read_job, write_outcome
 
 async def run(job: Job) -> Outcome:
     """Do the job; any failure ends it."""
-    gateway: Any = await AsyncTensorZeroGateway.build_embedded(config_file=job.config, async_setup=True)
+    gateway: Any = await AsyncTensorZeroGateway.build_embedded(
+        config_file=job.config, postgres_url=job.database or None, async_setup=True
+    )
     latencies: list[float] = []
     calls, end = 0, 0.0
     question = {"system": dict(job.variables), "messages": [{"role": "user", "content": job.question}]}

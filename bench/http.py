@@ -21,8 +21,8 @@ import platform
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -169,9 +169,14 @@ def enter_peers(stack: ExitStack, bench: Bench, around: Surroundings, upstream: 
     """Those that are there, started; of the others, why not."""
     there = []
     lean = partial(peers.lean, nats=around.nats.url, otlp=around.otlp)
-    prototypes: dict[str, Callable[..., AbstractContextManager[Subject]]] = {peers.BARE: peers.bare, peers.LEAN: lean}
-    for name, enter in (peers.ALL | prototypes).items():
-        folder = around.folder / name.lower().replace(" ", "-")
+    everybody: dict[str, peers.Enter] = {
+        **peers.ALL,
+        **peers.alike(around.otlp, around.database),
+        peers.BARE: peers.bare,
+        peers.LEAN: lean,
+    }
+    for name, enter in everybody.items():
+        folder = around.folder / name.lower().replace(",", "").replace(" ", "-")
         folder.mkdir()
         print(f"{name} starts …", end="\r", file=sys.stderr, flush=True)
         try:
@@ -254,7 +259,7 @@ def report(results: Results, cores: Cores, settings: Sequence[str], interval_sec
     print()
     if results.absent or {row.name for row in results.rows} & set(peers.ALL):
         print("ours/its: above 1 is for us in calls/s, below 1 in p50 and CPU; TensorZero answers without a socket")
-        for name in peers.ALL:
+        for name in (*peers.ALL, *(results.absent.keys() - peers.ALL.keys())):
             print(f"{name}: {results.absent.get(name, peers.version(name))}")
     worst: dict[str, float] = {}
     for (name, _), share in results.foreign_shares.items():

@@ -42,6 +42,8 @@ class Job:
     """About how long a stream takes: their beginnings are spread over it."""
     config: str = ""
     """What an embedded peer is made from: a path."""
+    database: str = ""
+    """Where it records its calls: a URL; empty: nowhere."""
     question: str = ""
     """What an embedded peer is asked."""
     variables: Mapping[str, str] = field(default_factory=dict)

@@ -125,6 +125,11 @@ class Surroundings:
         self.otlp = ""
         """Where spans go, once there is an installation."""
 
+    def database(self, name: str) -> str:
+        """Make a database of this name; its URL."""
+        self.postgres.create_database(name)
+        return self.postgres.url(name).replace("postgresql+asyncpg", "postgresql", 1)
+
     def program(self, module: str, *arguments: str) -> dict[str, Any]:
         """Start one of our modules; what it says of itself in its first line.
 

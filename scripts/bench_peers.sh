@@ -9,7 +9,7 @@ peers=$(realpath -m "${1:-.peers}") venv=$(realpath -m "${2:-.venv}") python=${P
 [ -n "$python" ] || python=$(readlink -f "$venv/bin/python")
 
 # Kept in step with bench/peers.py, which says what it measured.
-litellm='litellm[proxy]==1.106.2'
+litellm='litellm[proxy]==1.106.2 opentelemetry-sdk==1.45.2 opentelemetry-exporter-otlp-proto-grpc==1.45.2'
 portkey='@portkey-ai/gateway@1.15.2'
 tensorzero='tensorzero==2026.6.0'
 
@@ -19,9 +19,10 @@ if [ ! -x "$venv/bin/uv" ] || [ ! -x "$venv/bin/node" ]; then
 fi
 mkdir -p "$peers"
 
-into_venv() { # folder, requirement
+into_venv() { # folder, requirements
+    # shellcheck disable=SC2086  # several words
     "$venv/bin/uv" venv --quiet --clear --python "$python" "$1" &&
-        "$venv/bin/uv" pip install --quiet --python "$1/bin/python" "$2"
+        "$venv/bin/uv" pip install --quiet --python "$1/bin/python" $2
 }
 
 into_node_modules() { # folder, requirement

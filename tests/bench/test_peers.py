@@ -45,6 +45,27 @@ def test_a_peer_that_ends_at_once_is_told_with_the_end_of_its_log(installed: Pat
     assert peers.version("LiteLLM") == "litellm==1"
 
 
+@pytest.mark.parametrize("name", peers.alike("", str))
+def test_a_peer_that_does_more_is_not_installed_either(installed: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(Absent, match="make bench-peers"), peers.alike("", str)[name](tmp_path, "127.0.0.1:1", CORES):
+        pass
+
+
+def test_a_peer_that_does_as_much_is_told_to(installed: Path, tmp_path: Path) -> None:
+    install(installed, "litellm", "bin/litellm", "import os, sys; print(open(sys.argv[2]).read(), os.environ)")
+
+    with pytest.raises(Absent, match=r"(?s)weight.*bench-fallback.*callbacks.*http://spans"):
+        peers.alike("http://spans", str)["LiteLLM, alike"](tmp_path, "127.0.0.1:1", CORES).__enter__()
+    assert peers.version("LiteLLM, alike") == "litellm==1"
+
+
+def test_a_peer_without_known_tables_is_absent(installed: Path, tmp_path: Path) -> None:
+    install(installed, "tensorzero", "bin/python", "")
+
+    with pytest.raises(Absent, match="migrations"):
+        peers.alike("", str)["TensorZero, durable"](tmp_path, "127.0.0.1:1", CORES).__enter__()
+
+
 def test_an_embedded_peer_that_fails_is_told_with_what_it_said(installed: Path, tmp_path: Path) -> None:
     install(installed, "tensorzero", "bin/python", "raise SystemExit('no such function')")
 
