@@ -104,26 +104,23 @@ class Reader:
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        if not self._is_resumed:
-            self._target, self._fields = b"", []
+        self._target, self._fields = b"", []
 
     def on_url(self, part: bytes) -> None:
         """What it asks for, or a part of that."""
-        if self._is_resumed:
-            return
         self._target += part
-        self._bound(len(self._target))
+        if len(self._target) > self._max_header_bytes:
+            self._is_too_long = True
+            raise ValueError("too long")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer, which nobody reads."""
-        if self._is_resumed:
-            return
         self._unfinished_bytes = 0
-        self._bound(len(name) + len(value))
-        if len(self._fields) >= _MAX_HEADERS:
+        fields = self._fields
+        if len(name) + len(value) > self._max_header_bytes or len(fields) >= _MAX_HEADERS:
             self._is_too_long = True
-            raise ValueError("too many headers")
-        self._fields.append((name.decode(), value.decode(errors="replace")))
+            raise ValueError("too long, or too many headers")
+        fields.append((name.decode(), value.decode(errors="replace")))
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
@@ -211,11 +208,6 @@ class Reader:
             self.requests[-1] = problem, NO_BODY
         else:
             self.newest.fail()
-
-    def _bound(self, length: int) -> None:
-        if length > self._max_header_bytes:
-            self._is_too_long = True
-            raise ValueError("too long")
 
 
 def _end_of_heads(data: bytes, start: int, count: int) -> int:
