@@ -180,10 +180,11 @@ class Listener:
         header = request.headers.get("traceparent")
         parent = parse_traceparent(header) if header else None
         place = self._tracing.begin(parent)
-        name = f"{request.method} {route.path if route is not None else ''}".rstrip()
-        span = self._tracing.server_span(name, place, is_root=parent is None) if place.sampled else None
-        if span is not None:
-            place = span.place
+        span: Span | None = None
+        if place.sampled:
+            name = f"{request.method} {route.path if route is not None else ''}".rstrip()
+            span = self._tracing.server_span(name, place, is_root=parent is None)
+            place = place if span is None else span.place
         # Each request has a task of its own, so there is nothing to undo.
         log_trace_id.set(place.trace_id)
         self._active += 1
