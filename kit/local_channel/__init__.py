@@ -38,5 +38,6 @@ the options of the network's server, such as its limit of concurrent calls, have
 """
 
 from kit.local_channel.channel import LocalChannel
+from kit.local_channel.metadata import CheckedMetadata
 
-__all__ = ["LocalChannel"]
+__all__ = ["CheckedMetadata", "LocalChannel"]

@@ -17,7 +17,7 @@ from kit.local_channel.call import (
 )
 from kit.local_channel.codec import Codec, Deserializer, Oversized, Serializer
 from kit.local_channel.handler import Handler, Route, route
-from kit.local_channel.metadata import Given, InvalidMetadata, MetadataTooLarge, Pairs, by_key, deliver
+from kit.local_channel.metadata import CheckedMetadata, Given, InvalidMetadata, MetadataTooLarge, Pairs, by_key, deliver
 from kit.local_channel.rpc import (
     DEADLINE_EXCEEDED,
     INVALID_METADATA,
@@ -309,6 +309,8 @@ class LocalStreamStream(_Callable, grpc.aio.StreamStreamMultiCallable[Any, Any])
 
 
 def _delivered(metadata: Given) -> Pairs | Status:
+    if isinstance(metadata, CheckedMetadata):
+        return metadata
     try:
         return deliver(by_key(metadata))
     except InvalidMetadata:

@@ -17,6 +17,7 @@ from kit.calls import Call, Method
 from kit.errors import AppError, Deadline, Invalid, Unauthenticated, Unavailable, Violation
 from kit.http_server.answer import JSON, Answer, Reply, Stream
 from kit.interceptors import Auth
+from kit.local_channel import CheckedMetadata
 from services.gateway import domain
 from services.gateway.application import Models
 from services.gateway.convert import answer, failure, fields, request, stream
@@ -76,7 +77,7 @@ class ChatCompletions:
         asked = request.read(
             await visit.body(), user_agent=headers.get("User-Agent", ""), max_bytes=self._max_body_bytes
         )
-        metadata = [("traceparent", visit.place.traceparent()), *_forwarded(headers).items()]
+        metadata = CheckedMetadata.of({"traceparent": visit.place.traceparent(), **_forwarded(headers)})
         if asked.model:
             tenant = await _tenant(self._auth, visit)
             request.make_direct(asked, self._models.find(tenant, asked.model, asked.provider))
@@ -94,7 +95,7 @@ class ChatCompletions:
         return Answer(200, {"Content-Type": JSON, **answer.headers(response)}, body)
 
     async def _stream(
-        self, visit: Visit, asked: request.Asked, metadata: list[tuple[str, str]], timeout: float | None
+        self, visit: Visit, asked: request.Asked, metadata: CheckedMetadata, timeout: float | None
     ) -> Stream:
         # The caller's time-out is how long it waits for a beginning; a stream that flows may take longer.
         whole = max(timeout or 0.0, self._call_timeout_seconds)
@@ -254,11 +255,12 @@ def _idempotency_key(key: str, *, is_stream: bool) -> str:
 
 
 def _forwarded(headers: CIMultiDictProxy[str]) -> dict[str, str]:
-    """What of a caller's headers a call carries on: its key, and how new a state it must be served from."""
-    for name in _ONCE:
-        if len(headers.getall(name, ())) > 1:
-            # Whoever stands between might read the other one.
-            raise Invalid(f"the header {name} must be given once only", reason="HEADER_REPEATED")
+    """What of a caller's headers a call carries on: its key, and how new a state it must be served from.
+
+    All of it is printable ASCII, and little enough for metadata.
+    """
+    if len(set(map(str.lower, headers))) != len(headers):
+        _refuse_repeated(headers)
     found: dict[str, str] = {}
     if (authorization := headers.get("Authorization")) and authorization[:7].lower() == "bearer ":
         found["authorization"] = authorization
@@ -272,6 +274,13 @@ def _forwarded(headers: CIMultiDictProxy[str]) -> dict[str, str]:
             raise Invalid(f"the header {SEQUENCE_HEADER} must be a number", reason="SEQUENCE_MALFORMED")
         found[SEQUENCE_HEADER] = sequence
     return found
+
+
+def _refuse_repeated(headers: CIMultiDictProxy[str]) -> None:
+    for name in _ONCE:
+        if len(headers.getall(name, ())) > 1:
+            # Whoever stands between might read the other one.
+            raise Invalid(f"the header {name} must be given once only", reason="HEADER_REPEATED")
 
 
 def _is_plain(value: str) -> bool:
