@@ -34,22 +34,13 @@ class Chain:
     """
 
     def __init__(self, tracing: Tracing, interceptors: Sequence[Interceptor]) -> None:
-        self._tracing = tracing
-        self._interceptors = tuple(interceptors)
-        self._active = 0
-        self.idle = asyncio.Event()
-        """Set while no call is served."""
+        self.tracing: Final = tracing
+        self.interceptors: Final = tuple(interceptors)
+        self.active = 0
+        """How many calls are served."""
+        self.idle: Final = asyncio.Event()
+        """Set while none is."""
         self.idle.set()
-
-    def _begin(self, method: Method, context: Context) -> _Visit:
-        self._active += 1
-        self.idle.clear()
-        return _Visit(self._tracing, self._interceptors, method, context, self._end)
-
-    def _end(self) -> None:
-        self._active -= 1
-        if not self._active:
-            self.idle.set()
 
     def wrap(self, method: Method, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
         """The same handler with everything around it."""
@@ -75,7 +66,7 @@ class Chain:
         assert behaviour is not None  # noqa: S101  # grpc sets the one that fits the kind
 
         async def serve(request: Any, context: Context) -> Message:
-            visit = self._begin(method, context)
+            visit = _Visit(self, method, context)
             try:
                 async with asyncio.timeout_at(visit.call.deadline) if visit.bounded_here else _UNBOUNDED:
                     await visit.enter(None if takes_stream else request)
@@ -94,7 +85,7 @@ class Chain:
         assert behaviour is not None  # noqa: S101
 
         async def serve(request: Any, context: Context) -> AsyncIterator[Message]:
-            visit = self._begin(method, context)
+            visit = _Visit(self, method, context)
             try:
                 await visit.enter(None if takes_stream else request)
                 readable = ReadableRequests(request) if takes_stream else request
@@ -128,16 +119,12 @@ _UNBOUNDED = _Unbounded()
 class _Visit:
     """One call's way through the chain."""
 
-    __slots__ = ("_context", "_entered", "_interceptors", "_on_end", "_span", "bounded_here", "call")
+    __slots__ = ("_chain", "_context", "_entered", "_span", "bounded_here", "call")
 
-    def __init__(
-        self,
-        tracing: Tracing,
-        interceptors: tuple[Interceptor, ...],
-        method: Method,
-        context: Context,
-        on_end: Callable[[], None],
-    ) -> None:
+    def __init__(self, chain: Chain, method: Method, context: Context) -> None:
+        if not chain.active:
+            chain.idle.clear()
+        chain.active += 1
         metadata = dict(context.invocation_metadata() or ())
         remaining = context.time_remaining()
         self.bounded_here = remaining is None
@@ -145,13 +132,13 @@ class _Visit:
         now = time.monotonic()
         header = metadata.get("traceparent", "")
         parent = parse_traceparent(header) if isinstance(header, str) and header else None
-        place = tracing.begin(parent)
-        self._span: Span | None = None
+        place = chain.tracing.begin(parent)
+        span: Span | None = None
         if place.sampled:
-            self._span = tracing.server_span(method.full_name[1:], place, is_root=parent is None)
-        if self._span is not None:
-            place = self._span.place
-            current_span.set(self._span)
+            span = chain.tracing.server_span(method.full_name[1:], place, is_root=parent is None)
+        if span is not None:
+            place = span.place
+            current_span.set(span)
         self.call = Call(
             method=method,
             metadata=metadata,
@@ -159,17 +146,18 @@ class _Visit:
             deadline=now + (DEFAULT_DEADLINE_SECONDS if remaining is None else remaining),
             trace=place,
         )
+        self._chain = chain
         self._context = context
-        self._on_end = on_end
-        self._interceptors = interceptors
+        self._span = span
         self._entered = 0
         calls.enter(self.call)
         log_trace_id.set(place.trace_id)
 
     async def enter(self, request: Message | Unreadable | None) -> None:
         message = None if isinstance(request, Unreadable) else request
-        for interceptor in self._interceptors:
-            await interceptor.enter(self.call, message)
+        call = self.call
+        for interceptor in self._chain.interceptors:
+            await interceptor.enter(call, message)
             self._entered += 1
         if isinstance(request, Unreadable):
             # Not before it is known who sent it: a stranger learns nothing of what is taken.
@@ -206,13 +194,16 @@ class _Visit:
         await self._context.abort(grpc.StatusCode.INTERNAL, f"internal error; trace {self.call.trace.trace_id}")
 
     def leave(self, error: BaseException | None, code: grpc.StatusCode) -> None:
-        for interceptor in reversed(self._interceptors[: self._entered]):
-            interceptor.leave(self.call, error, code)
-        if self._span is not None:
-            self._span.set_attribute("rpc.system.name", "grpc")
-            self._span.set_attribute("rpc.response.status_code", code.name)
+        call, chain, span = self.call, self._chain, self._span
+        for interceptor in reversed(chain.interceptors[: self._entered]):
+            interceptor.leave(call, error, code)
+        if span is not None:
+            span.set_attribute("rpc.system.name", "grpc")
+            span.set_attribute("rpc.response.status_code", code.name)
             if error is not None and code is not grpc.StatusCode.CANCELLED:
                 # The kind, not the text: a sentence may quote what a caller sent.
-                self._span.fail(getattr(error, "reason", type(error).__name__))
-            self._span.end()
-        self._on_end()
+                span.fail(getattr(error, "reason", type(error).__name__))
+            span.end()
+        chain.active -= 1
+        if not chain.active:
+            chain.idle.set()
