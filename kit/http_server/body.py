@@ -38,23 +38,28 @@ class Body:
     def feed(self, data: bytes) -> None:
         """A piece has come."""
         keep(self._chunks, data)
-        self.total_bytes += len(data)
-        self._buffered += len(data)
+        size = len(data)
+        self.total_bytes += size
+        self._buffered += size
         if self._buffered > _MANY_BYTES and not self._is_held:
             self._is_held = True
             self._hold(True)
-        self._wake()
+        if self._waiter is not None:
+            _wake(self._waiter)
 
     def end(self) -> None:
         """It is whole. Whether it is read or not, what follows is another request's."""
         self.is_whole = True
-        self._let_go()
-        self._wake()
+        if self._is_held:
+            self._let_go()
+        if self._waiter is not None:
+            _wake(self._waiter)
 
     def fail(self) -> None:
         """The rest of it will never come."""
         self._is_broken = True
-        self._wake()
+        if self._waiter is not None:
+            _wake(self._waiter)
 
     def taken(self) -> bytes:
         """What is there."""
@@ -62,7 +67,8 @@ class Body:
         data = joined(chunks)
         chunks.clear()
         self._buffered = 0
-        self._let_go()
+        if self._is_held:
+            self._let_go()
         return data
 
     async def read(self) -> bytes:
@@ -83,13 +89,13 @@ class Body:
         return self.taken()
 
     def _let_go(self) -> None:
-        if self._is_held:
-            self._is_held = False
-            self._hold(False)
+        self._is_held = False
+        self._hold(False)
 
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 def keep(chunks: list[bytes | bytearray], data: bytes) -> None:

@@ -188,16 +188,16 @@ class Connection(asyncio.Protocol):
 
     def _read(self, data: bytes) -> None:
         reader = self._reader
-        reader.feed(data, _MAX_WAITING - self._count())
+        requests = reader.requests
+        # The one that is answered counts.
+        reader.feed(data, _MAX_WAITING - len(requests) - self._is_busy)
         if self._is_finishing:
             # The body of the last one is still wanted.
-            reader.requests.clear()
-        self._is_full = self._count() >= _MAX_WAITING
-        self._read_or_not()
-
-    def _count(self) -> int:
-        """How many requests there are, the one that is answered included."""
-        return len(self._reader.requests) + self._is_busy
+            requests.clear()
+        is_full = len(requests) + self._is_busy >= _MAX_WAITING
+        if is_full is not self._is_full:
+            self._is_full = is_full
+            self._read_or_not()
 
     def _hold(self, is_held: bool) -> None:
         self._is_held = is_held
