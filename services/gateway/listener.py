@@ -57,14 +57,14 @@ class Visit:
         self.begun: Stream | None = None
         """An answer that is on its way in pieces."""
 
-    async def body(self) -> bytes:
+    def body(self) -> Awaitable[bytes]:
         """All of it.
 
         :raises Invalid: `BODY_TOO_LARGE`, `BODY_MALFORMED`, `CONTENT_ENCODING_UNSUPPORTED`
         :raises Deadline: `BODY_TOO_SLOW`
         """
         options = self._options
-        return await self.request.body(options.max_body_bytes, options.read_timeout_seconds)
+        return self.request.body(options.max_body_bytes, options.read_timeout_seconds)
 
     async def begin(self, stream: Stream, piece: bytes = b"") -> None:
         """Send the head of an answer in pieces, and a first one; from now on a failure cannot change its status.
@@ -192,7 +192,7 @@ class Listener:
         error: BaseException | None = None
         visit = Visit(self.options, request, place, path)
         try:
-            response = await self._serve(route, visit)
+            response = await self._handler(route, request.method)(visit)
             status = response.status
         except AppError as refused:
             error = refused
@@ -213,7 +213,7 @@ class Listener:
                 _end_span(span, visit, route, status, error)
         return response
 
-    async def _serve(self, route: Route | None, visit: Visit) -> Reply:
+    def _handler(self, route: Route | None, method: str) -> Handler:
         if self._active > self.options.max_concurrent_requests:
             raise Unavailable(
                 "this server answers as many requests as it can; try again in a moment",
@@ -225,10 +225,10 @@ class Listener:
                 f"there is nothing under this address; offered are {self._offered}, so a base URL ends with /v1",
                 reason="URL_NOT_FOUND",
             )
-        handler = route.handlers.get(visit.request.method)
+        handler = route.handlers.get(method)
         if handler is None:
             raise _wrong_method(route)
-        return await handler(visit)
+        return handler
 
     def _fail(self, visit: Visit, failed: Failure) -> Reply:
         if visit.begun is not None:

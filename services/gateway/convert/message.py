@@ -48,6 +48,17 @@ def _fill(message: message_pb2.Message, value: Json, place: str) -> None:
     if number is None:
         raise _wrong_role(role, place)
     message.role = number
+    content = value.get("content")
+    if len(value) == 2 and isinstance(content, str):
+        # Nothing but who says what, as most.
+        message.content = content
+    else:
+        _take_members(message, value, place)
+    if number == message_pb2.ROLE_TOOL and not message.tool_call_id:
+        raise refusal.missing(f"{place}.tool_call_id", "must name the call that a tool message answers")
+
+
+def _take_members(message: message_pb2.Message, value: dict[str, Json], place: str) -> None:
     for name, given in value.items():
         if given is None or name == "role":
             continue
@@ -57,8 +68,6 @@ def _fill(message: message_pb2.Message, value: Json, place: str) -> None:
         elif given not in ([], {}, ""):
             # An empty list of annotations and the like come back with a message that was an answer before.
             raise refusal.unsupported(refusal.place(place, name), "is not taken by this endpoint")
-    if number == message_pb2.ROLE_TOOL and not message.tool_call_id:
-        raise refusal.missing(f"{place}.tool_call_id", "must name the call that a tool message answers")
 
 
 def _wrong_role(role: Json, place: str) -> Exception:
