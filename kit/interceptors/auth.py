@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-import grpc
 from google.protobuf.message import Message
 
 from kit.calls import Call, Principal
 from kit.errors import Denied, Unauthenticated, Unavailable
+from kit.interceptors.gate import Gate
 
 ADMIN_SCOPE: Final = "platform:admin"
 INTERNAL_PREFIX: Final = "catalog:"
@@ -27,7 +27,7 @@ class Authenticator(Protocol):
         ...
 
 
-class Auth:
+class Auth(Gate):
     """Interceptor: the key of `authorization: Bearer …` or `x-api-key`, and the scope that the rpc asks for."""
 
     def __init__(self, authenticator: Authenticator | None = None) -> None:
@@ -48,9 +48,6 @@ class Auth:
                 scope=call.method.scope,
             )
         call.principal = principal
-
-    def leave(self, call: Call, error: BaseException | None, code: grpc.StatusCode) -> None:
-        """Nothing to undo."""
 
 
 def presented_key(call: Call) -> str:

@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from kit import calls, status
 from kit.calls import Call, Interceptor, Method
 from kit.errors import AppError
+from kit.interceptors.gate import Gate
 from kit.interceptors.reading import ReadableRequests, Unreadable
 from kit.telemetry import Span, Tracing, current_span, log_trace_id, parse_traceparent
 
@@ -36,6 +37,9 @@ class Chain:
     def __init__(self, tracing: Tracing, interceptors: Sequence[Interceptor]) -> None:
         self.tracing: Final = tracing
         self.interceptors: Final = tuple(interceptors)
+        places = reversed(tuple(enumerate(self.interceptors)))
+        self.leaving: Final = tuple((place, each) for place, each in places if not isinstance(each, Gate))
+        """Those that are told of a call's end, in that order, with their place among all."""
         self.active = 0
         """How many calls are served."""
         self.idle: Final = asyncio.Event()
@@ -195,8 +199,9 @@ class _Visit:
 
     def leave(self, error: BaseException | None, code: grpc.StatusCode) -> None:
         call, chain, span = self.call, self._chain, self._span
-        for interceptor in reversed(chain.interceptors[: self._entered]):
-            interceptor.leave(call, error, code)
+        for place, interceptor in chain.leaving:
+            if place < self._entered:
+                interceptor.leave(call, error, code)
         if span is not None:
             span.set_attribute("rpc.system.name", "grpc")
             span.set_attribute("rpc.response.status_code", code.name)

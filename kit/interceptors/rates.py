@@ -6,18 +6,18 @@ import time
 from collections import OrderedDict
 from typing import Final
 
-import grpc
 from google.protobuf.message import Message
 
 from kit.calls import Call
 from kit.errors import Exhausted
+from kit.interceptors.gate import Gate
 
 _BURST_SECONDS: Final = 10.0
 _ROUNDING_SECONDS: Final = 1e-6
 """Sums of times are this exact; a call that comes when it was told to must not be refused for it."""
 
 
-class Rates:
+class Rates(Gate):
     """Interceptor, behind Auth: refuses calls of a key beyond its rate.
 
     :param scopes: calls of rpcs that ask for one of these count
@@ -34,9 +34,6 @@ class Rates:
         if caller is not None and caller.requests_per_minute and call.method.scope in self._scopes:
             rate = caller.requests_per_minute
             self._rates.check(caller.key_id, requests_per_minute=rate, share=self._share, now=time.monotonic())
-
-    def leave(self, call: Call, error: BaseException | None, code: grpc.StatusCode) -> None:
-        """Nothing to undo."""
 
 
 class KeyRates:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-import grpc
 import protovalidate
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from kit.calls import Call
 from kit.errors import Invalid, Violation
+from kit.interceptors.gate import Gate
 
 PATTERNS: Final = {
     "^[a-z0-9_-]*[a-z][a-z0-9_-]*$": "must be 1 to 63 of a-z, 0-9, _ and -, with a letter among them",
@@ -26,7 +26,7 @@ PATTERNS: Final = {
 _MAX_VIOLATIONS = 100
 
 
-class Validation:
+class Validation(Gate):
     """Interceptor: refuses a message that breaks its contract's rules. Client streams are the rpc's own care."""
 
     def __init__(self) -> None:
@@ -47,9 +47,6 @@ class Validation:
                 reason="INVALID_REQUEST",
                 violations=violations,
             ) from None
-
-    def leave(self, call: Call, error: BaseException | None, code: grpc.StatusCode) -> None:
-        """Nothing to undo."""
 
 
 def _violation(found: object, kind: Descriptor) -> Violation:

@@ -1,0 +1,14 @@
+"""What interceptors share that only let calls in."""
+
+from __future__ import annotations
+
+import grpc
+
+from kit.calls import Call
+
+
+class Gate:
+    """An interceptor with nothing to do when a call ends; the chain does not ask it."""
+
+    def leave(self, call: Call, error: BaseException | None, code: grpc.StatusCode) -> None:
+        """Nothing to undo."""
