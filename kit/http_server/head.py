@@ -17,6 +17,13 @@ _FORBIDDEN: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 """What would end a header, or has no place in one (RFC 9110, section 5.5)."""
 _STATUS_LINES: Final = {each.value: f"1 {each.value} {each.phrase}\r\n".encode() for each in HTTPStatus}
 """From the minor version's digit on."""
+_ENDS: Final = {
+    (True, False): b"\r\n",
+    (True, True): b"Connection: close\r\n\r\n",
+    (False, False): b"Connection: keep-alive\r\n\r\n",
+    (False, True): b"\r\n",
+}
+"""By whether the caller speaks HTTP/1.1, and whether the connection closes: said if it is not the version's own way."""
 _SERVER_LINE: Final = f"Server: {SERVER}\r\n".encode()
 _SERVER_AND_LENGTH: Final = _SERVER_LINE + b"Content-Length: "
 
@@ -71,7 +78,7 @@ def whole(message: Message | None, status: int, lines: bytes, length: int, *, cl
             _SERVER_AND_LENGTH,
             b"%d\r\n" % length,
             _clock.line(),
-            _end(is_new=is_new, closes=closes),
+            _ENDS[is_new, closes],
         )
     )
 
@@ -88,17 +95,10 @@ def unmeasured(message: Message, status: int, lines: bytes, *, closes: bool) -> 
             _SERVER_LINE,
             b"Transfer-Encoding: chunked\r\n" if has_chunks else b"",
             _clock.line(),
-            _end(is_new=is_new, closes=closes),
+            _ENDS[is_new, closes],
         )
     )
 
 
 def _old(status: int) -> bytes:
     return b"0" + _STATUS_LINES[status][1:]
-
-
-def _end(*, is_new: bool, closes: bool) -> bytes:
-    """What is said only if it is not the version's own way."""
-    if closes:
-        return b"Connection: close\r\n\r\n" if is_new else b"\r\n"
-    return b"\r\n" if is_new else b"Connection: keep-alive\r\n\r\n"

@@ -103,6 +103,8 @@ class Request:
 def path_of(target: str) -> str:
     """The path of a request's target, which proxies may give in absolute form (RFC 9112, section 3.2.2)."""
     path = target.partition("?")[0]
+    if path.startswith("/"):
+        return path
     scheme, mark, rest = path.partition("://")
     if mark and scheme.lower() in ("http", "https"):
         path = "/" + rest.partition("/")[2]
