@@ -11,7 +11,7 @@ import grpc
 
 from kit.local_channel.codec import Codec
 from kit.local_channel.metadata import Given, InvalidMetadata, MetadataTooLarge, deliver
-from kit.local_channel.rpc import INVALID_METADATA, Rpc, Status, delivered, metadata_too_large
+from kit.local_channel.rpc import INVALID_METADATA, OK, Rpc, Status, delivered, metadata_too_large
 
 log = logging.getLogger(__name__)
 
@@ -202,11 +202,15 @@ class LocalContext(grpc.aio.ServicerContext[Any, Any]):
             log.exception("a done callback of a servicer raises", extra={"rpc": self._rpc.method})
 
     def _answer(self, details: str, response: object = None) -> None:
-        trailing = delivered(self._trailing, details) if self._trailing or details else ()
+        code = self._code
+        if code is grpc.StatusCode.OK and not (self._trailing or details):
+            self._rpc.answer(OK, response)
+            return
+        trailing = delivered(self._trailing, details)
         if isinstance(trailing, Status):
-            self._rpc.answer(trailing.code, trailing.details, ())
+            self._rpc.answer(trailing)
         else:
-            self._rpc.answer(self._code, details, trailing, response)
+            self._rpc.answer(Status(code, "" if code is grpc.StatusCode.OK else details, trailing), response)
 
 
 class Requests:

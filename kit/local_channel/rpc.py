@@ -166,23 +166,19 @@ class Rpc:
         if self._callbacks:
             self._call_back()
 
-    def answer(self, code: grpc.StatusCode, details: str, trailing_metadata: Pairs, response: Any = None) -> None:
+    def answer(self, status: Status, response: Any = None) -> None:
         """Give the servicer's status, which the caller sees once it has read all responses."""
         if self.answered:
             return
         self.answered = True
-        if self.initial_metadata is None:
-            self.initial_metadata = ()
-        if code is not grpc.StatusCode.OK:
-            status = Status(code, details, trailing_metadata)
-        else:
-            status = Status(code, "", trailing_metadata) if trailing_metadata else OK
         if self.responses is None:
             if isinstance(response, Oversized):
                 status = self.oversized("CLIENT", response)
             else:
                 self.response = response
         elif not self.responses.is_empty:
+            if self.initial_metadata is None:
+                self.initial_metadata = ()
             self._final = status
             self.responses.end()
             if self.requests is not None:
@@ -244,6 +240,8 @@ class Rpc:
     def raise_for_status(self) -> None:
         """As :meth:`result`, without the response."""
         status = self.status
+        if status is OK:
+            return
         if self.is_locally_cancelled:
             raise asyncio.CancelledError
         if status is not None and status.code is not grpc.StatusCode.OK:
