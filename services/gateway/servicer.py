@@ -266,13 +266,10 @@ def _forwarded(headers: CIMultiDictProxy[str]) -> dict[str, str]:
         found["authorization"] = authorization
     if key := headers.get("X-Api-Key"):
         found["x-api-key"] = key
-    for value in found.values():
-        if not _is_plain(value):
-            raise Unauthenticated("this is not a Turnout key: check that it was copied whole", reason="KEY_MALFORMED")
     if sequence := headers.get(SEQUENCE_HEADER):
-        if not _is_plain(sequence):
-            raise Invalid(f"the header {SEQUENCE_HEADER} must be a number", reason="SEQUENCE_MALFORMED")
         found[SEQUENCE_HEADER] = sequence
+    if not _is_plain("".join(found.values())):
+        _refuse_malformed(found)
     return found
 
 
@@ -281,6 +278,16 @@ def _refuse_repeated(headers: CIMultiDictProxy[str]) -> None:
         if len(headers.getall(name, ())) > 1:
             # Whoever stands between might read the other one.
             raise Invalid(f"the header {name} must be given once only", reason="HEADER_REPEATED")
+
+
+def _refuse_malformed(found: dict[str, str]) -> None:
+    """Nothing is, if they are too long only together."""
+    for name, value in found.items():
+        if _is_plain(value):
+            continue
+        if name == SEQUENCE_HEADER:
+            raise Invalid(f"the header {SEQUENCE_HEADER} must be a number", reason="SEQUENCE_MALFORMED")
+        raise Unauthenticated("this is not a Turnout key: check that it was copied whole", reason="KEY_MALFORMED")
 
 
 def _is_plain(value: str) -> bool:
