@@ -63,9 +63,9 @@ class Body:
 
     def taken(self) -> bytes:
         """What is there."""
-        chunks = self._chunks
-        data = joined(chunks)
-        chunks.clear()
+        # One piece, as most are, is not copied by this.
+        data = b"".join(self._chunks)
+        self._chunks.clear()
         self._buffered = 0
         if self._is_held:
             self._let_go()
@@ -108,12 +108,6 @@ def keep(chunks: list[bytes | bytearray], data: bytes) -> None:
         last = bytearray(last)
         chunks[-1] = last
     last += data
-
-
-def joined(chunks: list[bytes | bytearray]) -> bytes:
-    """All that was kept."""
-    first = chunks[0] if len(chunks) == 1 else None
-    return first if isinstance(first, bytes) else b"".join(chunks)
 
 
 NO_BODY: Final = Body(lambda _: None)

@@ -9,7 +9,7 @@ from multidict import CIMultiDictProxy
 
 from kit.errors import Deadline, Invalid, Violation
 from kit.http_server.answer import Stream, send
-from kit.http_server.body import Body, BrokenBody, joined, keep
+from kit.http_server.body import Body, BrokenBody, keep
 from kit.http_server.message import Message
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Request:
             if size > max_bytes:
                 raise _too_large(max_bytes)
             keep(pieces, piece)
-        return joined(pieces)
+        return b"".join(pieces)
 
 
 def path_of(target: str) -> str:
