@@ -11,6 +11,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kit.local_channel import CheckedMetadata
 from kit.local_channel.metadata import MAX_BYTES, InvalidMetadata, MetadataTooLarge, by_key, deliver
 
 if TYPE_CHECKING:
@@ -218,6 +219,20 @@ def test_any_metadata_arrives_as_over_tcp_or_is_refused_as_over_tcp(connect: Any
 @given(PAIRS)
 def test_keys_of_one_name_travel_together_in_order(pairs: list[tuple[str, str | bytes]]) -> None:
     assert tuple(by_key(pairs)) == tuple(grpc.aio.Metadata(*pairs))
+
+
+@given(st.dictionaries(st.from_regex(r"x-[a-z0-9_.]*", fullmatch=True), st.from_regex(r"[ -~]*", fullmatch=True)))
+def test_checked_metadata_are_what_would_be_delivered(texts: dict[str, str]) -> None:
+    assert CheckedMetadata.of(texts) == deliver(texts.items())
+
+
+async def test_checked_metadata_arrive_as_others(connect: Any) -> None:
+    texts = {"x-b": "2", "x-a": "1"}
+    async with connect("local") as lab:
+        call = lab.unary_unary(returns_metadata)
+        checked = call(StringValue(), metadata=CheckedMetadata.of(texts))
+        await checked
+        assert tuple(await checked.initial_metadata()) == tuple(texts.items())
 
 
 def test_the_limit_counts_keys_values_overhead_and_what_travels_along() -> None:

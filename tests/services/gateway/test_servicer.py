@@ -133,6 +133,10 @@ async def test_the_key_is_taken_from_either_header(room: Any) -> None:
     assert (await room.post(headers={"authorization": f"bearer {room.key}"}))[0] == 200
 
 
+async def test_headers_that_are_long_only_together_are_carried_on(room: Any) -> None:
+    assert (await room.post(headers={"Authorization": f"Bearer {room.key}", "x-api-key": "k" * 1_000}))[0] == 200
+
+
 @pytest.mark.parametrize(
     ("headers", "reason"),
     [
