@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from kit.http_server import head
-from kit.http_server.message import Message
 
 if TYPE_CHECKING:
     from kit.http_server.connection import Connection
+    from kit.http_server.request import Request
 
 JSON: Final = "application/json"
 
@@ -51,16 +51,16 @@ class Stream:
         self._has_chunks = True
         self._has_body = True
 
-    async def begin(self, connection: Connection, message: Message, piece: bytes = b"", *, closes: bool) -> None:
+    async def begin(self, connection: Connection, request: Request, piece: bytes = b"", *, closes: bool) -> None:
         """Send the head, and a first piece with it; wait while the caller reads too slowly.
 
         :raises ConnectionError: if the caller has left
         """
         self._connection = connection
-        self._has_chunks, self._has_body = message.is_new, message.method != "HEAD"
+        self._has_chunks, self._has_body = request.is_new, request.method != "HEAD"
         # Without chunks, only the connection's end says that this was all.
         self.closes = closes or not self._has_chunks
-        written = head.unmeasured(message, self.status, self.lines, closes=self.closes)
+        written = head.unmeasured(request, self.status, self.lines, closes=self.closes)
         send(connection, written + self._framed(piece))
         if connection.is_writing_paused:
             await connection.drained()

@@ -184,7 +184,7 @@ class Connection(asyncio.Protocol):
 
     def closes_after(self, request: Request) -> bool:
         """Whether an answer to it is the last, as far as is known before it is there."""
-        return request.message.closes or self._shared.is_stopping
+        return request.closes or self._shared.is_stopping
 
     def _read(self, data: bytes) -> None:
         reader = self._reader
@@ -217,12 +217,13 @@ class Connection(asyncio.Protocol):
         if self._is_finishing:
             self.close()
             return
-        message, body = self._reader.requests.popleft()
-        if isinstance(message, Unreadable):
-            self._refuse(message)
+        request = self._reader.requests.popleft()
+        if isinstance(request, Unreadable):
+            self._refuse(request)
             return
+        request.connection = self
         self._is_busy = True
-        work = self._serve(Request(self, message, body))
+        work = self._serve(request)
         if sys.version_info >= (3, 12):
             # Begins at once; what it sets in its context stays its own.
             task = asyncio.Task(work, loop=self._loop, eager_start=True)
@@ -256,7 +257,7 @@ class Connection(asyncio.Protocol):
             return not reply.closes
         closes = reply.closes or self.closes_after(request)
         body = reply.body
-        written = head.whole(request.message, reply.status, reply.lines, len(body), closes=closes)
+        written = head.whole(request, reply.status, reply.lines, len(body), closes=closes)
         send(self, written if request.method == "HEAD" else written + body)
         return not closes
 

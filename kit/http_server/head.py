@@ -7,9 +7,10 @@ import time
 from collections.abc import Mapping
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from kit.http_server.message import Message
+if TYPE_CHECKING:
+    from kit.http_server.request import Request
 
 SERVER: Final = "turnout"
 
@@ -61,15 +62,15 @@ def header_lines(headers: Mapping[str, str]) -> bytes:
     return text.encode()
 
 
-def whole(message: Message | None, status: int, lines: bytes, length: int, *, closes: bool) -> bytes:
+def whole(request: Request | None, status: int, lines: bytes, length: int, *, closes: bool) -> bytes:
     """Of an answer whose length is known.
 
-    :param message: what is answered; None is what could not be read
+    :param request: what is answered; None is what could not be read
     :param lines: as of :func:`header_lines`
     :param length: of the body, in bytes
     :param closes: whether the connection ends behind it
     """
-    is_new = message is None or message.is_new
+    is_new = request is None or request.is_new
     return b"".join(
         (
             b"HTTP/1.",
@@ -83,10 +84,10 @@ def whole(message: Message | None, status: int, lines: bytes, length: int, *, cl
     )
 
 
-def unmeasured(message: Message, status: int, lines: bytes, *, closes: bool) -> bytes:
+def unmeasured(request: Request, status: int, lines: bytes, *, closes: bool) -> bytes:
     """Of an answer in pieces: chunked, or up to the connection's end for those who do not know chunks."""
-    is_new = message.is_new
-    has_chunks = is_new and message.method != "HEAD"
+    is_new = request.is_new
+    has_chunks = is_new and request.method != "HEAD"
     return b"".join(
         (
             b"HTTP/1.",

@@ -12,7 +12,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from kit.http_server.body import NO_BODY, Body
 from kit.http_server.head import header_lines
-from kit.http_server.message import Message
+from kit.http_server.request import Request
 
 _MAX_HEADERS: Final = 100
 _END_OF_HEAD: Final = b"\r\n\r\n"
@@ -66,7 +66,7 @@ class Reader:
         """Whether its head is parsed once more."""
         self.is_deaf = False
         """Whether what comes is no HTTP any more, or nobody wants it."""
-        self.requests: deque[tuple[Message | Unreadable, Body]] = deque()
+        self.requests: deque[Request | Unreadable] = deque()
         """Whose heads are whole; what is no request is the last."""
         self.newest = NO_BODY
         """The body that the parser is in, or has been in last."""
@@ -133,19 +133,20 @@ class Reader:
         self._is_offer = parser.should_upgrade()
         headers = CIMultiDictProxy(CIMultiDict(self._fields))
         is_new = parser.get_http_version() not in _OLD_VERSIONS
-        message = Message(
+        if is_new and len(headers.getall("Host", ())) != 1:
+            raise ValueError("not one host, which RFC 9112, section 3.2, asks for")
+        self.newest = Body(self._hold)
+        request = Request(
             parser.get_method().decode(),
             self._target.decode(errors="replace"),
             headers,
-            is_new,
+            self.newest,
+            is_new=is_new,
             # What was before HTTP/1.1 frames no body so: others on the way may see its end elsewhere (RFC 9112, section
             # 6.1).
-            not parser.should_keep_alive() or (not is_new and "Transfer-Encoding" in headers),
+            closes=not parser.should_keep_alive() or (not is_new and "Transfer-Encoding" in headers),
         )
-        if message.is_new and len(message.headers.getall("Host", ())) != 1:
-            raise ValueError("not one host, which RFC 9112, section 3.2, asks for")
-        self.newest = Body(self._hold)
-        self.requests.append((message, self.newest))
+        self.requests.append(request)
 
     def on_body(self, data: bytes) -> None:
         """A piece of the body."""
@@ -202,10 +203,10 @@ class Reader:
         self.is_deaf = True
         problem = Unreadable.TOO_LONG if self._is_too_long else Unreadable.MALFORMED
         if self.newest.is_whole:
-            self.requests.append((problem, NO_BODY))
-        elif self.requests and self.requests[-1][1] is self.newest:
-            # Its body is broken before anybody has begun with it.
-            self.requests[-1] = problem, NO_BODY
+            self.requests.append(problem)
+        elif self.requests:
+            # The body of the last is broken before anybody has begun with it.
+            self.requests[-1] = problem
         else:
             self.newest.fail()
 

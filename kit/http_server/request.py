@@ -10,7 +10,6 @@ from multidict import CIMultiDictProxy
 from kit.errors import Deadline, Invalid, Violation
 from kit.http_server.answer import Stream, send
 from kit.http_server.body import Body, BrokenBody, keep
-from kit.http_server.message import Message
 
 if TYPE_CHECKING:
     from kit.http_server.connection import Connection
@@ -19,17 +18,27 @@ _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Request:
-    """A request whose head has come."""
+    """A request whose head has come.
 
-    __slots__ = ("_body", "_connection", "headers", "message", "method", "target")
+    :param target: as it was written
+    :param headers: case-insensitive
+    :param is_new: whether the caller speaks HTTP/1.1, or says that it speaks something newer
+    :param closes: whether its answer is the last of its connection
+    """
 
-    def __init__(self, connection: Connection, message: Message, body: Body) -> None:
-        self._connection = connection
-        self.message = message
-        self.method = message.method
-        self.target = message.target
-        """As it was written."""
-        self.headers: CIMultiDictProxy[str] = message.headers
+    __slots__ = ("_body", "closes", "connection", "headers", "is_new", "method", "target")
+
+    connection: Connection
+    """On which it came; set when it is its turn."""
+
+    def __init__(
+        self, method: str, target: str, headers: CIMultiDictProxy[str], body: Body, *, is_new: bool, closes: bool
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.is_new = is_new
+        self.closes = closes
         self._body = body
 
     @property
@@ -55,8 +64,8 @@ class Request:
         length = self.headers.get("Content-Length")
         if length is not None and int(length) > max_bytes:
             raise _too_large(max_bytes)
-        if self.message.is_new and self.headers.get("Expect", "").lower() == "100-continue":
-            send(self._connection, _CONTINUE)
+        if self.is_new and self.headers.get("Expect", "").lower() == "100-continue":
+            send(self.connection, _CONTINUE)
         try:
             async with asyncio.timeout(timeout_seconds):
                 return await self._read(max_bytes)
@@ -72,12 +81,12 @@ class Request:
 
         :raises ConnectionError: if the caller has left
         """
-        closes = self._connection.closes_after(self)
-        await stream.begin(self._connection, self.message, piece, closes=closes)
+        closes = self.connection.closes_after(self)
+        await stream.begin(self.connection, self, piece, closes=closes)
 
     def cut(self) -> None:
         """Close the connection behind what is written."""
-        self._connection.close()
+        self.connection.close()
 
     async def linger(self, timeout_seconds: float) -> bool:
         """Read what nobody asked for, so that the caller gets to read its answer; whether that was all."""
