@@ -145,27 +145,28 @@ def frames(data: bytes, offset: int, end: int) -> Iterator[Frame]:
 
     :raises FlawedError: where reading cannot go on; a frame that merely continues behind `data` is no flaw
     """
-    position = 0
-    while offset + position < end:
-        at = offset + position
-        if end - at < _HEAD.size:
-            raise FlawedError(at, is_torn=True)
-        if len(data) - position < _HEAD.size:
+    position, last = 0, end - offset
+    available = min(len(data), last)
+    while position < last:
+        start = position + _HEAD.size
+        if start > available:
+            if start > last:
+                raise FlawedError(offset + position, is_torn=True)
             return
         length, checksum, check = _HEAD.unpack_from(data, position)
-        start = position + _HEAD.size
         if _crc32c(data[position : position + _SUMS.size]) != check:
             # After a power cut the file may have grown without its content: zeros up to the end.
-            raise FlawedError(at, is_torn=offset + len(data) >= end and not any(data[position:]))
-        if at + _HEAD.size + length > end:
-            raise FlawedError(at, is_torn=True)
-        if start + length > len(data):
+            raise FlawedError(offset + position, is_torn=len(data) >= last and not any(data[position:]))
+        stop = start + length
+        if stop > available:
+            if stop > last:
+                raise FlawedError(offset + position, is_torn=True)
             return
-        body = data[start : start + length]
-        position = start + length
+        body = data[start:stop]
         if _crc32c(body) != checksum:
-            raise FlawedError(at, is_torn=offset + position == end)
-        yield Frame(at, offset + position, body)
+            raise FlawedError(offset + position, is_torn=stop == last)
+        yield Frame(offset + position, offset + stop, body)
+        position = stop
 
 
 def mark_of(frame: Frame) -> Mark:
@@ -193,22 +194,27 @@ def records_of(frame: Frame) -> list[Record]:
 
     :raises FlawedError: if the frame is of a kind that this version does not know, or its content makes no sense
     """
-    count = mark_of(frame).records
-    body, position, records = frame.body, _EVENTS.size, []
+    records: list[Record] = []
+    body, position = frame.body, _EVENTS.size
+    if len(body) >= _START.size and body[0] == _KIND_START:
+        return records
     try:
+        kind, _, count = _EVENTS.unpack_from(body)
+        if kind != _KIND_EVENTS:
+            raise FlawedError(frame.offset, is_torn=False)
         for _ in range(count):
             raw_id, subject_bytes, header_bytes, payload_bytes = _EVENT.unpack_from(body, position)
-            subject_end = position + _EVENT.size + subject_bytes
-            headers_end = subject_end + header_bytes
-            payload_end = headers_end + payload_bytes
-            if payload_end > len(body):
-                raise FlawedError(frame.offset, is_torn=False)
-            subject = body[position + _EVENT.size : subject_end].decode()
-            headers = orjson.loads(body[subject_end:headers_end]) if header_bytes else {}
-            records.append(Record(id_text(raw_id), subject, body[headers_end:payload_end], headers))
-            position = payload_end
+            subject_at = position + _EVENT.size
+            headers_at = subject_at + subject_bytes
+            payload_at = headers_at + header_bytes
+            position = payload_at + payload_bytes
+            subject = body[subject_at:headers_at].decode()
+            headers = orjson.loads(body[headers_at:payload_at]) if header_bytes else {}
+            records.append(Record(id_text(raw_id), subject, body[payload_at:position], headers))
     except (struct.error, ValueError):
         raise FlawedError(frame.offset, is_torn=False) from None
+    if position > len(body):
+        raise FlawedError(frame.offset, is_torn=False)
     return records
 
 
