@@ -47,6 +47,7 @@ _AT_ONCE: Final = 128
 _SUBJECT = re.compile(r"[^\s.*>\x00-\x1f\x7f]+(\.[^\s.*>\x00-\x1f\x7f]+)+")
 _MAX_SUBJECT = 512
 _HEADER_NAME = re.compile(r"[!-9;-~]+")
+_BARE_HEAD_BYTES: Final = len(f"NATS/1.0\r\n{ID_HEADER}: \r\n\r\n")
 _MESSAGE_TOO_LARGE: Final = {10054, 10097}
 _SEALED: Final = 10109
 
@@ -75,16 +76,17 @@ class JetStreamPublisher:
         """
         connection = self._broker.connection()
         await self._listen(connection)
-        answers, max_payload, is_roomy = _Answers(batch), connection.max_payload, True
-        for index, record in enumerate(batch):
-            if refusal_of(record, max_payload // 2) is None:
-                continue
-            # Or it is so large that the headers of a batch might be too much.
-            is_roomy = False
-            if (reason := refusal_of(record, max_payload)) is not None:
-                answers.settle(index, Rejected(reason))
-        if is_roomy and await self._send_at_once(connection, answers):
-            return answers.outcomes()
+        max_payload = connection.max_payload
+        # What is larger than half of what is taken might be too much with the headers of a batch.
+        refusals = [refusal_of(record, max_payload // 2) for record in batch]
+        is_roomy = not any(refusals)
+        if is_roomy and await self._send_at_once(connection, batch):
+            return [ACKNOWLEDGED] * len(batch)
+        answers = _Answers(batch)
+        if not is_roomy:
+            for index, record in enumerate(batch):
+                if (reason := refusal_of(record, max_payload)) is not None:
+                    answers.settle(index, Rejected(reason))
         await self._send(connection, answers)
         if answers.homeless:
             await self._broker.ensure_stream(connection)
@@ -109,9 +111,8 @@ class JetStreamPublisher:
             self._alone = _ALONE_AFTER_SILENCE if says is None else _ALONE_AFTER_NO
         return self._takes_batches
 
-    async def _send_at_once(self, connection: Connection, answers: _Answers) -> bool:
-        """Send all, none of which has an outcome, as one batch; whether JetStream has it now."""
-        records = answers.batch
+    async def _send_at_once(self, connection: Connection, records: Sequence[Record]) -> bool:
+        """Send all as one batch; whether JetStream has it now."""
         if not 1 < len(records) <= _MAX_BATCH:
             return False
         if self._alone:
@@ -141,7 +142,6 @@ class JetStreamPublisher:
             if not isinstance(error, dict) or error.get("err_code") != _HAS_DUPLICATES:
                 self._alone = _ALONE_AFTER_REFUSAL
             return False
-        answers.settle_all(ACKNOWLEDGED)
         return True
 
     async def _send(self, connection: Connection, answers: _Answers) -> None:
@@ -227,9 +227,6 @@ class _Answers:
     def settle(self, index: int, outcome: Outcome) -> None:
         self._outcomes[index] = outcome
 
-    def settle_all(self, outcome: Outcome) -> None:
-        self._outcomes = [outcome] * len(self.batch)
-
     def receive(self, index: int, message: Msg) -> None:
         if (message.headers or {}).get("Status") == "503":
             self.homeless.add(index)
@@ -300,11 +297,9 @@ def refusal_of(record: Record, max_payload: int) -> str | None:
     """Why the broker would never take a record; None if it may. It hangs up on some of these, so they are not sent."""
     if not _is_subject(record.subject):
         return "BAD_SUBJECT"
-    header_bytes = len("NATS/1.0\r\n\r\n") + len(ID_HEADER) + len(record.id) + 4
+    size = _BARE_HEAD_BYTES + len(record.id) + len(record.payload)
     for name, value in record.headers.items():
         if _HEADER_NAME.fullmatch(name) is None or "\n" in value or "\r" in value:
             return "BAD_HEADER"
-        header_bytes += len(name) + len(value.encode()) + 4
-    if header_bytes + len(record.payload) > max_payload:
-        return "MAX_PAYLOAD_EXCEEDED"
-    return None
+        size += len(name) + len(value.encode()) + 4
+    return "MAX_PAYLOAD_EXCEEDED" if size > max_payload else None

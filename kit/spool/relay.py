@@ -14,7 +14,7 @@ from typing import Final
 from kit.spool.folder import NO_ROOM, Folder, folder_paths
 from kit.spool.ledger import Ledger
 from kit.spool.options import SHED_AT, SpoolOptions
-from kit.spool.publisher import Observer, Publisher, Rejected
+from kit.spool.publisher import ACKNOWLEDGED, Observer, Publisher, Rejected
 from kit.spool.record import FlawedError, Record
 from kit.spool.recovery import Recovery
 from kit.spool.rejected import RejectedFiles
@@ -164,6 +164,8 @@ class Relay:
             outcomes = await publisher.publish(records)
         if len(outcomes) != len(records):
             raise RuntimeError(f"the publisher gave {len(outcomes)} outcomes for {len(records)} records")
+        if outcomes.count(ACKNOWLEDGED) == len(records):
+            return
         rejected = [
             (record, outcome.reason)
             for record, outcome in zip(records, outcomes, strict=True)
