@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from google.protobuf.message import Message
 
 
@@ -19,6 +21,8 @@ def subject_of_all_tenants(message_type: type[Message] | str) -> str:
     return subject_of(message_type, "*")
 
 
+# As many as types of event times projects.
+@lru_cache(maxsize=1024)
 def type_of(subject: str) -> str:
     """The full name of the message type whose events go to `subject`."""
     return subject.rpartition(".")[0]
