@@ -7,8 +7,8 @@ import re
 
 from kit.values import value
 
-_TRACEPARENT = re.compile(r"^[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?$")
-_NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
+# No version ff, and no id that is all zero.
+_TRACEPARENT = re.compile(r"^(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?$")
 
 _IDS_AT_ONCE = 64
 _ids: list[tuple[str, str]] = []
@@ -40,6 +40,7 @@ class TraceContext:
 def parse_traceparent(header: str) -> TraceContext | None:
     """The caller's place in a trace; None if the header is absent or malformed, as the W3C text asks."""
     match = _TRACEPARENT.match(header)
-    if match is None or header.startswith("ff") or match[1] == _NO_TRACE or match[2] == _NO_SPAN:
+    if match is None:
         return None
-    return TraceContext(match[1], match[2], bool(int(match[3], 16) & 1))
+    trace_id, span_id, flags = match.groups()
+    return TraceContext(trace_id, span_id, bool(int(flags, 16) & 1))
