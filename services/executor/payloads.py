@@ -18,14 +18,14 @@ def payload(run: Run) -> Pieces:
 
 def _text(run: Run) -> bytes:
     text = run.call.variables_json
-    # What was found to be an object can stand as it is; else it may be anything.
-    variables = (text.encode() or b"{}") if run.has_variables else orjson.dumps(text)
-    messages = orjson.dumps([_document(message) for message in run.said])
-    # The answer first: a long question that is cut does not cost it.
-    opening = b"{"
+    said: dict[str, object] = {}
     if run.answer is not None:
-        opening = b'{"message":' + orjson.dumps(_document(run.answer.message)) + b","
-    return b"".join((opening, b'"variables":', variables, b',"messages":', messages, b"}"))
+        # First: a long question that is cut does not cost it.
+        said["message"] = _document(run.answer.message)
+    # What was found to be an object can stand as it is; else it may be anything.
+    said["variables"] = orjson.Fragment(text or "{}") if run.has_variables else text
+    said["messages"] = [_document(message) for message in run.said]
+    return orjson.dumps(said)
 
 
 def _document(message: Message) -> dict[str, object]:
