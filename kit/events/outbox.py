@@ -76,11 +76,12 @@ class Outbox:
 
     def close_with(
         self, opened: OpenCall, event: Message, extras: Sequence[Message], *, without: Callable[[], None]
-    ) -> None:
+    ) -> bool:
         """As :meth:`close`; but if the disk has no room for `extras` any more, they are left out: what happened matters
         more than what was said.
 
         :param without: told before that, to note it in `event`
+        :return: whether `extras` are written
         """
         try:
             self.close(opened, event, *extras)
@@ -89,6 +90,8 @@ class Outbox:
                 raise
             without()
             self.close(opened, event)
+            return False
+        return True
 
     def append(self, event: Message, tenant_slug: str) -> Record:
         """Write an event that belongs to no call.

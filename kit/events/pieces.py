@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
+
+from kit.values import value
 
 MAX_BYTES: Final = 1 << 20
 """What is longer is cut."""
 PIECE_BYTES: Final = 192 << 10
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Pieces:
     """A text, at most `PIECE_BYTES` a piece, in order."""
 

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 
 from kit.events.outbox import OpenCall, Outbox
 from kit.lru import Lru
+from kit.values import value
 from services.executor.convert import events
 from services.executor.domain import Run
 from services.executor.payloads import payload
@@ -20,12 +21,16 @@ _TELL_AGAIN_NS: Final = 24 * 3600 * 10**9
 """What is not seen for long expires, so what runs on and on is told of every day."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Opened:
     """A start that was written; its event becomes the end's."""
 
     call: OpenCall
     event: request_pb2.RequestServed
+
+    def shed(self) -> None:
+        """Note that what was said is not kept."""
+        self.event.payload_shed = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +57,19 @@ class OutboxRecorder:
     def close(self, opened: object, run: Run) -> None:
         """As the port says."""
         start = cast("Opened", opened)
-        pieces: list[Message] = []
-        if tells_version := self._is_untold(run):
-            pieces.append(events.version_seen_to_proto(run))
-        said: list[request_pb2.RequestPayload] = []
-        if self.captures_payloads and not self.outbox.is_shedding:
-            said = events.payload_to_proto(run, payload(run))
-        events.fill_end(start.event, run, payload_shed=self.captures_payloads and not said)
-
-        def without() -> None:
-            nonlocal tells_version
-            start.event.payload_shed, tells_version = True, False
-
+        tells_version = self._is_untold(run)
+        keeps_payload = self.captures_payloads and not self.outbox.is_shedding
+        extras: list[Message] = []
+        if tells_version:
+            extras.append(events.version_seen_to_proto(run))
+        if keeps_payload:
+            extras += events.payload_to_proto(run, payload(run))
+        events.fill_end(start.event, run, payload_shed=self.captures_payloads and not keeps_payload)
         if self.past is not None:
             self.past.consider(run)
-        self.outbox.close_with(start.call, start.event, [*pieces, *said], without=without)
+        is_whole = self.outbox.close_with(start.call, start.event, extras, without=start.shed)
         # Only now: what could not be written must be told by the next call.
-        if tells_version:
+        if tells_version and is_whole:
             self._told.put((run.project.uid, run.version), run.start_unix_ns)
 
     def _is_untold(self, run: Run) -> bool:
