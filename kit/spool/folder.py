@@ -133,8 +133,8 @@ class Folder:
 
         :raises OSError: and nothing is written
         """
-        active = self._active
-        if active is None or (active.size + len(frame) > self._options.segment_bytes and active.size > len(MAGIC)):
+        size, active = len(frame), self._active
+        if active is None or (active.size + size > self._options.segment_bytes and active.size > len(MAGIC)):
             active = self._roll()
         try:
             write(self._fd, frame)
@@ -142,8 +142,8 @@ class Folder:
             self._cut_back(active)
             raise
         at = Position(active.number, active.size)
-        active.size += len(frame)
-        self._ledger.bytes += len(frame)
+        active.size += size
+        self._ledger.bytes += size
         if records:
             active.pending += records
             self._ledger.pending_records += records
