@@ -17,8 +17,9 @@ _ids: list[tuple[str, str]] = []
 def fresh_ids() -> tuple[str, str]:
     """A trace's id and a span's. The system is asked for many at once."""
     if not _ids:
-        digits = os.urandom(24 * _IDS_AT_ONCE).hex()
-        _ids.extend((digits[at : at + 32], digits[at + 32 : at + 48]) for at in range(0, len(digits), 48))
+        traces = os.urandom(16 * _IDS_AT_ONCE).hex(" ", 16).split()
+        spans = os.urandom(8 * _IDS_AT_ONCE).hex(" ", 8).split()
+        _ids.extend(zip(traces, spans, strict=True))
     return _ids.pop()
 
 
