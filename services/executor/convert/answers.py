@@ -7,10 +7,11 @@ from typing import Final
 
 from catalog.configurations import fill_message, version_to_proto
 from catalog.convert import fill_decision
-from services.executor.domain import Attempt, Delta, FinishReason, Outgoing, Run, Started, Usage
+from services.executor.domain import Delta, FinishReason, Outgoing, Run, Started, Usage
 from services.executor.job import Job, Place
 from turnout.chat.v1 import message_pb2
-from turnout.executor.v1 import execution_pb2, execution_service_pb2
+from turnout.events.v1 import request_pb2
+from turnout.executor.v1 import execution_service_pb2
 
 FINISH_REASONS: Final = {
     None: message_pb2.FINISH_REASON_UNSPECIFIED,
@@ -28,12 +29,12 @@ def run_to_proto(run: Run) -> execution_service_pb2.RunResponse:
         request_id=run.request_id,
         provider=run.provider,
         version=run.version,
-        attempts=[attempt_to_proto(attempt) for attempt in run.attempts],
         latency_us=run.latency_us,
         fallback_index=run.fallback_index,
         output_violations=run.output_violations,
         mocked=bool(run.call.mock_response),
     )
+    fill_attempts(response, run)
     if run.decision is not None:
         fill_decision(response.decision, run.decision)
     if run.answer is not None:
@@ -79,8 +80,7 @@ def _fill_ended(ended: execution_service_pb2.RunEnded, run: Run) -> None:
         fill_usage(ended.usage, run.answer.usage)
     if run.cost_usd_micros is not None:
         ended.cost_usd_micros = run.cost_usd_micros
-    for attempt in run.attempts:
-        ended.attempts.append(attempt_to_proto(attempt))
+    fill_attempts(ended, run)
     ended.latency_us = run.latency_us
     ended.time_to_first_token_us = run.time_to_first_token_us or 0
     ended.output_violations.extend(run.output_violations or ())
@@ -110,18 +110,21 @@ def _config_target(place: Place, outgoing: Outgoing | str) -> execution_service_
     return target
 
 
-def attempt_to_proto(attempt: Attempt) -> execution_pb2.Attempt:
-    """One call to one provider."""
-    return execution_pb2.Attempt(
-        provider=attempt.provider,
-        model=attempt.model,
-        http_status=attempt.http_status,
-        reason=attempt.reason,
-        message=attempt.message,
-        start_offset_us=attempt.start_offset_us,
-        latency_us=attempt.latency_us,
-        fallback_index=attempt.fallback_index,
-    )
+def fill_attempts(
+    proto: execution_service_pb2.RunResponse | execution_service_pb2.RunEnded | request_pb2.RequestServed, run: Run
+) -> None:
+    """Write the calls to providers into a message in their place: one made apart would be copied when it is added."""
+    for attempt in run.attempts:
+        proto.attempts.add(
+            provider=attempt.provider,
+            model=attempt.model,
+            http_status=attempt.http_status,
+            reason=attempt.reason,
+            message=attempt.message,
+            start_offset_us=attempt.start_offset_us,
+            latency_us=attempt.latency_us,
+            fallback_index=attempt.fallback_index,
+        )
 
 
 def fill_usage(proto: message_pb2.Usage, usage: Usage) -> None:

@@ -49,7 +49,7 @@ def run_call_from_proto(
         raise _refused(Violation("deployment", "must be given, or direct instead of it, and not both"))
     if is_direct and lays_over:
         raise _refused(Violation("overrides", "must be left out where direct is given: write them into direct itself"))
-    messages = tuple([message_from_proto(message) for message in request.messages])
+    messages = tuple(map(message_from_proto, request.messages))
     _refuse_faulty(messages, "messages")
     return RunCall(
         deployment=request.deployment,
@@ -100,7 +100,7 @@ def _direct(request: execution_service_pb2.RunRequest) -> Version:
 
 
 def _prefix(given: Iterable[message_pb2.Message]) -> tuple[Message, ...]:
-    read = tuple([message_from_proto(message) for message in given])
+    read = tuple(map(message_from_proto, given))
     _refuse_faulty(read, "prefix_messages")
     return read
 

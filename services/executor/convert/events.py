@@ -8,7 +8,7 @@ from catalog.configurations import version_to_proto
 from catalog.convert import DEPLOYMENT_KINDS_TO_PROTO, fill_decision, fill_undecided
 from catalog.view import DeploymentKind
 from kit.events.pieces import Pieces
-from services.executor.convert.answers import FINISH_REASONS, attempt_to_proto, fill_usage
+from services.executor.convert.answers import FINISH_REASONS, fill_attempts, fill_usage
 from services.executor.convert.calls import SOURCES
 from services.executor.domain import Run, Status
 from turnout.events.v1 import request_pb2, version_pb2
@@ -24,12 +24,13 @@ _STATUSES: Final = {
 
 def start_to_proto(run: Run, *, service_instance: str) -> request_pb2.RequestServed:
     """What is recorded if nothing more is heard of a call: all that is known now, with the status LOST."""
-    call = run.call
+    call, target, found = run.call, run.target, run.decision or run.refusal
+    deployment = None if target is None else target.deployment
     event = request_pb2.RequestServed(
         request_id=run.request_id,
         project=run.project.uid,
         project_slug=run.project.slug,
-        deployment_slug="" if run.target is None else run.target.deployment.slug,
+        deployment_slug="" if deployment is None else deployment.slug,
         status=request_pb2.REQUEST_STATUS_LOST,
         provider=run.provider,
         model=run.model,
@@ -44,19 +45,18 @@ def start_to_proto(run: Run, *, service_instance: str) -> request_pb2.RequestSer
         caller_trace_id=call.caller_trace_id,
         trace_id=call.trace_id,
         service_instance=service_instance,
-        kind=DEPLOYMENT_KINDS_TO_PROTO[DeploymentKind.COMPLETION if run.target is None else run.target.deployment.kind],
+        kind=DEPLOYMENT_KINDS_TO_PROTO[DeploymentKind.COMPLETION if deployment is None else deployment.kind],
         user=call.user,
         streamed=call.is_streamed,
     )
     event.start_time.seconds, event.start_time.nanos = divmod(run.start_unix_ns, 1_000_000_000)
-    if run.target is not None:
+    if target is not None:
         if run.decision is not None:
             fill_decision(event.decision, run.decision)
         else:
-            fill_undecided(event.decision, run.target, run.refusal)
+            fill_undecided(event.decision, target, run.refusal)
         # Before a decision it may be anything, of any size.
-        is_decided = run.decision is not None or run.refusal is not None
-        if is_decided and run.target.revision.routing.rules:
+        if found is not None and target.revision.routing.rules:
             event.context_json = call.context_json
     return event
 
@@ -71,8 +71,7 @@ def fill_end(event: request_pb2.RequestServed, run: Run, *, payload_shed: bool) 
     event.provider, event.model, event.fallback_index = run.provider, run.model, run.fallback_index
     if run.output_violations is not None:
         event.output_violation_count = len(run.output_violations)
-    for attempt in run.attempts:
-        event.attempts.append(attempt_to_proto(attempt))
+    fill_attempts(event, run)
     if run.decision is not None and run.status is Status.OK:
         event.served_variant = run.decision.variant.uid
     if run.answer is not None:
