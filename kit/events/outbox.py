@@ -85,7 +85,7 @@ class Outbox:
         :return: whether `extras` are written
         """
         try:
-            self.close(opened, event, *extras)
+            self._spool.close_call(opened.call, self._sent([event, *extras], opened.tenant_slug))
         except Unavailable:
             if not extras:
                 raise

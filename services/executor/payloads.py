@@ -13,10 +13,6 @@ from services.executor.domain import Run
 
 def payload(run: Run) -> Pieces:
     """What the model said, if there was an answer, and what the caller sent."""
-    return in_pieces(_text(run))
-
-
-def _text(run: Run) -> bytes:
     text = run.call.variables_json
     said: dict[str, object] = {}
     if run.answer is not None:
@@ -25,7 +21,7 @@ def _text(run: Run) -> bytes:
     # What was found to be an object can stand as it is; else it may be anything.
     said["variables"] = orjson.Fragment(text or "{}") if run.has_variables else text
     said["messages"] = [_document(message) for message in run.said]
-    return orjson.dumps(said)
+    return in_pieces(orjson.dumps(said))
 
 
 def _document(message: Message) -> dict[str, object]:
