@@ -276,9 +276,10 @@ def _hand_over(asked: asyncio.Task[bool | None], answer: asyncio.Future[bool | N
 def _frame(record: Record, marks: str, reply: str) -> tuple[bytes, bytes, bytes, bytes]:
     """In parts, as the protocol says (https://docs.nats.io/reference/reference-protocols/nats-protocol#hpub); only of
     what :func:`refusal_of` lets pass, for there a line may end."""
-    lines = "".join([f"{name}: {value}\r\n" for name, value in record.headers.items()])
+    lines, payload = "", record.payload
+    for name, value in record.headers.items():
+        lines += f"{name}: {value}\r\n"
     head = f"NATS/1.0\r\n{lines}{ID_HEADER}: {record.id}\r\n{marks}\r\n".encode()
-    payload = record.payload
     sizes = f"HPUB {record.subject} {reply}{' ' if reply else ''}{len(head)} {len(head) + len(payload)}\r\n"
     return sizes.encode(), head, payload, b"\r\n"
 
