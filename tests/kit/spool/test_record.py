@@ -95,6 +95,16 @@ def test_a_frame_of_an_unknown_kind_is_damage() -> None:
         records_of(frame._replace(body=b"\x09" + frame.body[1:]))
 
 
+@given(st.lists(events, min_size=1, max_size=3), st.integers(min_value=1))
+def test_events_that_reach_past_their_frame_are_damage(written: list[Event], missing: int) -> None:
+    data = encode_events(None, [(new_id(), event) for event in written], LIMIT)
+    (frame,) = frames(data, 8, 8 + len(data))
+    kept = len(frame.body) - 1 - missing % (len(frame.body) - 1)
+
+    with pytest.raises(FlawedError):
+        records_of(frame._replace(body=frame.body[:kept]))
+
+
 def test_a_record_past_the_limit_is_invalid() -> None:
     with pytest.raises(Invalid) as failure:
         encode_events(None, [(new_id(), Event("subject", bytes(1000)))], 1000)
