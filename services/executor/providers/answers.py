@@ -18,6 +18,9 @@ _MAX_COUNT: Final = 10**12
 """No call takes more tokens; a larger number is a mistake, and would not fit where costs are kept."""
 
 
+_NO_COUNTS: Final[dict[str, Json]] = {}
+
+
 class Malformed(Exception):
     """What is wrong with an answer, as the end of the sentence "the provider's answer …"."""
 
@@ -121,8 +124,12 @@ def called_of(call: dict[str, Json]) -> dict[str, Json] | None:
     return None
 
 
-def count_of(counts: Json, name: str) -> int | None:
-    """One count of an object of them; None if the provider did not tell it."""
-    value = counts.get(name) if isinstance(counts, dict) else None
+def count_of(value: Json) -> int | None:
+    """A count; None for whatever else stands there."""
     # Not isinstance: True is no count.
     return value if type(value) is int and 0 <= value <= _MAX_COUNT else None
+
+
+def counts_in(value: Json) -> dict[str, Json]:
+    """An object of counts; an empty one for whatever else stands there."""
+    return value if isinstance(value, dict) else _NO_COUNTS

@@ -8,7 +8,15 @@ from completions.chat import Message, Role, ToolCall
 from kit.egress import EgressResponse
 from kit.json import Json
 from services.executor.domain import FinishReason, ProviderAnswer, ProviderRequest, Usage
-from services.executor.providers.answers import Malformed, arguments_json, count_of, json_object_of, model_of, text_of
+from services.executor.providers.answers import (
+    Malformed,
+    arguments_json,
+    count_of,
+    counts_in,
+    json_object_of,
+    model_of,
+    text_of,
+)
 from services.executor.providers.failures import Told, told_failure
 
 _FINISH_REASONS: Final = {
@@ -72,15 +80,16 @@ def usage_of(usage: Json) -> Usage:
     """Tokens, as far as the provider told. It counts what the cache gave and took apart from the other input."""
     if not isinstance(usage, dict):
         return Usage()
-    fresh, cached = count_of(usage, "input_tokens"), count_of(usage, "cache_read_input_tokens")
-    written = count_of(usage, "cache_creation_input_tokens")
+    fresh, cached = count_of(usage.get("input_tokens")), count_of(usage.get("cache_read_input_tokens"))
+    written = count_of(usage.get("cache_creation_input_tokens"))
+    details, kept = counts_in(usage.get("output_tokens_details")), counts_in(usage.get("cache_creation"))
     return Usage(
         input_tokens=None if fresh is None else fresh + (cached or 0) + (written or 0),
-        output_tokens=count_of(usage, "output_tokens"),
+        output_tokens=count_of(usage.get("output_tokens")),
         cached_input_tokens=cached,
-        reasoning_output_tokens=count_of(usage.get("output_tokens_details"), "thinking_tokens"),
+        reasoning_output_tokens=count_of(details.get("thinking_tokens")),
         cache_write_input_tokens=written,
-        cache_write_1h_input_tokens=count_of(usage.get("cache_creation"), "ephemeral_1h_input_tokens"),
+        cache_write_1h_input_tokens=count_of(kept.get("ephemeral_1h_input_tokens")),
     )
 
 

@@ -9,7 +9,7 @@ from kit.egress import EgressResponse
 from kit.json import Json
 from services.executor.domain import FinishReason, ProviderAnswer, ProviderRequest, Usage
 from services.executor.providers import answers
-from services.executor.providers.answers import Malformed, count_of, json_object_of, model_of, text_of
+from services.executor.providers.answers import Malformed, count_of, counts_in, json_object_of, model_of, text_of
 from services.executor.providers.failures import Told, told_failure
 
 _FINISH_REASONS: Final = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
@@ -57,7 +57,10 @@ def finish_reason_of(finish: Json, *, has_calls: bool) -> FinishReason | None:
 
 def usage_of(answer: Json) -> Usage:
     """Tokens, as far as the provider told."""
-    return Usage(input_tokens=count_of(answer, "prompt_eval_count"), output_tokens=count_of(answer, "eval_count"))
+    counts = counts_in(answer)
+    return Usage(
+        input_tokens=count_of(counts.get("prompt_eval_count")), output_tokens=count_of(counts.get("eval_count"))
+    )
 
 
 def tool_calls_of(message: dict[str, Json]) -> list[ToolCall]:

@@ -9,7 +9,7 @@ from completions.chat import Message, Role, TextPart
 from kit.egress import EgressResponse
 from kit.json import Json
 from services.executor.domain import FinishReason, ProviderAnswer, ProviderRequest, Usage
-from services.executor.providers.answers import Malformed, count_of, json_object_of, model_of, tool_calls_of
+from services.executor.providers.answers import Malformed, count_of, counts_in, json_object_of, model_of, tool_calls_of
 from services.executor.providers.failures import Told, told_failure
 
 _FINISH_REASONS: Final = {
@@ -54,12 +54,14 @@ def read(response: EgressResponse, request: ProviderRequest, retry_statuses: fro
     if not isinstance(message, dict):
         raise Malformed("has a choice without a message")
     said = _message(message)
+    if message.get("refusal"):
+        # It ends as any other answer does; only its place says what it is.
+        finish_reason = FinishReason.CONTENT_FILTER
+    elif said.tool_calls:
+        finish_reason = as_called(finish_reason, has_calls=True)
     return ProviderAnswer(
         message=said,
-        # A refusal ends as any other answer does; only its place says what it is.
-        finish_reason=FinishReason.CONTENT_FILTER
-        if message.get("refusal")
-        else as_called(finish_reason, has_calls=bool(said.tool_calls)),
+        finish_reason=finish_reason,
         usage=usage_of(answer.get("usage")),
         model=model_of(answer.get("model"), request.model),
         http_status=response.status,
@@ -97,11 +99,13 @@ def finish_reason_of(
     :raises Told: if the provider says what happened
     """
     finish = choice.get("finish_reason")
-    if isinstance(finish, str) and finish in _BROKEN:
+    if not isinstance(finish, str) or not finish:
+        return None
+    if finish in _BROKEN:
         if choice.get("error"):
             raise told(choice, request, retry_statuses)
         raise Malformed("ends in an error")
-    return _FINISH_REASONS.get(finish, FinishReason.OTHER) if isinstance(finish, str) and finish else None
+    return _FINISH_REASONS.get(finish, FinishReason.OTHER)
 
 
 def as_called(reason: FinishReason | None, *, has_calls: bool) -> FinishReason | None:
@@ -117,7 +121,8 @@ def texts_of(parts: list[Json]) -> list[str]:
 
 
 def _message(message: dict[str, Json]) -> Message:
-    content, parts = _content(message.get("content"))
+    given = message.get("content")
+    content, parts = (given, ()) if isinstance(given, str) else _content(given)
     refusal = message.get("refusal")
     if not content and not parts and isinstance(refusal, str):
         content = refusal
@@ -135,8 +140,6 @@ def _message(message: dict[str, Json]) -> Message:
 def _content(content: Json) -> tuple[str, tuple[TextPart, ...]]:
     if content is None:
         return "", ()
-    if isinstance(content, str):
-        return content, ()
     if not isinstance(content, list):
         raise Malformed("has a message whose content is neither text nor a list")
     texts = texts_of(content)
@@ -149,23 +152,20 @@ def usage_of(usage: Json) -> Usage:
     """Tokens, as far as the provider told."""
     if not isinstance(usage, dict):
         return Usage()
-    read_details, written_details = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
-    reasoning = count_of(written_details, "reasoning_tokens")
+    prompt, completion = count_of(usage.get("prompt_tokens")), count_of(usage.get("completion_tokens"))
+    total, output = count_of(usage.get("total_tokens")), completion
+    read, written = counts_in(usage.get("prompt_tokens_details")), counts_in(usage.get("completion_tokens_details"))
+    reasoning = count_of(written.get("reasoning_tokens"))
+    if prompt is not None and completion is not None and total is not None:
+        # xAI and Google leave thoughts out of the completion; they stand in the total, and Google tells of them nowhere
+        # else. All that is billed as output is meant.
+        thoughts = total - prompt - completion
+        if thoughts > 0 and reasoning in (None, thoughts):
+            output = completion + thoughts
     return Usage(
-        input_tokens=count_of(usage, "prompt_tokens"),
-        output_tokens=_output_tokens(usage, reasoning),
-        cached_input_tokens=count_of(read_details, "cached_tokens"),
+        input_tokens=prompt,
+        output_tokens=output,
+        cached_input_tokens=count_of(read.get("cached_tokens")),
         reasoning_output_tokens=reasoning,
-        cache_write_input_tokens=count_of(read_details, "cache_write_tokens"),
+        cache_write_input_tokens=count_of(read.get("cache_write_tokens")),
     )
-
-
-def _output_tokens(usage: dict[str, Json], reasoning: int | None) -> int | None:
-    """All that is billed as output. xAI and Google leave thoughts out of the completion; they stand in the total, and
-    Google tells of them nowhere else."""
-    prompt, completion = count_of(usage, "prompt_tokens"), count_of(usage, "completion_tokens")
-    total = count_of(usage, "total_tokens")
-    if prompt is None or completion is None or total is None:
-        return completion
-    thoughts = total - prompt - completion
-    return completion + thoughts if thoughts > 0 and reasoning in (None, thoughts) else completion
