@@ -53,16 +53,17 @@ class Translation:
     """What every render yields, when no expression or statement is in it."""
     required: tuple[Path, ...]
     """Places in the variables without which every render fails."""
-    blanks: tuple[Blank, ...] | None
+    blanks: Blanks | None
     """The whole template, if all that it does is put variables into a text."""
 
 
-class Blank(NamedTuple):
-    """A piece of a text, and the variable whose value follows it."""
+class Blanks(NamedTuple):
+    """A text with places for variables."""
 
-    text: str
-    name: str | None
-    """None at the end."""
+    pieces: tuple[str, ...]
+    """Texts, and between each two of them a place."""
+    names: tuple[str, ...]
+    """The variable of each place."""
 
 
 def translate(tree: nodes.Template) -> Translation:
@@ -76,8 +77,9 @@ def translate(tree: nodes.Template) -> Translation:
     return Translation(tree, tuple(translator.scopes.reads), _constant(tree), needed, blanks)
 
 
-def _blanks(tree: nodes.Template) -> tuple[Blank, ...] | None:
-    found: list[Blank] = []
+def _blanks(tree: nodes.Template) -> Blanks | None:
+    pieces: list[str] = []
+    names: list[str] = []
     text = ""
     for statement in tree.body:
         if not isinstance(statement, nodes.Output):
@@ -86,11 +88,12 @@ def _blanks(tree: nodes.Template) -> tuple[Blank, ...] | None:
             if isinstance(child, nodes.TemplateData):
                 text += child.data
             elif isinstance(child, nodes.Name):
-                found.append(Blank(text, child.name))
+                pieces += (text, "")
+                names.append(child.name)
                 text = ""
             else:
                 return None
-    return (*found, Blank(text, None))
+    return Blanks((*pieces, text), tuple(names))
 
 
 def _constant(tree: nodes.Template) -> str | None:
