@@ -60,6 +60,14 @@ class EgressStream(AsyncIterator[bytes]):
         "status",
     )
 
+    headers: CIMultiDictProxy[str]
+    """Case-insensitive; there once the head has come."""
+    _packed_size: int
+    _rested_at: int
+    """There once there is an inflater, as the one before."""
+    _heard_at: float
+    """There once there is a watch."""
+
     def __init__(
         self,
         wire: Wire,
@@ -78,8 +86,6 @@ class EgressStream(AsyncIterator[bytes]):
         """
         self.status = 0
         """0 until the head has come."""
-        self.headers: CIMultiDictProxy[str]
-        """Case-insensitive."""
         self.has_no_body = has_no_body
         self.patience: float | None = None
         """How many seconds may pass without a byte; None: as many as the total has."""
@@ -90,7 +96,6 @@ class EgressStream(AsyncIterator[bytes]):
         self._limit = max_bytes
         self._idle_seconds = idle_seconds
         self._size = 0
-        self._packed_size = self._rested_at = 0
         self._chunks: list[bytes | bytearray] = []
         self._buffered = 0
         self._inflater: Inflater | None = None
@@ -98,7 +103,6 @@ class EgressStream(AsyncIterator[bytes]):
         self._waiter: asyncio.Future[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._watch: asyncio.TimerHandle | None = None
-        self._heard_at = 0.0
         self._awaits_end = self._is_left = self._is_whole = False
         self.is_paused = False
         """Whether nothing is taken from the network until its reader has read."""
@@ -147,6 +151,10 @@ class EgressStream(AsyncIterator[bytes]):
 
         :raises AppError: as for iteration
         """
+        if self._is_whole and self._inflater is None and self._size + self._buffered <= self._limit:
+            # Whoever wanted the whole has waited for it: it need not be taken piece by piece.
+            self._size += self._buffered
+            return self._taken() if self._chunks else b""
         chunks = [chunk async for chunk in self]
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
@@ -234,6 +242,7 @@ class EgressStream(AsyncIterator[bytes]):
         if "Content-Encoding" in headers:
             try:
                 self._inflater = inflater_for(",".join(headers.getall("Content-Encoding")))
+                self._packed_size = self._rested_at = 0
             except ValueError:
                 self._is_foreign = True
         if not self._awaits_end:
@@ -276,14 +285,12 @@ class EgressStream(AsyncIterator[bytes]):
         if self.is_paused:
             # For whoever has the connection next.
             self._resume()
-        self._done()
-        self._wake()
+        self._leave()
 
     def fail(self, trouble: Trouble) -> None:
         """Nothing more comes."""
         self._trouble = trouble
-        self._done()
-        self._wake()
+        self._leave()
 
     def _taken(self) -> bytes:
         chunks = self._chunks
@@ -335,11 +342,11 @@ class EgressStream(AsyncIterator[bytes]):
         if wire is not None:
             wire.close()
 
-    def _done(self) -> Wire | None:
-        """The connection, which is not this one's any more."""
-        wire, self._wire = self._wire, None
+    def _leave(self) -> None:
+        """The connection is not this one's any more."""
+        self._wire = None
         self._stop_clocks()
-        return wire
+        self._wake()
 
     def _look(self) -> None:
         assert self.patience is not None  # noqa: S101  # there would be no watch
