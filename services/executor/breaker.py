@@ -228,6 +228,11 @@ class Breakers:
         if state.ejected_until is not None:
             return self._probed(state, permit, outcome, now, retry_after_seconds)
         self._advance(state, int(now / self._bucket_seconds))
+        if outcome is Outcome.SUCCESS:
+            state.attempts += 1
+            state.attempts_by_bucket[state.bucket % _BUCKETS] += 1
+            state.told_until = 0.0
+            return None
         if outcome is Outcome.NOTHING:
             # What began before the window has left the counts with its tenth of it.
             if permit.bucket > state.bucket - _BUCKETS:
@@ -236,9 +241,6 @@ class Breakers:
             return None
         state.attempts += 1
         state.attempts_by_bucket[state.bucket % _BUCKETS] += 1
-        if outcome is Outcome.SUCCESS:
-            state.told_until = 0.0
-            return None
         state.failures += 1
         state.failures_by_bucket[state.bucket % _BUCKETS] += 1
         self._heed(state, now, retry_after_seconds)

@@ -49,7 +49,7 @@ class ProviderLimits:
         :raises Exhausted: `PROVIDER_BUSY` at once if too many wait already or there is no time to, else after waiting;
             when a slot may be free is estimated from how long calls took lately
         """
-        return _Slot(self, provider, name, limit, min(patience_seconds, self._max_wait_seconds))
+        return _Slot(self, provider, name, limit, patience_seconds)
 
     def gate(self, provider: str, limit: int) -> _Gate:
         """Where its slots are; for :meth:`slot`."""
@@ -63,7 +63,7 @@ class ProviderLimits:
 
     async def wait(self, gate: _Gate, provider: str, name: str, limit: int, patience_seconds: float) -> None:
         """Wait for a slot; for :meth:`slot`."""
-        has_slot = False
+        has_slot, patience_seconds = False, min(patience_seconds, self._max_wait_seconds)
         try:
             if patience_seconds > 0 and len(gate.queue) < self._max_waiting:
                 has_slot = await gate.wait(patience_seconds)
@@ -92,14 +92,14 @@ class _Slot:
         self._patience_seconds = patience_seconds
 
     async def __aenter__(self) -> bool:
-        limits = self._limits
-        gate = self._gate = limits.gate(self._provider, self._limit)
+        limits, limit = self._limits, self._limit
+        gate = self._gate = limits.gate(self._provider, limit)
         # Whoever waits has been let in as soon as there was a slot: so a free one is nobody's.
-        is_free = gate.held < self._limit
+        is_free = gate.held < limit
         if is_free:
             gate.held += 1
         else:
-            await limits.wait(gate, self._provider, self._name, self._limit, self._patience_seconds)
+            await limits.wait(gate, self._provider, self._name, limit, self._patience_seconds)
         self._begun = limits.now()
         return not is_free
 
@@ -109,7 +109,8 @@ class _Slot:
         gate = self._gate
         gate.took(self._limits.now() - self._begun)
         gate.leave()
-        self._limits.forget(self._provider, gate)
+        if not gate.held:
+            self._limits.forget(self._provider, gate)
 
 
 class _Gate:
@@ -145,7 +146,8 @@ class _Gate:
     def leave(self) -> None:
         """Free a slot, for who has waited longest."""
         self.held -= 1
-        self.let_in()
+        if self.queue:
+            self.let_in()
 
     def let_in(self) -> None:
         """Give free slots away."""
