@@ -17,6 +17,7 @@ from services.executor.domain import Overrides, RunCall
 
 MAX_VARIABLES_BYTES: Final = 256 << 10
 MAX_METADATA_BYTES: Final = 16 << 10
+_TEXTS: Final = ("identity.id", "thread", "routing_key", "user", "trace_id")
 
 
 def check(call: RunCall) -> dict[str, Json]:
@@ -27,15 +28,9 @@ def check(call: RunCall) -> dict[str, Json]:
     variables = json.parse_object(call.variables_json, field="variables_json", max_bytes=MAX_VARIABLES_BYTES)
     if call.metadata_json:
         storable.check_object(call.metadata_json, field="metadata_json", max_bytes=MAX_METADATA_BYTES)
-    storable.check_texts(
-        (
-            ("identity.id", call.identity),
-            ("thread", call.thread),
-            ("routing_key", call.routing_key),
-            ("user", call.user),
-            ("trace_id", call.caller_trace_id),
-        )
-    )
+    texts = (call.identity, call.thread, call.routing_key, call.user, call.caller_trace_id)
+    if "\0" in "".join(texts):
+        storable.check_texts(zip(_TEXTS, texts, strict=True))
     return variables
 
 
