@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final
@@ -13,7 +12,7 @@ from catalog import assignment
 from catalog.routing import Rule
 from catalog.rules import Compiler, Context
 from catalog.targets import Target
-from catalog.view import Revision, Variant
+from catalog.view import Revision, Variant, shares_of
 from kit.errors import Precondition
 from kit.telemetry import Tracing
 from kit.values import value
@@ -115,7 +114,9 @@ class Planner:
         :raises NothingActive: `NO_ACTIVE_VARIANT`
         """
         if self._tracing is None or not self._tracing.is_sampled:
-            return decide(target, key_kind, key, await self.match(target, context))
+            # Most have no rules: then there is nobody to wait for.
+            rule = await self.match(target, context) if target.revision.routing.rules else None
+            return decide(target, key_kind, key, rule)
         with self._tracing.span(f"route {target.deployment.slug}", SpanKind.INTERNAL, {}) as span:
             try:
                 decision = decide(target, key_kind, key, await self.match(target, context))
@@ -159,10 +160,7 @@ def choose(revision: Revision, deployment: str, key: str, rule: Rule | None) -> 
     :raises Invalid: `ROUTING_KEY_NOT_TEXT`
     """
     routing = revision.routing
-    if rule is None:
-        candidates = [(each, each.weight) for each in revision.variants if each.active and each.weight > 0]
-    else:
-        candidates = split_of(rule, revision)
+    candidates = revision.candidates if rule is None else split_of(rule, revision)
     if not assignment.is_covered(revision.salt, deployment, key, routing.coverage):
         return Choice(rule, candidates, True, _active(revision, routing.baseline))
     winner = assignment.assign(revision.salt, key, [(variant.uid, weight) for variant, weight in candidates])
@@ -201,10 +199,8 @@ def propensity(revision: Revision, choice: Choice, variant: Variant) -> float:
     p(v) = a·w(v)/Σw + (1 − a)·[v is the baseline], a = coverage.
     """
     routing = revision.routing
-    # Rounded once, so that every version of Python comes to the same number: what is logged is compared with it.
-    total = math.fsum([weight for _, weight in choice.candidates])
-    own = math.fsum([weight for each, weight in choice.candidates if each.uid == variant.uid])
-    covered = own / total if total else 0.0
+    shares = revision.shares if choice.rule is None else shares_of(choice.candidates)
+    covered = shares.get(variant.uid, 0.0)
     if routing.coverage >= 1:
         return covered
     return routing.coverage * covered + (1 - routing.coverage) * (variant.uid == routing.baseline)

@@ -6,7 +6,8 @@ in memory must not depend on whether anybody calls it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -162,6 +163,19 @@ class Variant:
     """Of the deployment's kind."""
 
 
+def shares_of(candidates: Sequence[tuple[Variant, float]]) -> dict[str, float]:
+    """What part each variant has of the weights of all, by uid.
+
+    :param candidates: with weights above 0
+    """
+    weights: dict[str, list[float]] = {}
+    for variant, weight in candidates:
+        weights.setdefault(variant.uid, []).append(weight)
+    # Rounded once, so that every version of Python comes to the same number: what is logged is compared with it.
+    total = math.fsum([weight for _, weight in candidates])
+    return {uid: math.fsum(own) / total for uid, own in weights.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Revision:
     """A snapshot of a deployment."""
@@ -171,6 +185,16 @@ class Revision:
     salt: str
     variants: tuple[Variant, ...]
     routing: Routing = WEIGHTS_ALONE
+    candidates: tuple[tuple[Variant, float], ...] = field(init=False, repr=False, compare=False)
+    """Who takes part where no rule matches, with their weights: active, and above 0."""
+    shares: Mapping[str, float] = field(init=False, repr=False, compare=False)
+    """Each candidate's part of their weights, by uid."""
+
+    def __post_init__(self) -> None:
+        candidates = tuple([(each, each.weight) for each in self.variants if each.active and each.weight > 0])
+        # Here, because every call asks for them.
+        object.__setattr__(self, "candidates", candidates)
+        object.__setattr__(self, "shares", shares_of(candidates))
 
 
 @dataclass(frozen=True, slots=True)
