@@ -39,7 +39,9 @@ _JSON_ONLY: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DA
 
 
 @dataclass(frozen=True, slots=True)
-class _Compiled:
+class Inputs:
+    """What a contract says of variables, ready for any number of calls."""
+
     validator: Validator
     variables: Variables
     known: frozenset[str] | None
@@ -48,6 +50,31 @@ class _Compiled:
     """What is said of each variable; None if that is not all that is."""
     texts: frozenset[str] | None
     """The variables that there must be, if they and all others may be any text; else None."""
+
+    def check(self, variables: Mapping[str, Json]) -> None:
+        """As :meth:`InputCheck.check`."""
+        if self.are_texts(variables):
+            return
+        known = self.known
+        if known is None or variables.keys() <= known:
+            relevant = dict(variables)
+        else:
+            relevant = {name: value for name, value in variables.items() if name in known}
+        try:
+            looks = self.looks(relevant)
+            if looks > _MAX_LOOKS:
+                raise _too_large()
+            if self.validator.is_valid(relevant):
+                return
+            faults = self.validator.faults(relevant, looks=looks)
+        except (TypeError, ValueError) as error:
+            # What no parser gives: a text that is not UTF-8, a name that is no text, endless nesting.
+            raise _refused([Violation(VARIABLES, f"must be JSON ({error})")]) from None
+        raise _refused(faults)
+
+    def missing(self, variables: Mapping[str, Json]) -> list[str]:
+        """What variables that are refused lack, such as `user.name`; nothing if they are wrong in other ways only."""
+        return missing(self.variables, dict(variables))
 
     def are_texts(self, variables: Mapping[str, Json]) -> bool:
         """Whether the contract's variables are there and plain texts, and it takes any: so it is for most calls, and
@@ -85,7 +112,7 @@ class InputCheck:
     """
 
     def __init__(self, *, max_validators: int = 512, max_bytes: int = 8 << 20) -> None:
-        self._compiled: Lru[bytes, _Compiled] = Lru(max_entries=max_validators, max_bytes=max_bytes)
+        self._compiled: Lru[bytes, Inputs] = Lru(max_entries=max_validators, max_bytes=max_bytes)
 
     def __len__(self) -> int:
         return len(self._compiled)
@@ -107,45 +134,30 @@ class InputCheck:
             string`; `VARIABLES_TOO_LARGE` where nobody can say in that time; as
             :class:`completions.contract.document.Document`
         """
-        if not contract.variables:
-            return
-        compiled = self._of(contract)
-        if compiled.are_texts(variables):
-            return
-        known = compiled.known
-        if known is None or variables.keys() <= known:
-            relevant = dict(variables)
-        else:
-            relevant = {name: value for name, value in variables.items() if name in known}
-        try:
-            looks = compiled.looks(relevant)
-            if looks > _MAX_LOOKS:
-                raise _too_large()
-            if compiled.validator.is_valid(relevant):
-                return
-            faults = compiled.validator.faults(relevant, looks=looks)
-        except (TypeError, ValueError) as error:
-            # What no parser gives: a text that is not UTF-8, a name that is no text, endless nesting.
-            raise _refused([Violation(VARIABLES, f"must be JSON ({error})")]) from None
-        raise _refused(faults)
+        if contract.variables:
+            self._of(contract).check(variables)
 
     def missing(self, contract: Contract, variables: Mapping[str, Json]) -> list[str]:
         """What variables that are refused lack, such as `user.name`; nothing if they are wrong in other ways only.
 
         :raises Invalid: as :meth:`check`, for the contract's sake
         """
-        return missing(self._of(contract).variables, dict(variables)) if contract.variables else []
+        return self._of(contract).missing(variables) if contract.variables else []
 
-    def _of(self, contract: Contract) -> _Compiled:
+    def _of(self, contract: Contract) -> Inputs:
         digest = contract.variables_digest
         compiled = self._compiled.get(digest)
         if compiled is None:
-            compiled = _compile(contract.variables or {})
+            compiled = inputs_of(contract.variables or {})
             self._compiled.put(digest, compiled, size_bytes=compiled.validator.size)
         return compiled
 
 
-def _compile(schema: dict[str, Json]) -> _Compiled:
+def inputs_of(schema: dict[str, Json]) -> Inputs:
+    """What the schema of a contract's variables says of them.
+
+    :raises Invalid: as :class:`completions.contract.document.Document`
+    """
     variables = variables_of(schema)
     shape = variables.shapes.at(variables.place) or ()
     names = frozenset(name for alternative in shape for name in (*alternative.properties, *alternative.required))
@@ -155,7 +167,7 @@ def _compile(schema: dict[str, Json]) -> _Compiled:
     parts = schema.get("properties")
     if not isinstance(parts, dict) or schema.keys() & _BESIDE or isinstance(schema.get("additionalProperties"), dict):
         parts = None
-    return _Compiled(validator, variables, known, parts, _texts(schema))
+    return Inputs(validator, variables, known, parts, _texts(schema))
 
 
 def _texts(schema: dict[str, Json]) -> frozenset[str] | None:
@@ -173,7 +185,7 @@ def _texts(schema: dict[str, Json]) -> frozenset[str] | None:
     return names if is_open and names <= properties.keys() else None
 
 
-def _refuse_hard_ones(compiled: _Compiled) -> None:
+def _refuse_hard_ones(compiled: Inputs) -> None:
     effort, parts = compiled.validator.effort, compiled.parts
     if not _is_hard(effort.most(_USUAL_DEPTH)):
         return

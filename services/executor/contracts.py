@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from catalog.targets import Target
-from completions.contract import Contract, InputCheck, compare
+from completions.contract import Contract, Inputs, compare, inputs_of
 from completions.template import missing_variables
 from kit import json
 from kit.errors import Invalid, Precondition, Violation
@@ -28,8 +28,7 @@ class Contracts:
     """
 
     def __init__(self, *, max_contracts: int = 512, max_bytes: int = 8 << 20) -> None:
-        self._inputs = InputCheck(max_validators=max_contracts, max_bytes=max_bytes)
-        self._kept: Lru[str, Contract] = Lru(max_entries=max_contracts, max_bytes=max_bytes)
+        self._kept: Lru[str, Inputs] = Lru(max_entries=max_contracts, max_bytes=max_bytes)
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -43,7 +42,7 @@ class Contracts:
         """
         held = target.contract
         if held is not None and held.variables_schema_json:
-            self._check(self._contract(held.variables_schema_json), variables)
+            _check(self._inputs(held.variables_schema_json), variables)
 
     def check_declared(self, schema: Mapping[str, Json], variables: Mapping[str, Json]) -> None:
         """Whether variables are of the types that a call without a deployment declares itself.
@@ -51,7 +50,7 @@ class Contracts:
         :raises Invalid: as :meth:`check`; `SCHEMA_…` where the declaration cannot be held against anything
         """
         try:
-            self._check(self._contract(json.dump(dict(schema))), variables)
+            _check(self._inputs(json.dump(dict(schema))), variables)
         except Invalid as refusal:
             if not refusal.reason.startswith("SCHEMA_"):
                 raise
@@ -60,16 +59,6 @@ class Contracts:
             ]
             words = f"{_DECLARED} {faults[0].message}" if faults else refusal.message
             raise Invalid(words, reason=refusal.reason, violations=faults) from None
-
-    def _check(self, contract: Contract, variables: Mapping[str, Json]) -> None:
-        try:
-            self._inputs.check(contract, variables)
-        except Invalid as refusal:
-            # What is missing explains most of what is wrong, and the caller learns all of it at once.
-            missing = self._inputs.missing(contract, variables) if refusal.reason == "VARIABLES_INVALID" else []
-            if missing:
-                raise missing_variables(missing) from None
-            raise
 
     def check_response_format(self, target: Target, response_format: dict[str, Json]) -> None:
         """Whether callers of the alias can take answers in another format than the version's.
@@ -92,9 +81,20 @@ class Contracts:
                 violations=[Violation(f"overrides.{each.path}", each.sentence) for each in differences],
             )
 
-    def _contract(self, schema: str) -> Contract:
+    def _inputs(self, schema: str) -> Inputs:
         found = self._kept.get(schema)
         if found is None:
-            found = Contract(json.parse_object(schema, field="contract", max_bytes=_MAX_SCHEMA_BYTES))
-            self._kept.put(schema, found, size_bytes=_BYTES_PER_CHARACTER * len(schema))
+            found = inputs_of(json.parse_object(schema, field="contract", max_bytes=_MAX_SCHEMA_BYTES))
+            self._kept.put(schema, found, size_bytes=_BYTES_PER_CHARACTER * len(schema) + found.validator.size)
         return found
+
+
+def _check(inputs: Inputs, variables: Mapping[str, Json]) -> None:
+    try:
+        inputs.check(variables)
+    except Invalid as refusal:
+        # What is missing explains most of what is wrong, and the caller learns all of it at once.
+        missing = inputs.missing(variables) if refusal.reason == "VARIABLES_INVALID" else []
+        if missing:
+            raise missing_variables(missing) from None
+        raise

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from completions.contract.inputs import _compile
+from completions.contract.inputs import inputs_of
 
 NAMES = st.sampled_from("abc")
 VALUES: st.SearchStrategy[Any] = st.one_of(
@@ -40,7 +40,7 @@ SCHEMAS = st.fixed_dictionaries(
 
 @given(SCHEMAS, st.dictionaries(st.sampled_from("abcd"), VALUES))
 def test_what_passes_as_texts_is_valid(schema: dict[str, Any], variables: dict[str, Any]) -> None:
-    compiled = _compile(schema)
+    compiled = inputs_of(schema)
 
     if compiled.are_texts(variables):
         assert compiled.known is not None
@@ -62,4 +62,4 @@ def test_what_passes_as_texts_is_valid(schema: dict[str, Any], variables: dict[s
 def test_it_is_known_which_contracts_ask_for_texts(
     schema: dict[str, Any], variables: dict[str, Any], passes: bool
 ) -> None:
-    assert _compile(schema).are_texts(variables) is passes
+    assert inputs_of(schema).are_texts(variables) is passes
