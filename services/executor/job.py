@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import field
 
-from catalog.view import OutputPolicy
+from catalog.view import Completion
 from completions.chat import Message
 from completions.version import Version
 from kit.values import value
 from services.executor.breaker import Target
 from services.executor.domain import ProviderFailure, ProviderRequest
-from services.executor.ports import OutputCheck
+from services.executor.prepared import Prepared
 
 
 @value
@@ -40,17 +40,15 @@ class Job:
 
     places: Sequence[Place]
     """At least one, in order."""
-    version: Version = field(repr=False)
-    """What runs, for people to read; its provider is a uid."""
-    tools_text: str = field(repr=False)
-    """What the tools add to a prompt."""
-    first_token_timeout_seconds: float | None
-    """Of a stream; None for the attempt's own."""
-    idle_timeout_seconds: float | None
-    """Between pieces of a stream; None for the attempt's own."""
-    output: OutputCheck | None
-    """None without a JSON schema to keep to."""
-    output_policy: OutputPolicy
+    prepared: Prepared = field(repr=False)
+    """What runs."""
+    completion: Completion
+    """How hard to try."""
+
+    @property
+    def version(self) -> Version:
+        """What runs, for people to read; its provider is a uid."""
+        return self.prepared.version
 
     @property
     def messages(self) -> Sequence[Message]:

@@ -15,7 +15,7 @@ from completions.chat import Message, Role
 from kit.errors import Exhausted
 from services.executor import domain
 from services.executor.application.course import Course
-from services.executor.breaker import Breakers, Permit, outcome_of
+from services.executor.breaker import Breakers, Outcome, Permit, outcome_of
 from services.executor.domain import (
     Delta,
     FinishReason,
@@ -60,10 +60,11 @@ class Attempts:
 
         :raises AppError: when there is none: as `domain.failure_of`, `Deadline`
         """
-        course, messages = Course(run, job, self.clock, self.windows), job.messages
+        course = Course(run, job, self.clock, self.windows)
+        corrected: Sequence[Message] | None = None
         spent: Usage | None = None
         while True:
-            outcome = await self._attempt(course, messages)
+            outcome = await self._attempt(course, corrected)
             if isinstance(outcome, ProviderFailure):
                 await course.go_on(outcome)
                 continue
@@ -72,7 +73,7 @@ class Attempts:
             spent = answer.usage
             violations = _violations(job, answer)
             run.output_violations = violations
-            if not violations or job.output_policy is OutputPolicy.MARK:
+            if not violations or job.completion.output_policy is OutputPolicy.MARK:
                 return answer
             # What was paid for is told even if it is not taken.
             run.answer = answer
@@ -80,10 +81,10 @@ class Attempts:
             failure = ProviderFailure(Reason.OUTPUT_INVALID, fault, answer.http_status, is_retryable=False)
             course.refuse(failure)
             may_repeat = course.retries_left > 0 and course.remaining_seconds > domain.RETRY_RESERVE_SECONDS
-            if job.output_policy is OutputPolicy.FAIL or not may_repeat:
+            if job.completion.output_policy is OutputPolicy.FAIL or not may_repeat:
                 raise domain.failure_of(failure, run.attempts)
             course.retries_left -= 1
-            messages = _corrected(job, answer, violations)
+            corrected = _corrected(job, answer, violations)
 
     async def streamed(self, run: Run, job: Job) -> AsyncGenerator[Started | Delta, None]:
         """An answer in pieces: repeated until something was said; then on to the end of that attempt.
@@ -139,7 +140,8 @@ class Attempts:
                 raise domain.broken_stream(outcome, run.attempts)
             await course.go_on(outcome)
 
-    async def _attempt(self, course: Course, messages: Sequence[Message]) -> ProviderAnswer | ProviderFailure:
+    async def _attempt(self, course: Course, corrected: Sequence[Message] | None) -> ProviderAnswer | ProviderFailure:
+        """One whole answer; to other messages than the place's, if there are some."""
         begun = self.clock.now()
         limit = course.attempt_seconds(begun)
         permit = self._admit(course, begun, limit)
@@ -147,8 +149,8 @@ class Attempts:
             course.note(begun, permit)
             return permit
         request = course.place.request
-        if messages is not request.messages:
-            request = replace(request, messages=messages)
+        if corrected is not None:
+            request = replace(request, messages=corrected)
         outcome: ProviderAnswer | ProviderFailure
         try:
             async with self._slot(request.provider, limit) as has_waited:
@@ -170,10 +172,10 @@ class Attempts:
         self, course: Course, now: float, limit: float
     ) -> AsyncGenerator[Started | Delta | ProviderAnswer | ProviderFailure, None]:
         """What a provider says, once it may be asked."""
-        request, job = course.place.request, course.job
+        request, completion = course.place.request, course.job.completion
         remaining = course.run.call.deadline - now
-        first = job.first_token_timeout_seconds
-        idle = job.idle_timeout_seconds or course.place.attempt_timeout_seconds
+        first = completion.first_token_timeout_seconds
+        idle = completion.idle_timeout_seconds or course.place.attempt_timeout_seconds
         return self.providers[request.provider.kind].stream(
             request,
             total_seconds=max(remaining, _SHORTEST_SECONDS),
@@ -211,12 +213,14 @@ class Attempts:
         )
 
     def _record(self, course: Course, permit: Permit, limit: float, failure: ProviderFailure | None) -> None:
-        told = outcome_of(
-            failure.reason if failure else "",
-            given_seconds=limit,
-            attempt_timeout_seconds=course.place.attempt_timeout_seconds,
-        )
-        retry_after = failure.retry_after_seconds if failure else None
+        told, retry_after = Outcome.SUCCESS, None
+        if failure is not None:
+            told = outcome_of(
+                failure.reason,
+                given_seconds=limit,
+                attempt_timeout_seconds=course.place.attempt_timeout_seconds,
+            )
+            retry_after = failure.retry_after_seconds
         transition = self.breakers.record(permit, told, self.clock.now(), retry_after)
         if transition is not None:
             log.warning(
@@ -238,9 +242,10 @@ def _busy(error: Exhausted) -> ProviderFailure:
 
 def _violations(job: Job, answer: ProviderAnswer) -> tuple[str, ...] | None:
     """None where the answer has nothing to keep to: without a schema, and where it calls tools or was cut off."""
-    if job.output is None or answer.message.tool_calls or answer.finish_reason is FinishReason.CONTENT_FILTER:
+    output = job.prepared.output
+    if output is None or answer.message.tool_calls or answer.finish_reason is FinishReason.CONTENT_FILTER:
         return None
-    return job.output.violations(answer.message.text)
+    return output.violations(answer.message.text)
 
 
 def _corrected(job: Job, answer: ProviderAnswer, violations: tuple[str, ...]) -> tuple[Message, ...]:

@@ -65,9 +65,10 @@ class Course:
 
         :raises Deadline: if there is no time left in which anybody could answer
         """
-        if self.run.call.deadline - now <= domain.DEADLINE_TOLERANCE_SECONDS:
+        remaining = self.run.call.deadline - now
+        if remaining <= domain.DEADLINE_TOLERANCE_SECONDS:
             raise domain.deadline_passed(self.run.attempts)
-        return self.limit_seconds(now)
+        return domain.attempt_timeout_seconds(self.place.attempt_timeout_seconds, remaining, self._reserve_seconds())
 
     def limit_seconds(self, now: float) -> float:
         """The same of an attempt that goes out now, whether or not there is time left."""
@@ -76,17 +77,18 @@ class Course:
 
     def note(self, begun: float, outcome: ProviderAnswer | ProviderFailure) -> None:
         """Keep an attempt."""
-        failed = outcome if isinstance(outcome, ProviderFailure) else None
-        self.run.attempts.append(
+        run = self.run
+        reason, message = (outcome.reason, outcome.message) if isinstance(outcome, ProviderFailure) else ("", "")
+        run.attempts.append(
             Attempt(
-                provider=self.run.provider,
-                model=self.run.model,
+                provider=run.provider,
+                model=run.model,
                 http_status=outcome.http_status,
-                reason=failed.reason if failed else "",
-                message=failed.message if failed else "",
-                start_offset_us=domain.microseconds(begun - self.run.started),
+                reason=reason,
+                message=message,
+                start_offset_us=domain.microseconds(begun - run.started),
                 latency_us=domain.microseconds(self.clock.now() - begun),
-                fallback_index=self.place.index,
+                fallback_index=run.fallback_index,
             )
         )
 
@@ -182,7 +184,7 @@ class Course:
             request.provider,
             request.model,
             job.messages,
-            tools_text=job.tools_text,
+            tools_text=job.prepared.tools_text,
             answer_tokens=place.answer_tokens,
         )
 
@@ -190,11 +192,12 @@ class Course:
         return self.windows.context_window_tokens(place.request.provider, place.request.model)
 
     def _reserve_seconds(self) -> float:
-        total = self.run.call.deadline - self.run.started
-        return domain.reserve_seconds(total, has_fallback=self.has_fallback)
+        if not self.has_fallback:
+            return 0.0
+        return domain.reserve_seconds(self.run.call.deadline - self.run.started, has_fallback=True)
 
     def _go_to(self, place: Place) -> None:
         self.place, self._retry = place, 0
         self.retries_left = self.waits_left = place.max_retries
-        run = self.run
-        run.provider, run.model, run.fallback_index = place.request.provider.slug, place.request.model, place.index
+        run, request = self.run, place.request
+        run.provider, run.model, run.fallback_index = request.provider.slug, request.model, place.index

@@ -122,5 +122,6 @@ class Executor:
         """Answer as if the version's own provider had."""
         message = Message(Role.ASSISTANT, run.call.mock_response)
         run.answer = ProviderAnswer(message, FinishReason.STOP, Usage(), job.places[0].request.model, 0)
-        run.output_violations = None if job.output is None else job.output.violations(run.call.mock_response)
+        output = job.prepared.output
+        run.output_violations = None if output is None else output.violations(run.call.mock_response)
         run.status = Status.OK

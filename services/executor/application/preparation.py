@@ -48,42 +48,35 @@ class Preparation:
         :raises Precondition: `DEPLOYMENT_KIND_MISMATCH`, `NO_ACTIVE_VARIANT`, `CONTRACT_BROKEN`,
             `PROVIDER_CREDENTIAL_MISSING` and what else the operator must mend
         """
-        variables = inputs.check(run.call)
+        call = run.call
+        variables = inputs.check(call)
         # Before it is known whether rules ask about it: what is refused never depends on them.
-        context = read_context(run.call.context_json)
+        context = read_context(call.context_json)
         run.has_variables = True
-        completion, given = _AS_IS, run.call.messages
-        if run.call.direct is not None:
-            prepared, provider, direct = self._direct(run, run.call.direct(), variables)
+        completion, given = _AS_IS, call.messages
+        if call.direct is not None:
+            prepared, provider, direct = self._direct(run, call.direct(), variables)
             given = (*direct, *given)
-            run.said = (*run.call.prefix_messages, *given)
+            run.said = (*call.prefix_messages, *given)
         else:
             completion = await self._decide(run, variables, context)
             prepared, provider = self.prepared.get(run.seen, run.project.uid, completion.version)
-            if run.call.overrides is not None:
-                prepared = self._laid_over(run, prepared, provider, run.call.overrides)
+            if call.overrides is not None:
+                prepared = self._laid_over(run, prepared, provider, call.overrides)
         run.provider, run.model = provider.slug, prepared.version.model
         try:
             rendered = prepared.compiled.render(variables)
         except Invalid as refusal:
-            raise inputs.unfilled(refusal, is_direct=run.call.direct is not None) from None
+            raise inputs.unfilled(refusal, is_direct=call.direct is not None) from None
         inputs.check_rendered(rendered)
         messages = versions.join(prepared.version.messages, rendered, given)
-        if run.call.prefix_messages:
-            messages = _prefixed(messages, len(rendered), run.call.prefix_messages)
+        if call.prefix_messages:
+            messages = _prefixed(messages, len(rendered), call.prefix_messages)
         if not messages:
             raise Invalid(
                 "there is nothing to say: the version has no messages, and the call gives none", reason="NO_MESSAGES"
             )
-        return Job(
-            places=self._places(run, completion, prepared, provider, messages),
-            version=prepared.version,
-            tools_text=prepared.tools_text,
-            first_token_timeout_seconds=completion.first_token_timeout_seconds,
-            idle_timeout_seconds=completion.idle_timeout_seconds,
-            output=prepared.output,
-            output_policy=completion.output_policy,
-        )
+        return Job(self._places(run, completion, prepared, provider, messages), prepared, completion)
 
     async def _decide(self, run: Run, variables: dict[str, Json], context: Context) -> view.Completion:
         call, target = run.call, run.target

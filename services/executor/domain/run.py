@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -90,4 +89,4 @@ class Run:
 
 def microseconds(seconds: float) -> int:
     """Rounded down; never negative."""
-    return max(0, math.floor(seconds * 1e6))
+    return int(seconds * 1e6) if seconds > 0 else 0
