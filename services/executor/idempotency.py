@@ -37,7 +37,7 @@ BEGIN_SHARE: Final = 0.25
 BEGIN_SECONDS: Final = 5.0
 FINISH_SHARE: Final = 0.5
 FINISH_SECONDS: Final = 2.0
-"""The longest that a caller whose answer is there waits for the database."""
+"""The longest that a caller whose answer, or failure, is there waits for the database."""
 STORE_SECONDS: Final = 10.0
 """The longest that one statement is waited for beside the calls."""
 MAX_STORING: Final = 4000
@@ -279,8 +279,9 @@ class Idempotency:
 
     async def abandon(self, fresh: Fresh) -> None:
         """Give a key back; soon, if not now."""
+        patience = min((fresh.claim.deadline - self._clock.now()) * FINISH_SHARE, FINISH_SECONDS)
         try:
-            await self._within(FINISH_SECONDS, self._records.abandon([fresh]))
+            await self._within(patience, self._records.abandon([fresh]))
         except (AppError, TimeoutError, asyncio.CancelledError) as error:
             self._leave(fresh)
             if isinstance(error, asyncio.CancelledError):

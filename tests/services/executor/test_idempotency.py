@@ -36,9 +36,11 @@ async def make(calls: Idempotency, answer: bytes = b"answer", **fields: Any) -> 
         return once.answer
 
 
-async def fail(calls: Idempotency, error: BaseException, before: Callable[[], None] = lambda: None) -> None:
+async def fail(
+    calls: Idempotency, error: BaseException, before: Callable[[], None] = lambda: None, **fields: Any
+) -> None:
     """A call that ends with `error`, after something else has happened."""
-    async with calls.once(a_claim()):
+    async with calls.once(a_claim(**fields)):
         before()
         raise error
 
@@ -356,3 +358,16 @@ async def _until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not condition():
             await asyncio.sleep(0)
+
+
+async def test_a_failure_waits_no_longer_than_half_of_what_is_left_for_a_database_that_hangs(
+    calls: Idempotency, records: Memory
+) -> None:
+    begun = asyncio.get_running_loop().time()
+    with pytest.raises(ValueError, match="no answer"):
+        await fail(calls, ValueError("no answer"), lambda: setattr(records, "hangs", True), seconds=0.4)
+    assert 0.19 <= asyncio.get_running_loop().time() - begun < 2
+
+    records.hangs = False
+    await calls.release()
+    assert records.held == {}
