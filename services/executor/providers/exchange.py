@@ -110,6 +110,12 @@ class Exchange(ABC):
         :raises Invalid: for what this contract has no word for and may not be left out
         """
 
+    def answer_tokens(self, version: Version) -> int:
+        """As the port says."""
+        given = version.parameters
+        told = given.extra.get("max_completion_tokens", given.extra.get("max_tokens", given.max_output_tokens))
+        return told if isinstance(told, int) and told > 0 else 0
+
     @abstractmethod
     def request_of(self, request: ProviderRequest, *, streamed: bool) -> Outgoing:
         """The HTTP request that `complete`, or `stream`, sends, but for its headers: they hold the credential.
@@ -234,6 +240,7 @@ class Exchange(ABC):
         has_begun = has_finished = has_ended = False
         method, url, body = outgoing
         status, begun = 0, clock()
+        said = begun
         limit: float | None = timeout.first_byte_seconds
         deadline: float | None = begun + timeout.first_byte_seconds
         try:
@@ -270,9 +277,10 @@ class Exchange(ABC):
                             raise
                         # However it ends, everything was said.
                         break
-                    delta = None
+                    delta, says = None, False
                     for data in framing.feed(chunk):
                         if (delta := assembly.take(data)) is not None:
+                            says = True
                             if not has_begun:
                                 has_begun = True
                                 limit = idle_seconds if idle_seconds < timeout.first_byte_seconds else None
@@ -288,8 +296,12 @@ class Exchange(ABC):
                         if delta is not None or not has_finished:
                             has_finished, now = True, clock()
                             deadline = now + min(_LAST_WORDS_SECONDS, (begun + timeout.total_seconds - now) / 2)
+                    elif says:
+                        said = clock()
+                        deadline = None if limit is None else said + limit
                     elif has_begun:
-                        deadline = None if limit is None else clock() + limit
+                        # Signs of life are no pieces, and to those who wait for bytes they look like some.
+                        limit, deadline = idle_seconds, said + idle_seconds
                 if has_ended:
                     for data in framing.end():
                         if (delta := assembly.take(data)) is not None:
