@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Final
 
 import grpc
 
@@ -16,6 +17,9 @@ from services.executor.domain import RunCall
 from services.executor.idempotency import Idempotency
 from turnout.executor.v1 import execution_service_pb2 as pb
 from turnout.executor.v1 import execution_service_pb2_grpc as rpc
+
+_READ_SECONDS: Final = 1.0
+"""How long after its deadline a stream that has ended may be read to its end."""
 
 
 class ExecutionServicer(rpc.ExecutionServiceServicer):
@@ -40,11 +44,16 @@ class ExecutionServicer(rpc.ExecutionServiceServicer):
         self, request: pb.RunStreamRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[pb.RunStreamResponse]:
         refuse_key_of_stream(request.run)
-        events = self._executor.run_stream(_call(request.run, is_streamed=True))
+        call, task = _call(request.run, is_streamed=True), asyncio.current_task()
+        assert task is not None  # noqa: S101  # whoever serves is one
+        events = self._executor.run_stream(call)
+        # A caller who does not read holds this at its `yield`, where no time-out of the call's own reaches it.
+        timer = asyncio.get_running_loop().call_at(call.deadline + _READ_SECONDS, task.cancel)
         try:
             async for run, piece in events:
                 yield stream_event_to_proto(run, piece)
         finally:
+            timer.cancel()
             await events.aclose()
 
     async def GetConfig(

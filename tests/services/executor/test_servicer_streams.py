@@ -9,6 +9,7 @@ import pytest
 from google.rpc import error_details_pb2
 from opentelemetry.trace import StatusCode
 
+from kit.interceptors import chain
 from kit.status import reason_of
 from tests.services.executor.outcomes import CANCELLED, ERROR, details, until
 from turnout.chat.v1 import message_pb2
@@ -119,3 +120,22 @@ async def test_a_key_that_makes_calls_once_is_refused_by_its_name(room: Any) -> 
     assert reason_of(failure.value) == "IDEMPOTENCY_KEY_OF_STREAM"
     assert (failure.value.details() or "").startswith("run.idempotency_key must be left out: ")
     assert room.upstream.received == []
+
+
+async def test_a_caller_without_a_deadline_who_does_not_read_holds_nothing_for_longer_than_the_default(
+    start_room: Any, environment: pytest.MonkeyPatch
+) -> None:
+    environment.setattr(chain, "DEFAULT_DEADLINE_SECONDS", 1.0)
+    environment.setenv("TURNOUT_EXECUTOR_MAX_CONCURRENT_CALLS", "1")
+    async with start_room() as room:
+        # More than the buffers on the way take.
+        words = [room.upstream.chunk("x" * 20_000) for _ in range(3000)]
+        room.upstream.then(room.upstream.streams(words, stalls=True))
+        stream = room.stream(timeout=None)
+        assert (await stream.read()).WhichOneof("event") == "started"
+
+        await until(room.served)
+
+        assert (room.served()[0].status, room.served()[0].reason) == (CANCELLED, "DEADLINE_EXCEEDED")
+        await room.run()
+        stream.cancel()
