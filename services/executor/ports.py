@@ -68,6 +68,10 @@ class Provider(Protocol):
         """
         ...
 
+    def answer_tokens(self, version: Version) -> int:
+        """The most that the model may write, as `prepare` tells it; 0 if it is not told."""
+        ...
+
     async def complete(self, request: ProviderRequest, timeout_seconds: float) -> ProviderAnswer | ProviderFailure:
         """One attempt. Every failure of the provider, of the network or of time is answered, never raised.
 

@@ -42,7 +42,7 @@ class Prepared:
     compiled: CompiledMessages
     body: Body = field(repr=False)
     tools_text: str = field(repr=False)
-    """What its tools add to a prompt."""
+    """What its tools and its response format add to a prompt."""
     output: OutputCheck | None
     """What its answers are held against; None if anything will do."""
     fallback_bodies: dict[tuple[view.Fallback, view.ProviderKind, view.StructuredOutput], Body] = field(repr=False)
@@ -151,7 +151,8 @@ class PreparedVersions:
             takes=_taken_by(provider, version.model),
             compiled=CompiledMessages(version.messages),
             body=self._body(version, provider),
-            tools_text=dump(version.tools) if version.tools else "",
+            # A response format is read by the model as tools are, in words or natively.
+            tools_text="".join(dump(each) for each in (version.tools, version.response_format) if each),
             output=self._outputs.of(version.response_format) if version.response_format else None,
             fallback_bodies={},
             over=over,
@@ -159,8 +160,8 @@ class PreparedVersions:
 
     def _body(self, version: Version, provider: view.Provider) -> Body:
         takes = _taken_by(provider, version.model)
-        prepared = self._providers[provider.kind].prepare(version, provider.kind, takes)
-        return Body(prepared, version.parameters.max_output_tokens or 0)
+        adapter = self._providers[provider.kind]
+        return Body(adapter.prepare(version, provider.kind, takes), adapter.answer_tokens(version))
 
     def _unpacked(self, seen: view.View, project: str, uid: str) -> Version:
         packed = seen.version(project, uid)

@@ -76,6 +76,12 @@ class Anthropic(Exchange):
         said = orjson.dumps({"type": "text", "text": instruction}) if instruction else b""
         return _SEPARATOR.join((orjson.dumps(body)[:-1], budgeted, unbudgeted, said))
 
+    def answer_tokens(self, version: Version) -> int:
+        """As the port says: this contract is always told."""
+        body = self.prepare(version, ProviderKind.ANTHROPIC).partition(_SEPARATOR)[0]
+        told = orjson.loads(body + b"}")["max_tokens"]
+        return told if isinstance(told, int) and told > 0 else 0
+
     def request_of(self, request: ProviderRequest, *, streamed: bool) -> Outgoing:
         """As :class:`Exchange` says."""
         body, budgeted, unbudgeted, instruction = request.prepared_body.split(_SEPARATOR)

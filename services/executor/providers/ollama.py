@@ -65,6 +65,14 @@ class Ollama(Exchange):
         body.update(extra)
         return orjson.dumps(body)[:-1] + b',"messages":'
 
+    def answer_tokens(self, version: Version) -> int:
+        """As the port says; options of the version's extra parameters win."""
+        options = version.parameters.extra.get("options")
+        told: Json = version.parameters.max_output_tokens
+        if isinstance(options, dict):
+            told = options.get("num_predict", told)
+        return told if isinstance(told, int) and told > 0 else 0
+
     def request_of(self, request: ProviderRequest, *, streamed: bool) -> Outgoing:
         """As :class:`Exchange` says. Pictures must come as `data:` URLs: Ollama fetches none."""
         messages = orjson.dumps(_messages(request.messages))

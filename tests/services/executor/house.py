@@ -104,6 +104,9 @@ class Scripted:
         self.prepared.append(version.parameters.temperature)
         return repr((version.model, version.parameters.temperature, version.tools)).encode()
 
+    def answer_tokens(self, version: Version) -> int:
+        return version.parameters.max_output_tokens or 0
+
     def request_of(self, request: ProviderRequest, *, streamed: bool) -> Outgoing:
         said = [f"{message.role}: {message.content}" for message in request.messages]
         return Outgoing("POST", request.provider.base_url, b"\n".join([request.prepared_body, *map(str.encode, said)]))

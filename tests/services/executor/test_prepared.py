@@ -45,6 +45,9 @@ class Work:
     async def complete(self, request: Any, timeout_seconds: float) -> Any:
         raise NotImplementedError
 
+    def answer_tokens(self, version: Version) -> int:
+        return version.parameters.max_output_tokens or 0
+
     def request_of(self, request: Any, *, streamed: bool) -> Any:
         raise NotImplementedError
 

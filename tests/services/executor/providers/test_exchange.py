@@ -393,3 +393,59 @@ def test_whatever_is_streamed_it_is_an_answer_or_a_failure(
     except (Malformed, Told):
         return
     assert isinstance(answer, ProviderAnswer)
+
+
+@pytest.mark.parametrize("first", [0.2, 5])
+async def test_signs_of_life_between_pieces_are_no_pieces(egress: Egress, upstream: Any, first: float) -> None:
+    adapter = OpenAi(egress, TRACING, RETRY_STATUSES, max_response_bytes=10_000, max_stream_bytes=1_000_000)
+    request = asked(adapter, ProviderKind.OPENAI, upstream.base_url, version())
+
+    async def alive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+        writer.write(b"data: %s\n\n" % json.dumps(upstream.chunk("Par")).encode())
+        with contextlib.suppress(ConnectionError):
+            while not writer.is_closing():
+                writer.write(b": PROCESSING\n\n")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+
+    upstream.then(alive)
+    async with asyncio.timeout(4):
+        *begun, failure = await streamed(adapter, request, first=first, idle=0.2)
+
+    assert [type(each) for each in begun] == [Started, Delta]
+    assert (failure.reason, failure.message) == (Reason.TIMEOUT, "no answer went on within 0.2 s")
+
+
+@pytest.mark.parametrize(
+    ("adapter", "given", "tokens"),
+    [
+        (OpenAi, {}, 0),
+        (OpenAi, {"max_output_tokens": 10}, 10),
+        (OpenAi, {"max_output_tokens": 10, "extra": {"max_tokens": 20}}, 20),
+        (OpenAi, {"extra": {"max_completion_tokens": 30, "max_tokens": "?"}}, 30),
+        (OpenAi, {"extra": {"max_tokens": "?"}}, 0),
+        (Ollama, {}, 0),
+        (Ollama, {"max_output_tokens": 10, "extra": {"max_tokens": 20}}, 10),
+        (Ollama, {"max_output_tokens": 10, "extra": {"options": {"num_predict": 20}}}, 20),
+        (Ollama, {"extra": {"options": {"num_predict": -1}}}, 0),
+        (Anthropic, {"max_output_tokens": 10}, 10),
+        (Anthropic, {"extra": {"max_tokens": 50_000}}, 50_000),
+    ],
+)
+def test_the_room_that_an_answer_is_asked_for_is_known(
+    egress: Egress, adapter: type[Exchange], given: dict[str, Any], tokens: int
+) -> None:
+    asker = adapter(egress, TRACING, RETRY_STATUSES, max_response_bytes=1, max_stream_bytes=1)
+
+    assert asker.answer_tokens(version(parameters=Parameters(**given))) == tokens
+
+
+@pytest.mark.parametrize("given", [{}, {"reasoning_budget_tokens": 40_000}])
+def test_the_room_for_an_answer_is_what_is_told(egress: Egress, given: dict[str, Any]) -> None:
+    adapter = Anthropic(egress, TRACING, RETRY_STATUSES, max_response_bytes=1, max_stream_bytes=1)
+    asking = version(parameters=Parameters(**given))
+
+    sent = json.loads(adapter.prepare(asking, ProviderKind.ANTHROPIC).partition(b"\0")[0] + b"}")
+
+    assert adapter.answer_tokens(asking) == sent["max_tokens"] > 0
