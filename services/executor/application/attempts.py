@@ -38,6 +38,8 @@ _SHORTEST_SECONDS: Final = 0.001
 _MAX_FAULT_CHARACTERS: Final = 500
 """Of what is wrong with an answer, in an attempt: paths have names in them that the model chose."""
 _CANCELLED: Final = ProviderFailure(Reason.CANCELLED, "the call ended first", 0, is_retryable=False)
+_LEFT: Final = ProviderFailure(Reason.BUSY, "the call ended while it waited for a slot", 0, is_retryable=False)
+_LATE: Final = ProviderFailure(Reason.BUSY, "a slot was free too late", 0, is_retryable=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,7 @@ class Attempts:
             limit = course.attempt_seconds(begun)
             permit = self._admit(course, begun, limit)
             outcome: ProviderAnswer | ProviderFailure | None = None
+            is_asked = False
             if isinstance(permit, ProviderFailure):
                 outcome = permit
             else:
@@ -107,7 +110,8 @@ class Attempts:
                         if has_waited:
                             # The wait for a slot was not the provider's, so the variant's time-out does not hold it.
                             limit = course.limit_seconds(asked)
-                        pieces = self._pieces(course, asked, limit)
+                        is_asked = not (has_waited and course.is_late)
+                        pieces = self._pieces(course, asked, limit) if is_asked else _alone(_LATE)
                         try:
                             async for piece in pieces:
                                 if isinstance(piece, (ProviderAnswer, ProviderFailure)):
@@ -124,8 +128,9 @@ class Attempts:
                 except Exhausted as busy:
                     outcome = _busy(busy)
                 except (asyncio.CancelledError, GeneratorExit):
-                    self._record(course, permit, limit, _CANCELLED)
-                    course.note(begun, _CANCELLED)
+                    left = _CANCELLED if is_asked else _LEFT
+                    self._record(course, permit, limit, left)
+                    course.note(begun, left)
                     raise
                 assert outcome is not None  # noqa: S101  # the port's promise
                 self._record(course, permit, limit, _failed(outcome))
@@ -151,18 +156,21 @@ class Attempts:
         request = course.place.request
         if corrected is not None:
             request = replace(request, messages=corrected)
-        outcome: ProviderAnswer | ProviderFailure
+        outcome: ProviderAnswer | ProviderFailure = _LATE
+        is_asked = False
         try:
             async with self._slot(request.provider, limit) as has_waited:
                 if has_waited:
                     # It was not the provider's, so the variant's time-out does not hold it.
-                    limit = max(course.limit_seconds(self.clock.now()), _SHORTEST_SECONDS)
-                outcome = await self.providers[request.provider.kind].complete(request, limit)
+                    limit = course.limit_seconds(self.clock.now())
+                if is_asked := not (has_waited and course.is_late):
+                    outcome = await self.providers[request.provider.kind].complete(request, limit)
         except Exhausted as busy:
             outcome = _busy(busy)
         except asyncio.CancelledError:
-            self._record(course, permit, limit, _CANCELLED)
-            course.note(begun, _CANCELLED)
+            left = _CANCELLED if is_asked else _LEFT
+            self._record(course, permit, limit, left)
+            course.note(begun, left)
             raise
         self._record(course, permit, limit, _failed(outcome))
         course.note(begun, outcome)
@@ -230,6 +238,10 @@ class Attempts:
             )
 
 
+async def _alone(failure: ProviderFailure) -> AsyncGenerator[Started | Delta | ProviderAnswer | ProviderFailure, None]:
+    yield failure
+
+
 def _failed(outcome: ProviderAnswer | ProviderFailure) -> ProviderFailure | None:
     return outcome if isinstance(outcome, ProviderFailure) else None
 
@@ -241,7 +253,7 @@ def _busy(error: Exhausted) -> ProviderFailure:
 
 
 def _violations(job: Job, answer: ProviderAnswer) -> tuple[str, ...] | None:
-    """None where the answer has nothing to keep to: without a schema, and where it calls tools or was cut off."""
+    """None where the answer has nothing to keep to: without a schema, and where it calls tools or was withheld."""
     output = job.prepared.output
     if output is None or answer.message.tool_calls or answer.finish_reason is FinishReason.CONTENT_FILTER:
         return None

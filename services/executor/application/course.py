@@ -34,6 +34,8 @@ class Course:
     _ahead: Sequence[Place] = field(init=False)
     """Places in order; those from `_next` on are untried, and nothing is estimated for them yet."""
     _next: int = field(init=False, default=0)
+    _is_next_known: bool = field(init=False, default=False)
+    """Whether that at `_next` was found to take the call."""
     _passed: tuple[Place, ...] = field(init=False, default=())
     """Untried, because they are too small by estimate: the last hope, for which no time is kept."""
     _is_last_hope: bool = field(init=False, default=False)
@@ -54,6 +56,11 @@ class Course:
     def remaining_seconds(self) -> float:
         """Until the deadline."""
         return self.run.call.deadline - self.clock.now()
+
+    @property
+    def is_late(self) -> bool:
+        """Whether there is no time left in which anybody could answer."""
+        return self.remaining_seconds <= domain.DEADLINE_TOLERANCE_SECONDS
 
     @property
     def has_fallback(self) -> bool:
@@ -104,6 +111,9 @@ class Course:
         """
         if failure.reason is Reason.CONTEXT_LENGTH_EXCEEDED:
             self._rule_out()
+        if failure.is_retryable:
+            # Whether a wait is given up must not depend on what is too small anyway.
+            self._look_ahead()
         # Whoever waited for a provider that was not asked has not tried.
         has_tried = failure.reason is not Reason.CIRCUIT_OPEN
         pause = domain.backoff_seconds(self._retry, self.clock.uniform(), failure.retry_after_seconds)
@@ -148,14 +158,23 @@ class Course:
 
     def _following(self) -> Place | None:
         """The next place that may take the call by estimate."""
-        while self._next < len(self._ahead):
+        self._look_ahead()
+        if not self.has_fallback:
+            return None
+        place = self._ahead[self._next]
+        self._next, self._is_next_known = self._next + 1, False
+        return place
+
+    def _look_ahead(self) -> None:
+        """Pass over what seems too small."""
+        while self.has_fallback and not self._is_next_known:
             place = self._ahead[self._next]
-            self._next += 1
             # A place that cannot be asked at all says so at once.
             if place.problem is not None or self._fits(place):
-                return place
-            self._passed = (*self._passed, place)
-        return None
+                self._is_next_known = True
+            else:
+                self._next += 1
+                self._passed = (*self._passed, place)
 
     def _last_hope(self) -> Place | None:
         """The next of those that were passed over."""
@@ -172,7 +191,7 @@ class Course:
         here = self._window(self.place)
         if here:
             self._ahead = [place for place in self._ahead[self._next :] if self._is_larger(place, here)]
-            self._next = 0
+            self._next, self._is_next_known = 0, False
             self._passed = tuple(place for place in self._passed if self._is_larger(place, here))
 
     def _is_larger(self, place: Place, tokens: int) -> bool:

@@ -112,7 +112,7 @@ class Preparation:
                 self.contracts.check_response_format(target, given.response_format)
             return versions.version_id(replace(version, provider=provider.slug)), version
 
-        held = "" if target.contract is None else target.contract.response_format_json
+        held = None if target.contract is None else target.contract.response_format_json
         with inputs.below("overrides"):
             made = self.prepared.of_call(run.project.uid, (base.uid, held, overrides.text), provider, make, overrides)
         if made.uid != base.uid:

@@ -10,6 +10,7 @@ import pytest
 
 from catalog.view import Fallback, ProviderKind
 from kit.errors import Deadline, Exhausted, Invalid, Precondition, Unavailable
+from services.attempts import asked_nobody
 from services.executor.breaker import BreakerPolicy
 from services.executor.domain import Delta, ProviderFailure, Reason, Started
 from tests.services.executor.house import ANSWER, FLAKY, REFUSED, House
@@ -395,3 +396,54 @@ async def test_a_call_waits_for_an_ejected_model_as_often_as_it_retries_at_most(
 
     waits = [each for each in failure.value.attempts if each.reason == "PROVIDER_CIRCUIT_OPEN"]
     assert (len(house.provider.requests), len(waits)) == (3, 2)
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_who_gets_a_slot_too_late_reaches_no_provider(*, is_streamed: bool) -> None:
+    house = House("stall", max_concurrent_calls=1)
+    held = asyncio.ensure_future(house.run())
+    while not house.provider.requests:
+        await asyncio.sleep(0)
+    waiting = asyncio.ensure_future(house.stream(deadline=3) if is_streamed else house.run(deadline=3))
+    while len(house.records.opened) < 2:
+        await asyncio.sleep(0)
+
+    house.clock.time += 2.996
+    held.cancel()
+    with pytest.raises(Deadline):
+        await waiting
+    assert len(house.provider.requests) == 1
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_of_who_leaves_while_waiting_for_a_slot_no_provider_heard(*, is_streamed: bool) -> None:
+    house = House("stall", max_concurrent_calls=1)
+    held = asyncio.ensure_future(house.run())
+    while not house.provider.requests:
+        await asyncio.sleep(0)
+    waiting = asyncio.ensure_future(house.stream() if is_streamed else house.run())
+    while len(house.records.opened) < 2:
+        await asyncio.sleep(0)
+
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    [attempt] = house.records.closed[0].attempts
+    assert asked_nobody(attempt.reason, attempt.http_status)
+    held.cancel()
+
+
+async def test_no_wait_is_given_up_for_a_fallback_that_seems_too_small() -> None:
+    patient = replace(FLAKY, retry_after_seconds=80.0)
+    house = House(patient, template="x" * 50, model="test-60", max_retries=1, fallbacks=(fallback("a-40"),))
+    await house.run(deadline=100)
+    assert places(house) == ["main/test-60", "main/test-60"]
+    assert house.windows.estimated == ["test-60", "a-40"], "each once"
+
+
+async def test_a_response_format_takes_room_in_the_window() -> None:
+    schema = {"type": "object", "properties": {f"field_{n}": {"type": "string"} for n in range(50)}}
+    form: dict[str, Any] = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    house = House(template="x" * 50, model="test-200", response_format=form, fallbacks=(fallback("a-9000"),))
+    await house.run()
+    assert places(house) == ["other/a-9000"]

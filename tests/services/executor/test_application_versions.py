@@ -298,3 +298,20 @@ async def test_what_the_caller_said_is_kept_wherever_it_stood() -> None:
     run = await House().run("", direct=direct(SYSTEM, QUESTION), messages=(first,))
     assert run.said == (QUESTION, first), "what is no part of the version"
     assert run.has_variables
+
+
+async def test_callers_of_an_alias_without_a_contract_do_not_vouch_for_those_who_were_promised_text() -> None:
+    house = House()
+    views: Any = house.executor.catalog
+    known = views.view.deployment("dep_1")
+    revision = known.aliases["live"]
+    both = replace(known, aliases={"live": revision, "held": revision}, contracts={"held": Contract("", "")})
+    views.view = views.view.with_changes(2, [("deployment/dep_1", both)])
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}}
+    form: dict[str, Any] = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    given = Unread(b"as json", lambda: Overrides(response_format=form))
+
+    await house.run("assistant:live", overrides=given)
+
+    with pytest.raises(Precondition, match="rely on it"):
+        await house.run("assistant:held", overrides=given)
