@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from jinja2 import nodes
 
-from completions.template.lexer import not_allowed
-from completions.template.paths import NOWHERE, Origin, Step, placed, steps_of, text_of
+from completions.template.lexer import check_length, not_allowed
+from completions.template.paths import NOWHERE, Origin, Step, placed, shown, steps_of
 from completions.template.scopes import Scopes
 
 _SAME_VALUES = frozenset({"list", "reject", "rejectattr", "reverse", "safe", "select", "selectattr", "sort", "unique"})
@@ -23,7 +23,8 @@ def filtered(node: nodes.Filter, attribute: nodes.Node | None, value: Origin, sc
         if not isinstance(attribute, nodes.Const) or not isinstance(attribute.value, (str, int)):
             raise not_allowed(node.lineno, "an attribute must be given as a string")
         name = str(attribute.value)
-        attribute.value = placed(text_of(elements.paths[0]) if elements.paths else "", name)
+        check_length(name, node.lineno)
+        attribute.value = placed(shown(elements.paths[0]) if elements.paths else "", name)
         for step in steps_of(name):
             elements = elements.at(step)
             scopes.read(elements.paths, node.lineno)

@@ -11,6 +11,8 @@ from jinja2 import lexer as jinja
 MAX_TOKENS = 1_500
 """Tokens inside tags in one text: about 300 expressions. Parsing and compiling cost them, not the text."""
 MAX_BRACKETS = 16
+MAX_NAME_LENGTH = 256
+"""Characters of a name, a key or an attribute. Paths of what is missing are made of them, for each element anew."""
 _MAX_NUMBER_LENGTH = 32
 _FREE = frozenset({jinja.TOKEN_DATA, jinja.TOKEN_COMMENT, jinja.TOKEN_WHITESPACE})
 
@@ -59,6 +61,12 @@ class Refused(Exception):
 def not_allowed(place: int, message: str) -> Refused:
     """What is valid Jinja, and not for a message."""
     return Refused("TEMPLATE_NOT_ALLOWED", message, place)
+
+
+def check_length(name: str, place: int) -> None:
+    """:raises Refused: for a name that no variable needs"""
+    if len(name) > MAX_NAME_LENGTH:
+        raise not_allowed(place, f"a name must be at most {MAX_NAME_LENGTH} characters long")
 
 
 def has_syntax(text: str) -> bool:

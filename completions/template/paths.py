@@ -9,6 +9,9 @@ from typing import TypeAlias
 MAX_PATHS = 8
 """A value may come from several places (`a or b`); beyond this many it counts as coming from nowhere."""
 
+MAX_SHOWN = 512
+"""Characters of a path that a render tells."""
+
 
 class Step(Enum):
     """A step that is no fixed key or index."""
@@ -34,6 +37,12 @@ def text_of(path: Path) -> str:
         else:
             pieces.append(step.value if isinstance(step, Step) else f"[{step}]")
     return "".join(pieces)
+
+
+def shown(path: Path) -> str:
+    """As :func:`text_of`, cut: a render makes one of these for each element that is missing."""
+    text = text_of(path)
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
 
 
 @dataclass(frozen=True, slots=True)

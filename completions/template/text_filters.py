@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, ValuesView
+from typing import Any
 
 from jinja2 import pass_context
 
 from completions.template.runtime import (
+    Budget,
     Function,
     Missing,
     Operand,
@@ -21,6 +23,8 @@ from completions.template.runtime import (
 
 _MAX_INDENT = 64
 _MAX_TRIMMED = 64
+_STEPS_PER_LINE = 12
+"""Quarters of one."""
 _WORDS = re.compile(r"\w+")
 _WORD_STARTS = re.compile(r"([-\s({\[<]+)")
 
@@ -106,9 +110,30 @@ def indent(
 def tojson(context: RenderContext, value: Operand, indent: int | None = None) -> str:
     weigh(context.budget, value)
     width = None if indent is None else integer_between(indent, 0, 8)
+    if width is not None:
+        _pay_for_lines(context.budget, value, width)
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=width, default=_not_json)
     context.budget.spend_text(len(text))
     return text
+
+
+def _pay_for_lines(budget: Budget, value: Operand, width: int) -> None:
+    """Pay for an element on each line, before they are written: what is deep begins far to the right, and takes Python
+    a step for each level.
+
+    :param value: weighed
+    """
+    characters = steps = 0
+    waiting: list[tuple[Any, int]] = [(value, 1)]
+    while waiting:
+        part, level = waiting.pop()
+        elements = part.values() if isinstance(part, dict) else part
+        if isinstance(elements, (list, tuple, ValuesView)):
+            characters += len(elements) * level * width
+            steps += len(elements) * (level + _STEPS_PER_LINE)
+            waiting.extend([(each, level + 1) for each in elements if isinstance(each, (dict, list, tuple))])
+    budget.spend(steps >> 2)
+    budget.spend_text(characters)
 
 
 def _not_json(value: object) -> None:

@@ -19,8 +19,8 @@ from jinja2 import nodes
 
 from completions.template.effects import filtered
 from completions.template.filters import FILTERS
-from completions.template.lexer import Refused, not_allowed
-from completions.template.paths import NOWHERE, Origin, Path, Step, either, text_of
+from completions.template.lexer import Refused, check_length, not_allowed
+from completions.template.paths import NOWHERE, Origin, Path, Step, either, shown
 from completions.template.predicates import TESTS
 from completions.template.required import required
 from completions.template.scopes import Scopes
@@ -202,6 +202,7 @@ class Translator:
                 raise not_allowed(target.lineno, "only names can be set")
 
     def _checked_name(self, node: nodes.Name) -> None:
+        check_length(node.name, node.lineno)
         # Python folds such names, so two variables could become one.
         if unicodedata.normalize("NFKC", node.name) != node.name:
             raise not_allowed(node.lineno, f"the name {node.name!r} is not in normal form (NFKC)")
@@ -280,9 +281,11 @@ class Translator:
     def _step(
         self, node: nodes.Expr, inner: nodes.Expr, origin: Origin, key: nodes.Expr, step: str | int | Step
     ) -> tuple[nodes.Expr, Origin]:
+        if isinstance(step, str):
+            check_length(step, node.lineno)
         found = origin.at(step)
         self.scopes.read(found.paths, node.lineno)
-        path = text_of(found.paths[0]) if found.paths else None
+        path = shown(found.paths[0]) if found.paths else None
         return _operation("<get>", inner, node, key, nodes.Const(path)), found
 
     def _filter(self, node: nodes.Filter) -> tuple[nodes.Expr, Origin]:

@@ -14,6 +14,8 @@ from kit.errors import Invalid
 from kit.json import Json
 
 STOCK = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
+# Jinja's gives an iterator, which whoever reads it second finds empty; ours gives a list.
+STOCK.filters["reverse"] = lambda value: value[::-1] if isinstance(value, str) else list(reversed(value))
 REASONS = {
     "MISSING_VARIABLES",
     "TEMPLATE_FAILED",
@@ -48,6 +50,7 @@ def fastest_seconds(action: Callable[[], object]) -> float:
 
 MANY: list[Json] = list(range(10_000))
 LINES: list[Json] = [f"line {number}" for number in range(9_000)]
+DEEPER = "{% set s = " + "[" * 15 + "s" + "]" * 15 + " %}"
 LONG = "lorem ipsum " * 20_000
 
 HOSTILE: list[tuple[str, dict[str, Json], str]] = [
@@ -120,6 +123,16 @@ HOSTILE: list[tuple[str, dict[str, Json], str]] = [
     ("{{ x|int }}" * 250, {"x": "9" * 200_000}, "TEMPLATE_FAILED"),
     ("{{ x|map('join', y)|list }}", {"x": ["a" * 10_000] * 10, "y": "b" * 10_000}, "TEMPLATE_OUTPUT_LIMIT"),
     ("{{ x }}", {"x": LONG * 2}, "VARIABLES_TOO_LARGE"),
+    ("{% set s = x %}" + DEEPER * 10 + "{{ s|tojson(indent=8) }}", {"x": [0] * 50_000}, "TEMPLATE_WORK_LIMIT"),
+    ("{% set s = x %}" + DEEPER * 10 + "{{ s|tojson(indent=0) }}", {"x": [0] * 50_000}, "TEMPLATE_WORK_LIMIT"),
+    ("{{ s|map(attribute='" + "1" * 200_000 + "')|list }}", {"s": [{}] * 9_000}, "TEMPLATE_NOT_ALLOWED"),
+    ("{{ s." + "a" * 100_000 + "|map(attribute='b') }}", {"s": {"a" * 100_000: [{}] * 9_000}}, "TEMPLATE_NOT_ALLOWED"),
+    ("{% for k in x %}{{ " + "a" * 100_000 + "|default }}{% endfor %}", {"x": MANY}, "TEMPLATE_NOT_ALLOWED"),
+    (
+        "{% for k in x %}{{ s." + "a" * 100_000 + "[k] }}{% endfor %}",
+        {"x": MANY[:3_000], "s": {"a" * 100_000: {}}},
+        "TEMPLATE_NOT_ALLOWED",
+    ),
 ]
 
 
