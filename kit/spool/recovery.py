@@ -109,6 +109,9 @@ class Recovery:
             payload = folder.start_payload(at)
             event = self._lost(payload)
             return encode_events(call, [(lost_id(call), event)], self._options.max_record_bytes), [event]
+        except OSError:
+            # It may be read later.
+            raise
         except Exception:  # noqa: BLE001
             # The start may be of a version that wrote other payloads, and one such call must not hold up the rest.
             _log.exception("a lost call cannot be reported", extra={"call": id_text(call)})

@@ -177,13 +177,15 @@ class Relay:
     async def _adopt(self) -> None:
         owned = {folder.path for folder in self._folders}
         for path in folder_paths(self._options.root):
-            if path in owned or path in self._unusable:
+            if path in owned:
                 continue
             try:
                 folder = Folder.adopt(path, self._options, self._ledger, self._clock)
             except OSError as error:
-                self._unusable.add(path)
-                _log.exception("a folder cannot be adopted", extra={"folder": str(path), "errno": error.errno})
+                # Once: it is tried again in every round, for what keeps it may pass.
+                if path not in self._unusable:
+                    self._unusable.add(path)
+                    _log.exception("a folder cannot be adopted", extra={"folder": str(path), "errno": error.errno})
                 continue
             if folder is None:
                 continue

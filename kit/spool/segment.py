@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from dataclasses import dataclass
+from errno import EMFILE, ENFILE, ENOMEM
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,8 @@ MAGIC = b"tspool1\n"
 
 _SUFFIX = ".seg"
 _HEAD_AT_LEAST = 64
+_PASSING = frozenset((EMFILE, ENFILE, ENOMEM))
+"""What says nothing of the file: the process, or the machine, has no descriptor or memory left for a moment."""
 
 
 class Position(NamedTuple):
@@ -82,6 +85,7 @@ def read(path: Path, offset: int, end: int, wanted: int) -> bytes:
     So :func:`kit.spool.record.frames` always finds a frame in them or raises, and whoever reads on makes progress.
 
     :raises FlawedError: if the file cannot be read, or is no segment of this format
+    :raises OSError: if it may be read later
     """
     try:
         fd = os.open(path, os.O_RDONLY)
@@ -96,7 +100,9 @@ def read(path: Path, offset: int, end: int, wanted: int) -> bytes:
                 data += os.pread(fd, frame - len(data), offset + len(data))
         finally:
             os.close(fd)
-    except OSError:
+    except OSError as error:
+        if error.errno in _PASSING:
+            raise
         raise FlawedError(offset, is_torn=False) from None
     if len(data) < expected:
         # Shorter on disk than its owner wrote it.
