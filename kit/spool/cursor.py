@@ -41,5 +41,13 @@ def store(folder: Path, position: Position) -> None:
         os.close(fd)
 
 
+def stored_at(folder: Path) -> float:
+    """When it was last written, in Unix time; 0 if it is missing."""
+    try:
+        return (folder / _FILE).stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def remove(folder: Path) -> None:
     (folder / _FILE).unlink(missing_ok=True)

@@ -28,9 +28,13 @@ def replay(root: Path, since: datetime) -> Iterator[Record]:
         try:
             segments, acknowledged = list_segments(folder), cursor.load(folder)
             touched = [(segment, segment.path.stat().st_mtime) for segment in segments]
+            moved_at = cursor.stored_at(folder)
         except FileNotFoundError:
             continue
         for segment, changed_at in touched:
+            if segment.number == acknowledged.segment:
+                # Nothing tells of itself when it was acknowledged, as long as it may grow.
+                changed_at = max(changed_at, moved_at)
             end = segment.size if segment.number < acknowledged.segment else min(segment.size, acknowledged.offset)
             if segment.number <= acknowledged.segment and changed_at >= since.timestamp():
                 yield from _records(segment.path, end)

@@ -67,3 +67,17 @@ async def test_a_damaged_segment_gives_what_comes_before_the_damage(
     path.write_bytes(path.read_bytes()[:-1] + b"?")
 
     assert list(replay(tmp_path, EPOCH)) == broker.taken[:2]
+
+
+async def test_what_was_written_before_and_taken_after_the_time_comes_again(
+    tmp_path: Path, make_spool: MakeSpool, broker: Broker, running: Running
+) -> None:
+    spool = make_spool()
+    spool.append(Event("subject", b"written while the broker was down"))
+    # The append was an hour before; nothing was written since.
+    (path,) = tmp_path.glob("*/*.seg")
+    os.utime(path, (1_000, 1_000))
+    async with running(spool, broker):
+        assert await spool.drain(10)
+
+    assert list(replay(tmp_path, datetime.fromtimestamp(2_000, UTC))) == broker.taken
