@@ -49,7 +49,8 @@ _MAX_SUBJECT = 512
 _HEADER_NAME = re.compile(r"[!-9;-~]+")
 _BARE_HEAD_BYTES: Final = len(f"NATS/1.0\r\n{ID_HEADER}: \r\n\r\n")
 _MESSAGE_TOO_LARGE: Final = {10054, 10097}
-_SEALED: Final = 10109
+_OF_THE_STREAM: Final = {10002, 10109, 10120}
+"""Says 400 too, though no message is at fault: the account has no room or no limits, or the stream is sealed."""
 
 
 class JetStreamPublisher:
@@ -261,7 +262,7 @@ class _Answers:
         number = error.get("err_code", 0)
         if number in _MESSAGE_TOO_LARGE:
             self._outcomes[index] = Rejected("MESSAGE_TOO_LARGE")
-        elif error.get("code") == 400 and number != _SEALED:
+        elif error.get("code") == 400 and number not in _OF_THE_STREAM:
             # 400 says that this message is at fault, not the stream: it will be no better next time.
             self._outcomes[index] = Rejected(f"NATS_{number}")
         else:
