@@ -18,6 +18,9 @@ ROLES: Final = {
     "tool": message_pb2.ROLE_TOOL,
 }
 
+_SKIPPED: Final = frozenset(("role", "parsed"))
+"""The role is taken first; `parsed` is what OpenAI's SDK has read in the content, and sends back beside it."""
+
 
 class Messages(Protocol):
     """A list of messages of a contract."""
@@ -60,7 +63,7 @@ def _fill(message: message_pb2.Message, value: Json, place: str) -> None:
 
 def _take_members(message: message_pb2.Message, value: dict[str, Json], place: str) -> None:
     for name, given in value.items():
-        if given is None or name == "role":
+        if given is None or name in _SKIPPED:
             continue
         take = _FIELDS.get(name)
         if take is not None:
@@ -81,11 +84,15 @@ def _wrong_role(role: Json, place: str) -> Exception:
 
 def _content(message: message_pb2.Message, value: Json, place: str) -> None:
     if isinstance(value, str):
-        message.content = value
+        if value:
+            message.content = value
         return
     path = f"{place}.content"
     if not isinstance(value, list):
         raise refusal.wrong_type(path, "a string or an array of parts", value)
+    if value:
+        # Instead of a refusal that stood before it.
+        message.content = ""
     for number, part in enumerate(value):
         _part(message, part, f"{path}[{number}]")
     if len(message.parts) == 1 and message.parts[0].WhichOneof("kind") == "text":
@@ -159,9 +166,10 @@ def _tool_calls(message: message_pb2.Message, value: Json, place: str) -> None:
         function = each.get("function")
         if not isinstance(function, dict):
             raise refusal.wrong_type(f"{at}.function", "an object", function)
-        # `index` is what a call pieced together from a stream still carries.
+        # `index` is what a call pieced together from a stream still carries; `parsed_arguments` is what OpenAI's SDK
+        # has read in the arguments.
         _refuse_others(each, ("id", "type", "function", "index", "extra_content"), at)
-        _refuse_others(function, ("name", "arguments"), f"{at}.function")
+        _refuse_others(function, ("name", "arguments", "parsed_arguments"), f"{at}.function")
         message.tool_calls.add(
             id=_member(each, "id", at),
             tool=_member(function, "name", f"{at}.function"),

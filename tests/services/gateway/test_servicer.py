@@ -6,6 +6,7 @@ from typing import Any
 import openai
 import pytest
 from multidict import CIMultiDict
+from pydantic import BaseModel
 
 from kit.errors import Conflict, Denied, Exhausted, Invalid, NotFound, Precondition, Unavailable, Violation
 from tests.kit.http_server.serving import until
@@ -379,3 +380,24 @@ async def test_streams_are_never_made_once(room: Any) -> None:
         status, error = await room.refusal(headers={**headers, "Idempotency-Key": key})
         assert (status, error["param"]) == (400, "Idempotency-Key")
     assert room.executor.requests == []
+
+
+class Weather(BaseModel):
+    city: str
+
+
+async def test_a_call_that_the_sdk_has_parsed_can_be_sent_back(local_room: Any) -> None:
+    call = message_pb2.ToolCall(id="call_1", tool="Weather", arguments_json='{"city":"Paris"}')
+    local_room.executor.answer = response(
+        message=message_pb2.Message(role=message_pb2.ROLE_ASSISTANT, tool_calls=[call]),
+        finish_reason=message_pb2.FINISH_REASON_TOOL_CALLS,
+    )
+    tools = [openai.pydantic_function_tool(Weather)]
+    async with local_room.client() as client:
+        first = await client.chat.completions.parse(model=MODEL, messages=MESSAGES, tools=tools)
+        local_room.executor.answer = response()
+        result: Any = {"role": "tool", "tool_call_id": "call_1", "content": "sunny"}
+        sent: list[Any] = [*MESSAGES, first.choices[0].message, result]
+        await client.chat.completions.parse(model=MODEL, messages=sent, tools=tools)
+
+    assert list(local_room.executor.requests[-1].messages[1].tool_calls) == [call]

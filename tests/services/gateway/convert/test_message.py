@@ -141,3 +141,25 @@ def test_what_is_wrong_is_named_by_its_path(message: Any, path: str, reason: str
         read({"role": "user", "content": "fine"}, message)
     assert failure.value.violations[0].field == f"messages[1]{path}"
     assert failure.value.reason == reason
+
+
+def test_what_openais_sdk_has_read_in_an_answer_may_come_back_with_it() -> None:
+    function = {"name": "weather", "arguments": "{", "parsed_arguments": {"city": "Paris"}}
+    call = {**CALL, "function": function}
+    answer = {"role": "assistant", "content": "{}", "parsed": {"city": "Paris"}, "tool_calls": [call]}
+    expected = ToolCall(id="call_1", tool="weather", arguments_json="{")
+    assert read(answer) == [Message(role=message_pb2.ROLE_ASSISTANT, content="{}", tool_calls=[expected])]
+
+
+@pytest.mark.parametrize("content", ["", None, []])
+def test_a_refusal_is_what_was_said_wherever_it_stands(content: Any) -> None:
+    said = Message(role=message_pb2.ROLE_ASSISTANT, content="No.")
+    assert read({"role": "assistant", "refusal": "No.", "content": content}) == [said]
+    assert read({"role": "assistant", "content": content, "refusal": "No."}) == [said]
+
+
+def test_a_content_stands_alone_behind_a_refusal() -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    [message] = read({"role": "assistant", "refusal": "No.", "content": parts})
+    assert message.content == ""
+    assert [part.text for part in message.parts] == ["a", "b"]
