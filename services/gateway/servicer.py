@@ -36,6 +36,8 @@ _IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 _ONCE: Final = ("Authorization", "X-Api-Key", SEQUENCE_HEADER, _IDEMPOTENCY_KEY)
 _MAX_FORWARDED: Final = 1024
 _MODELS_SECONDS: Final = 10.0
+_MAX_STRANGERS_BYTES: Final = 64 << 10
+"""A longer body is parsed only for who has a key: it may take a second."""
 _STREAM_HEADERS: Final = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-cache",
@@ -74,9 +76,10 @@ class ChatCompletions:
     async def create(self, visit: Visit) -> Reply:
         """Run a completion."""
         headers = visit.request.headers
-        asked = request.read(
-            await visit.body(), user_agent=headers.get("User-Agent", ""), max_bytes=self._max_body_bytes
-        )
+        given = await visit.body()
+        if len(given) > _MAX_STRANGERS_BYTES:
+            await _tenant(self._auth, visit)
+        asked = request.read(given, user_agent=headers.get("User-Agent", ""), max_bytes=self._max_body_bytes)
         metadata = CheckedMetadata.of({"traceparent": visit.place.traceparent(), **_forwarded(headers)})
         if asked.model:
             tenant = await _tenant(self._auth, visit)

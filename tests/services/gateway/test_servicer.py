@@ -156,6 +156,14 @@ async def test_without_a_key_nobody_is_served(room: Any, headers: dict[str, str]
     assert room.executor.requests == []
 
 
+async def test_a_long_body_of_a_stranger_is_not_parsed(room: Any) -> None:
+    body = b"[" * 100_000
+    assert (await room.refusal(body))[0] == 400
+    status, error = await room.refusal(body, headers={})
+    assert (status, error["reason"]) == (401, "KEY_MISSING")
+    assert (await room.post(messages=[{"role": "user", "content": "?" * 100_000}]))[0] == 200
+
+
 async def test_the_callers_time_out_is_the_deadline_of_the_call(room: Any) -> None:
     async with room.client(timeout=7) as client:
         await client.chat.completions.create(model=MODEL, messages=MESSAGES)
