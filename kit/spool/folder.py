@@ -215,7 +215,11 @@ class Folder:
         return self._segments[self._cursor.segment]
 
     def cut(self, segment: Segment, offset: int, *, on_disk: bool) -> None:
-        """Give up what follows `offset` in a segment."""
+        """Give up what follows `offset` in a segment.
+
+        :param on_disk: whether it is put aside; else it stays in the file
+        """
+        segment.keeps_tail = not on_disk
         if segment is self._active:
             self.seal()
         if on_disk:

@@ -53,7 +53,8 @@ class Recovery:
         # First, so that no append follows while the copy is made.
         folder.seal()
         is_kept = await asyncio.to_thread(self._rejected.keep_tail, segment.path, offset)
-        # What could not be copied stays where it is, and is found again by the next recovery.
+        # What could not be copied stays where it is: the next recovery finds it again, and the relay puts the file
+        # aside before it drops it.
         folder.cut(segment, offset, on_disk=is_kept)
         self._ledger.corrupt_segments += 1
         extra = {"segment": str(segment.path), "offset": offset, "is_kept": is_kept}

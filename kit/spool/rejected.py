@@ -57,6 +57,20 @@ class RejectedFiles:
         self._trim()
         return is_kept
 
+    def keep_segment(self, segment: Path) -> bool:
+        """Put a whole segment aside as `<folder>-<segment>.seg`, which takes no room; whether it is there."""
+        path = self._folder / f"{segment.parent.name}-{segment.name}"
+        try:
+            self._folder.mkdir(exist_ok=True)
+            # There is nothing to keep of a segment that vanished.
+            with suppress(FileExistsError, FileNotFoundError):
+                path.hardlink_to(segment)
+        except OSError as error:
+            _log.exception("a corrupt segment cannot be kept", extra={"file": str(path), "errno": error.errno})
+            return False
+        self._trim()
+        return True
+
     def _keep(self, name: str, *parts: bytes) -> bool:
         path = self._folder / name
         try:

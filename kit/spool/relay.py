@@ -213,6 +213,10 @@ class Relay:
         deadline = self._clock() - self._options.retention_seconds
         for folder in list(self._folders):
             while (segment := folder.oldest_acknowledged()) is not None and (segment.acknowledged_at or 0) <= deadline:
+                if segment.keeps_tail and not await asyncio.to_thread(self._rejected.keep_segment, segment.path):
+                    # It has as much time again for a person to make that possible, if room does not become short.
+                    segment.acknowledged_at = self._clock()
+                    break
                 if not await folder.drop(segment):
                     break
             if not folder.is_own and folder.is_recovered and not folder.segments:

@@ -39,6 +39,8 @@ class Segment:
     """Records that are not acknowledged."""
     acknowledged_at: float | None = None
     """Unix time, once nothing in it is pending and nothing will be added; kept on disk as the file's mtime."""
+    keeps_tail: bool = False
+    """Whether the file is longer, for what follows damage could not be put aside."""
 
 
 def segment_path(folder: Path, number: int) -> Path:

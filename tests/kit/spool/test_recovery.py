@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from kit.spool import Event
 
 if TYPE_CHECKING:
+    import pytest
+
     from tests.kit.spool.conftest import Broker, MakeSpool, Running, Until
 
 
@@ -246,3 +248,35 @@ async def test_a_cursor_that_outran_the_disk_in_a_power_cut_hides_no_lost_call(
     heir = make_spool()
     async with running(heir, broker):
         await until(lambda: b"open" in broker.payloads)
+
+
+async def test_damage_that_could_not_be_put_aside_stays_until_it_can(
+    tmp_path: Path,
+    make_spool: MakeSpool,
+    broker: Broker,
+    running: Running,
+    until: Until,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now = 1_000_000.0
+    spool = make_spool(clock=lambda: now, segment_bytes=5_000, retention_seconds=3600)
+    for number in range(20):
+        spool.append(Event("subject", b"%02d" % number + bytes(500)))
+    damaged = segments(tmp_path)[0]
+    flip(damaged, 1_200)
+    content = damaged.read_bytes()
+    # There is no room for a copy, say.
+    rejected = tmp_path / "rejected"
+    rejected.write_bytes(b"")
+    async with running(spool, broker):
+        assert await spool.drain(10)
+        now += 3601
+        await until(lambda: "a corrupt segment cannot be kept" in caplog.text)
+        assert damaged.read_bytes() == content
+
+        rejected.unlink()
+        now += 3601
+        await until(lambda: not damaged.exists())
+
+    [kept] = rejected.iterdir()
+    assert kept.read_bytes() == content
