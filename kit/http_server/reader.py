@@ -135,6 +135,11 @@ class Reader:
         is_new = parser.get_http_version() not in _OLD_VERSIONS
         if is_new and len(headers.getall("Host", ())) != 1:
             raise ValueError("not one host, which RFC 9112, section 3.2, asks for")
+        if (
+            "Transfer-Encoding" in headers
+            and ",".join(headers.getall("Transfer-Encoding")).strip().lower() != "chunked"
+        ):
+            raise ValueError("a coding of the body that nobody here undoes")
         self.newest = Body(self._hold)
         request = Request(
             parser.get_method().decode(),

@@ -161,6 +161,17 @@ async def test_a_body_that_cannot_be_framed_behind_an_offer_is_refused(coding: b
         raw.writer.close()
 
 
+@pytest.mark.parametrize("coding", [b"gzip, chunked", b"gzip\r\nTransfer-Encoding: chunked", b"chunked, chunked"])
+async def test_a_body_in_a_coding_that_nobody_undoes_is_refused(coding: bytes) -> None:
+    async with serving() as server:
+        raw = await server.connect()
+        raw.say(chunked(b"hello").replace(b": chunked", b": Chunked"))
+        assert (await raw.answer())[1] == b"hello"
+        raw.say(chunked(b"hello").replace(b": chunked", b": " + coding))
+        assert (await raw.rest()).startswith(b"HTTP/1.1 400 ")
+        raw.writer.close()
+
+
 async def test_a_chunked_body_of_an_old_caller_is_the_last_of_its_connection() -> None:
     async with serving() as server:
         raw = await server.connect()
