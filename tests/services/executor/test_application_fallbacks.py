@@ -398,8 +398,8 @@ async def test_a_call_waits_for_an_ejected_model_as_often_as_it_retries_at_most(
     assert (len(house.provider.requests), len(waits)) == (3, 2)
 
 
-@pytest.mark.parametrize("is_streamed", [False, True])
-async def test_who_gets_a_slot_too_late_reaches_no_provider(*, is_streamed: bool) -> None:
+async def behind_another(*, is_streamed: bool) -> tuple[House, asyncio.Future[Any], asyncio.Future[Any]]:
+    """A call that has the only slot, and one that waits for it for three seconds at most."""
     house = House("stall", max_concurrent_calls=1)
     held = asyncio.ensure_future(house.run())
     while not house.provider.requests:
@@ -407,6 +407,12 @@ async def test_who_gets_a_slot_too_late_reaches_no_provider(*, is_streamed: bool
     waiting = asyncio.ensure_future(house.stream(deadline=3) if is_streamed else house.run(deadline=3))
     while len(house.records.opened) < 2:
         await asyncio.sleep(0)
+    return house, held, waiting
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_who_gets_a_slot_too_late_reaches_no_provider(*, is_streamed: bool) -> None:
+    house, held, waiting = await behind_another(is_streamed=is_streamed)
 
     house.clock.time += 2.996
     held.cancel()
@@ -417,13 +423,7 @@ async def test_who_gets_a_slot_too_late_reaches_no_provider(*, is_streamed: bool
 
 @pytest.mark.parametrize("is_streamed", [False, True])
 async def test_of_who_leaves_while_waiting_for_a_slot_no_provider_heard(*, is_streamed: bool) -> None:
-    house = House("stall", max_concurrent_calls=1)
-    held = asyncio.ensure_future(house.run())
-    while not house.provider.requests:
-        await asyncio.sleep(0)
-    waiting = asyncio.ensure_future(house.stream() if is_streamed else house.run())
-    while len(house.records.opened) < 2:
-        await asyncio.sleep(0)
+    house, held, waiting = await behind_another(is_streamed=is_streamed)
 
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
