@@ -125,6 +125,7 @@ async def test_a_compressed_answer_is_not_asked_for_but_understood(http_server: 
 async def test_connections_are_kept_and_bounded_per_host(http_server: HttpServer) -> None:
     peers: set[object] = set()
     inside, most = 0, 0
+    both = asyncio.Event()
 
     async def count(request: web.BaseRequest) -> web.Response:
         nonlocal inside, most
@@ -132,6 +133,10 @@ async def test_connections_are_kept_and_bounded_per_host(http_server: HttpServer
         peers.add(request.transport.get_extra_info("peername"))
         inside += 1
         most = max(most, inside)
+        if inside == 2:
+            both.set()
+        async with asyncio.timeout(20):
+            await both.wait()
         for _ in range(10):
             await asyncio.sleep(0)
         inside -= 1
