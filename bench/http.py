@@ -259,7 +259,7 @@ def report(results: Results, cores: Cores, settings: Sequence[str], interval_sec
     print()
     if results.absent or {row.name for row in results.rows} & set(peers.ALL):
         print("ours/its: above 1 is for us in calls/s, below 1 in p50 and CPU; TensorZero answers without a socket")
-        for name in (*peers.ALL, *(results.absent.keys() - peers.ALL.keys())):
+        for name in (*peers.ALL, *(name for name in results.absent if name not in peers.ALL)):
             print(f"{name}: {results.absent.get(name, peers.version(name))}")
     worst: dict[str, float] = {}
     for (name, _), share in results.foreign_shares.items():

@@ -63,8 +63,9 @@ class EgressStream(AsyncIterator[bytes]):
     headers: CIMultiDictProxy[str]
     """Case-insensitive; there once the head has come."""
     _packed_size: int
+    """There once there is an inflater."""
     _rested_at: int
-    """There once there is an inflater, as the one before."""
+    """As well."""
     _heard_at: float
     """There once there is a watch."""
 

@@ -30,7 +30,7 @@ async def republish(
     :return: how many were published
     :raises TimeoutError: if NATS is not there within 10 s
     :raises Unavailable: if it stops to take events
-    :raises OSError: if `root` cannot be read
+    :raises OSError: if `root` cannot be read, or there is no descriptor or memory left
     """
     broker = Broker(servers, name="turnout replay", stream_options=options)
     running = asyncio.create_task(broker.run())

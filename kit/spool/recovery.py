@@ -53,8 +53,8 @@ class Recovery:
         # First, so that no append follows while the copy is made.
         folder.seal()
         is_kept = await asyncio.to_thread(self._rejected.keep_tail, segment.path, offset)
-        # What could not be copied stays where it is: the next recovery finds it again, and the relay puts the file
-        # aside before it drops it.
+        # What could not be copied stays where it is: the relay puts the file aside before it drops it, and the next
+        # recovery finds it again, unless it looks torn there.
         folder.cut(segment, offset, on_disk=is_kept)
         self._ledger.corrupt_segments += 1
         extra = {"segment": str(segment.path), "offset": offset, "is_kept": is_kept}
@@ -63,7 +63,7 @@ class Recovery:
     async def report_lost(self, folder: Folder) -> None:
         """Write an end for every open call of an adopted folder, with the event that reports it lost.
 
-        :raises OSError: if one cannot be written; those before it are
+        :raises OSError: if one cannot be written, or its start not be read at present; those before it are
         """
         for call, at in list(folder.open_calls.items()):
             frame, events = self._end_of(folder, call, at)

@@ -63,13 +63,23 @@ class RejectedFiles:
         try:
             self._folder.mkdir(exist_ok=True)
             # There is nothing to keep of a segment that vanished.
-            with suppress(FileExistsError, FileNotFoundError):
-                path.hardlink_to(segment)
+            with suppress(FileNotFoundError):
+                with suppress(FileExistsError):
+                    path.hardlink_to(segment)
+                # It comes here now, whenever it was acknowledged: the oldest files go first.
+                os.utime(path)
         except OSError as error:
             _log.exception("a corrupt segment cannot be kept", extra={"file": str(path), "errno": error.errno})
             return False
         self._trim()
         return True
+
+    def give_up_segment(self, segment: Path) -> None:
+        """Remove what :meth:`keep_segment` put aside: it is the same file, and was written over for want of room."""
+        path = self._folder / f"{segment.parent.name}-{segment.name}"
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+        _log.error("a corrupt segment is given up for want of room", extra={"file": str(path)})
 
     def _keep(self, name: str, *parts: bytes) -> bool:
         path = self._folder / name

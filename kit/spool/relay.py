@@ -214,11 +214,15 @@ class Relay:
         for folder in list(self._folders):
             while (segment := folder.oldest_acknowledged()) is not None and (segment.acknowledged_at or 0) <= deadline:
                 if segment.keeps_tail and not await asyncio.to_thread(self._rejected.keep_segment, segment.path):
-                    # It has as much time again for a person to make that possible, if room does not become short.
+                    # It, and what is behind it, has as much time again for a person to make that possible, if room does
+                    # not become short.
                     segment.acknowledged_at = self._clock()
                     break
                 if not await folder.drop(segment):
                     break
+                if segment.keeps_tail and segment in folder.segments:
+                    segment.keeps_tail = False
+                    self._rejected.give_up_segment(segment.path)
             if not folder.is_own and folder.is_recovered and not folder.segments:
                 self._folders.remove(folder)
                 folder.close()
@@ -230,6 +234,9 @@ class Relay:
             if not oldest:
                 return
             segment, folder = min(oldest, key=lambda candidate: candidate[0].acknowledged_at or 0)
+            # On a full disk it would take the room that is to be made.
+            if segment.keeps_tail and not self._ledger.is_starved:
+                await asyncio.to_thread(self._rejected.keep_segment, segment.path)
             if not await folder.drop(segment):
                 return
             self._ledger.is_starved = False

@@ -22,7 +22,7 @@ def replay(root: Path, since: datetime) -> Iterator[Record]:
     Whole segments, so older ones come too; publishing one again is harmless, since its id is the same. Takes no lock:
     what a running process drops meanwhile is left out, and what is still pending will be relayed anyway.
 
-    :raises OSError: if `root` cannot be read
+    :raises OSError: if `root` cannot be read, or there is no descriptor or memory left
     """
     for folder in folder_paths(root):
         try:

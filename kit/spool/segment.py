@@ -38,7 +38,8 @@ class Segment:
     pending: int = 0
     """Records that are not acknowledged."""
     acknowledged_at: float | None = None
-    """Unix time, once nothing in it is pending and nothing will be added; kept on disk as the file's mtime."""
+    """Unix time, once nothing in it is pending and nothing will be added; kept on disk as the file's mtime. Later, in
+    memory alone, if damage in it waits to be put aside."""
     keeps_tail: bool = False
     """Whether the file is longer, for what follows damage could not be put aside."""
 

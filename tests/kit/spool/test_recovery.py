@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -280,3 +281,50 @@ async def test_damage_that_could_not_be_put_aside_stays_until_it_can(
 
     [kept] = rejected.iterdir()
     assert kept.read_bytes() == content
+
+
+async def test_a_segment_put_aside_is_not_the_first_to_be_trimmed(
+    tmp_path: Path, make_spool: MakeSpool, broker: Broker, running: Running, until: Until
+) -> None:
+    now = 1_000_000.0
+    spool = make_spool(clock=lambda: now, segment_bytes=5_000, retention_seconds=3600, rejected_files=2)
+    for number in range(20):
+        spool.append(Event("subject", b"%02d" % number + bytes(500)))
+    damaged = segments(tmp_path)[0]
+    flip(damaged, 1_200)
+    content = damaged.read_bytes()
+    rejected = tmp_path / "rejected"
+    rejected.write_bytes(b"")
+    async with running(spool, broker):
+        assert await spool.drain(10)
+        rejected.unlink()
+        rejected.mkdir()
+        # Rejected within the hour for which the segment was kept.
+        for name in "ab":
+            (rejected / f"{name}.rec").write_bytes(b"")
+            os.utime(rejected / f"{name}.rec", (now + 60, now + 60))
+        now += 3601
+        await until(lambda: not damaged.exists())
+
+    assert content in [path.read_bytes() for path in rejected.iterdir()]
+
+
+async def test_damage_is_put_aside_when_the_bound_is_near_too(
+    tmp_path: Path, make_spool: MakeSpool, broker: Broker, running: Running, until: Until
+) -> None:
+    spool = make_spool(segment_bytes=5_000, bound_bytes=12_000)
+    for number in range(15):
+        spool.append(Event("subject", b"%02d" % number + bytes(500)))
+    damaged = segments(tmp_path)[0]
+    flip(damaged, 1_200)
+    content = damaged.read_bytes()
+    rejected = tmp_path / "rejected"
+    rejected.write_bytes(b"")
+    async with running(spool, broker):
+        assert await spool.drain(10)
+        rejected.unlink()
+        for _ in range(9):
+            spool.append(Event("subject", bytes(500)))
+        await until(lambda: not damaged.exists())
+
+    assert content in [path.read_bytes() for path in rejected.iterdir()]
