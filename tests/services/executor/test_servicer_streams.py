@@ -139,3 +139,27 @@ async def test_a_caller_without_a_deadline_who_does_not_read_holds_nothing_for_l
         assert (room.served()[0].status, room.served()[0].reason) == (CANCELLED, "DEADLINE_EXCEEDED")
         await room.run()
         stream.cancel()
+
+
+async def test_a_caller_who_reads_on_after_a_stream_was_given_up_learns_so(
+    start_room: Any, environment: pytest.MonkeyPatch
+) -> None:
+    environment.setattr(chain, "DEFAULT_DEADLINE_SECONDS", 1.0)
+    async with start_room() as room:
+        words = [room.upstream.chunk("x" * 20_000) for _ in range(3000)]
+        room.upstream.then(room.upstream.streams(words, stalls=True))
+        stream = room.stream(timeout=None)
+        assert (await stream.read()).WhichOneof("event") == "started"
+        await until(room.served)
+
+        async with asyncio.timeout(20):
+            with pytest.raises(grpc.aio.AioRpcError) as failure:
+                await _rest(stream)
+
+    assert failure.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert reason_of(failure.value) == "DEADLINE_EXCEEDED"
+
+
+async def _rest(stream: Any) -> None:
+    while await stream.read() is not grpc.aio.EOF:
+        pass
