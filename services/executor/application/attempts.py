@@ -211,6 +211,8 @@ class Attempts:
         admitted = self.breakers.admit(place.target, now, limit)
         if isinstance(admitted, Permit):
             return admitted
+        # Who seems too small is nobody to go to.
+        course.look_ahead()
         return ProviderFailure(
             Reason.CIRCUIT_OPEN,
             "it failed too often lately and is not asked for a while",

@@ -32,12 +32,12 @@ class Course:
     """Whether the price of every answer so far is."""
     _retry: int = field(init=False, default=0)
     _ahead: Sequence[Place] = field(init=False)
-    """Places in order; those from `_next` on are untried, and nothing is estimated for them yet."""
+    """Places in order; those from `_next` on are untried, and nothing is estimated for them yet but for the first."""
     _next: int = field(init=False, default=0)
     _is_next_known: bool = field(init=False, default=False)
     """Whether that at `_next` was found to take the call."""
     _passed: tuple[Place, ...] = field(init=False, default=())
-    """Untried, because they are too small by estimate: the last hope, for which no time is kept."""
+    """Untried, because they are too small by estimate: the last hope, for which no time is kept once that is known."""
     _is_last_hope: bool = field(init=False, default=False)
     """Whether this place is one of those."""
     _elsewhere: tuple[ProviderFailure, Attempt] | None = field(init=False, default=None)
@@ -113,7 +113,7 @@ class Course:
             self._rule_out()
         if failure.is_retryable:
             # Whether a wait is given up must not depend on what is too small anyway.
-            self._look_ahead()
+            self.look_ahead()
         # Whoever waited for a provider that was not asked has not tried.
         has_tried = failure.reason is not Reason.CIRCUIT_OPEN
         pause = domain.backoff_seconds(self._retry, self.clock.uniform(), failure.retry_after_seconds)
@@ -158,14 +158,14 @@ class Course:
 
     def _following(self) -> Place | None:
         """The next place that may take the call by estimate."""
-        self._look_ahead()
+        self.look_ahead()
         if not self.has_fallback:
             return None
         place = self._ahead[self._next]
         self._next, self._is_next_known = self._next + 1, False
         return place
 
-    def _look_ahead(self) -> None:
+    def look_ahead(self) -> None:
         """Pass over what seems too small."""
         while self.has_fallback and not self._is_next_known:
             place = self._ahead[self._next]

@@ -447,3 +447,14 @@ async def test_a_response_format_takes_room_in_the_window() -> None:
     house = House(template="x" * 50, model="test-200", response_format=form, fallbacks=(fallback("a-9000"),))
     await house.run()
     assert places(house) == ["other/a-9000"]
+
+
+async def test_an_ejected_model_is_waited_for_where_the_only_fallback_seems_too_small() -> None:
+    policy = BreakerPolicy(min_failures=1, ejection_seconds=10)
+    spares = (fallback("a-40"),)
+    house = House(FLAKY, TOO_LONG, template="x" * 50, max_retries=1, breakers=policy, fallbacks=spares)
+    with pytest.raises(Unavailable):
+        await house.run(deadline=1.2)
+    assert places(house) == ["main/test-model", "other/a-40"]
+    run = await house.run()
+    assert (places(house)[2:], run.answer) == (["main/test-model"], ANSWER)
