@@ -60,7 +60,7 @@ class ContextWindows:
     ) -> bool:
         """Whether a prompt surely fits; so does any where the window is not known.
 
-        :param tools_text: the JSON of the tools; empty without
+        :param tools_text: the JSON of the tools and of the response format; empty without
         :param answer_tokens: that the version lets the model write: providers refuse a prompt that leaves no room
         """
         window = self.context_window_tokens(provider, model)

@@ -113,8 +113,8 @@ class Exchange(ABC):
     def answer_tokens(self, version: Version) -> int:
         """As the port says."""
         given = version.parameters
-        told = given.extra.get("max_completion_tokens", given.extra.get("max_tokens", given.max_output_tokens))
-        return told if isinstance(told, int) and told > 0 else 0
+        told = (given.extra.get("max_completion_tokens"), given.extra.get("max_tokens"), given.max_output_tokens)
+        return next((each for each in told if isinstance(each, int) and each > 0), 0)
 
     @abstractmethod
     def request_of(self, request: ProviderRequest, *, streamed: bool) -> Outgoing:
@@ -196,7 +196,8 @@ class Exchange(ABC):
             total_seconds=total_seconds,
             connect_seconds=min(first_seconds, _CONNECT_SECONDS),
             first_byte_seconds=first_seconds,
-            # Only the larger: the shorter is watched here, where pieces are told from bytes that say nothing yet.
+            # Only the larger: the shorter is watched here, where pieces are told from bytes that say nothing yet; and
+            # from the first of these on, so is the larger.
             idle_seconds=max(first_seconds, idle_seconds),
         )
         headers = self.headers(request, self.stream_type)

@@ -425,6 +425,8 @@ async def test_signs_of_life_between_pieces_are_no_pieces(egress: Egress, upstre
         (OpenAi, {"max_output_tokens": 10, "extra": {"max_tokens": 20}}, 20),
         (OpenAi, {"extra": {"max_completion_tokens": 30, "max_tokens": "?"}}, 30),
         (OpenAi, {"extra": {"max_tokens": "?"}}, 0),
+        (OpenAi, {"max_output_tokens": 10, "extra": {"max_tokens": None}}, 10),
+        (OpenAi, {"max_output_tokens": 10, "extra": {"max_completion_tokens": None}}, 10),
         (Ollama, {}, 0),
         (Ollama, {"max_output_tokens": 10, "extra": {"max_tokens": 20}}, 10),
         (Ollama, {"max_output_tokens": 10, "extra": {"options": {"num_predict": 20}}}, 20),
