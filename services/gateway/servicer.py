@@ -77,12 +77,12 @@ class ChatCompletions:
         """Run a completion."""
         headers = visit.request.headers
         given = await visit.body()
-        if len(given) > _MAX_STRANGERS_BYTES:
-            await _tenant(self._auth, visit)
+        tenant = await _tenant(self._auth, visit) if len(given) > _MAX_STRANGERS_BYTES else None
         asked = request.read(given, user_agent=headers.get("User-Agent", ""), max_bytes=self._max_body_bytes)
         metadata = CheckedMetadata.of({"traceparent": visit.place.traceparent(), **_forwarded(headers)})
         if asked.model:
-            tenant = await _tenant(self._auth, visit)
+            if tenant is None:
+                tenant = await _tenant(self._auth, visit)
             request.make_direct(asked, self._models.find(tenant, asked.model, asked.provider))
         timeout = domain.timeout_seconds(headers)
         if key := headers.get(_IDEMPOTENCY_KEY):

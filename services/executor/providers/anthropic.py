@@ -44,10 +44,7 @@ class Anthropic(Exchange):
         without native support."""
         given, model = version.parameters, model_of(version.model)
         tools, choice = _tools(version, model)
-        is_forced = choice is not None and choice["type"] in ("any", "tool")
-        # A tool that must be called leaves no room for thinking first: this contract refuses both together.
-        effort, budget = (None, None) if is_forced else (given.reasoning_effort, given.reasoning_budget_tokens)
-        thinking = thinking_of(model, effort=effort, budget=budget, max_tokens=given.max_output_tokens)
+        thinking = _thinking(version, model, choice)
         native, instruction = _structure(response_format_of(version.response_format), model)
         extra = {name: value for name, value in given.extra.items() if name not in _OURS}
         has_budget = thinking.budget_tokens is not None and "thinking" not in extra
@@ -78,8 +75,9 @@ class Anthropic(Exchange):
 
     def answer_tokens(self, version: Version) -> int:
         """As the port says: this contract is always told."""
-        body = self.prepare(version, ProviderKind.ANTHROPIC).partition(_SEPARATOR)[0]
-        told = orjson.loads(body + b"}")["max_tokens"]
+        model = model_of(version.model)
+        _, choice = _tools(version, model)
+        told = version.parameters.extra.get("max_tokens", _thinking(version, model, choice).max_tokens)
         return told if isinstance(told, int) and told > 0 else 0
 
     def request_of(self, request: ProviderRequest, *, streamed: bool) -> Outgoing:
@@ -124,6 +122,14 @@ class Anthropic(Exchange):
 
 _SHOWN: Final[dict[str, Json]] = {"display": "summarized"}
 """Newer models keep their thoughts to themselves unless asked."""
+
+
+def _thinking(version: Version, model: Model, choice: dict[str, Json] | None) -> Thinking:
+    given = version.parameters
+    is_forced = choice is not None and choice["type"] in ("any", "tool")
+    # A tool that must be called leaves no room for thinking first: this contract refuses both together.
+    effort, budget = (None, None) if is_forced else (given.reasoning_effort, given.reasoning_budget_tokens)
+    return thinking_of(model, effort=effort, budget=budget, max_tokens=given.max_output_tokens)
 
 
 def _sampling(version: Version, model: Model, thinking: Thinking) -> dict[str, Json]:
