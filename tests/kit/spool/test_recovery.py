@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit.spool import Event
+from kit.spool import Event, Spool
 
 if TYPE_CHECKING:
     import pytest
@@ -251,6 +251,17 @@ async def test_a_cursor_that_outran_the_disk_in_a_power_cut_hides_no_lost_call(
         await until(lambda: b"open" in broker.payloads)
 
 
+def damage(root: Path, spool: Spool, *, events: int) -> tuple[Path, bytes, Path]:
+    """Damage the first segment of so many events where no copy can be made; its path and content, and what stands where
+    copies should go."""
+    for number in range(events):
+        spool.append(Event("subject", b"%02d" % number + bytes(500)))
+    damaged, rejected = segments(root)[0], root / "rejected"
+    flip(damaged, 1_200)
+    rejected.write_bytes(b"")
+    return damaged, damaged.read_bytes(), rejected
+
+
 async def test_damage_that_could_not_be_put_aside_stays_until_it_can(
     tmp_path: Path,
     make_spool: MakeSpool,
@@ -261,14 +272,7 @@ async def test_damage_that_could_not_be_put_aside_stays_until_it_can(
 ) -> None:
     now = 1_000_000.0
     spool = make_spool(clock=lambda: now, segment_bytes=5_000, retention_seconds=3600)
-    for number in range(20):
-        spool.append(Event("subject", b"%02d" % number + bytes(500)))
-    damaged = segments(tmp_path)[0]
-    flip(damaged, 1_200)
-    content = damaged.read_bytes()
-    # There is no room for a copy, say.
-    rejected = tmp_path / "rejected"
-    rejected.write_bytes(b"")
+    damaged, content, rejected = damage(tmp_path, spool, events=20)
     async with running(spool, broker):
         assert await spool.drain(10)
         now += 3601
@@ -288,13 +292,7 @@ async def test_a_segment_put_aside_is_not_the_first_to_be_trimmed(
 ) -> None:
     now = 1_000_000.0
     spool = make_spool(clock=lambda: now, segment_bytes=5_000, retention_seconds=3600, rejected_files=2)
-    for number in range(20):
-        spool.append(Event("subject", b"%02d" % number + bytes(500)))
-    damaged = segments(tmp_path)[0]
-    flip(damaged, 1_200)
-    content = damaged.read_bytes()
-    rejected = tmp_path / "rejected"
-    rejected.write_bytes(b"")
+    damaged, content, rejected = damage(tmp_path, spool, events=20)
     async with running(spool, broker):
         assert await spool.drain(10)
         rejected.unlink()
@@ -313,13 +311,7 @@ async def test_damage_is_put_aside_when_the_bound_is_near_too(
     tmp_path: Path, make_spool: MakeSpool, broker: Broker, running: Running, until: Until
 ) -> None:
     spool = make_spool(segment_bytes=5_000, bound_bytes=12_000)
-    for number in range(15):
-        spool.append(Event("subject", b"%02d" % number + bytes(500)))
-    damaged = segments(tmp_path)[0]
-    flip(damaged, 1_200)
-    content = damaged.read_bytes()
-    rejected = tmp_path / "rejected"
-    rejected.write_bytes(b"")
+    damaged, content, rejected = damage(tmp_path, spool, events=15)
     async with running(spool, broker):
         assert await spool.drain(10)
         rejected.unlink()

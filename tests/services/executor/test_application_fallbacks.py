@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from catalog.view import Fallback, ProviderKind
-from kit.errors import Deadline, Exhausted, Invalid, Precondition, Unavailable
-from services.attempts import asked_nobody
+from kit.errors import Deadline, Invalid, Precondition, Unavailable
 from services.executor.breaker import BreakerPolicy
 from services.executor.domain import Delta, ProviderFailure, Reason, Started
 from tests.services.executor.house import ANSWER, FLAKY, REFUSED, House
@@ -335,51 +333,6 @@ async def test_a_stream_that_broke_off_is_not_begun_elsewhere() -> None:
     assert places(house) == ["main/test-model"]
 
 
-async def test_a_provider_has_no_more_calls_than_it_may_have() -> None:
-    house = House("stall", max_concurrent_calls=1)
-    held = asyncio.ensure_future(house.run())
-    while not house.provider.requests:
-        await asyncio.sleep(0)
-
-    with pytest.raises(Exhausted) as failure:
-        await house.run()
-
-    assert (failure.value.reason, failure.value.retry_after_seconds) == ("PROVIDER_BUSY", 1.0)
-    held.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await held
-    assert (await house.run()).answer is ANSWER
-
-
-@pytest.mark.parametrize("is_streamed", [False, True])
-@pytest.mark.parametrize(("deadline", "given"), [(100, 5), (6, 2)])
-async def test_a_wait_for_a_busy_provider_takes_of_the_deadline_and_not_of_the_attempts_time(
-    deadline: float, given: float, *, is_streamed: bool
-) -> None:
-    house = House("stall", max_concurrent_calls=1, attempt_timeout=5)
-    held = asyncio.ensure_future(house.run())
-    while not house.provider.requests:
-        await asyncio.sleep(0)
-    waiting = asyncio.ensure_future(house.stream(deadline=deadline) if is_streamed else house.run(deadline=deadline))
-    while len(house.records.opened) < 2:
-        await asyncio.sleep(0)
-
-    house.clock.time += 4
-    held.cancel()
-    await waiting
-    assert house.provider.timeouts == [5, given]
-
-
-async def test_a_busy_provider_is_passed_over_where_there_is_another() -> None:
-    house = House("stall", max_concurrent_calls=1, fallbacks=(fallback(),))
-    held = asyncio.ensure_future(house.run())
-    while not house.provider.requests:
-        await asyncio.sleep(0)
-    run = await house.run()
-    assert (run.provider, [each.reason for each in run.attempts]) == ("other", ["PROVIDER_BUSY", ""])
-    held.cancel()
-
-
 async def test_a_fallbacks_own_bound_of_its_answer_counts_for_its_window() -> None:
     roomy = Fallback("prv_other", "a-60", None, 0, None)
     greedy = replace(roomy, parameters=b"0.5", model="b-60")
@@ -396,41 +349,6 @@ async def test_a_call_waits_for_an_ejected_model_as_often_as_it_retries_at_most(
 
     waits = [each for each in failure.value.attempts if each.reason == "PROVIDER_CIRCUIT_OPEN"]
     assert (len(house.provider.requests), len(waits)) == (3, 2)
-
-
-async def behind_another(*, is_streamed: bool) -> tuple[House, asyncio.Future[Any], asyncio.Future[Any]]:
-    """A call that has the only slot, and one that waits for it for three seconds at most."""
-    house = House("stall", max_concurrent_calls=1)
-    held = asyncio.ensure_future(house.run())
-    while not house.provider.requests:
-        await asyncio.sleep(0)
-    waiting = asyncio.ensure_future(house.stream(deadline=3) if is_streamed else house.run(deadline=3))
-    while len(house.records.opened) < 2:
-        await asyncio.sleep(0)
-    return house, held, waiting
-
-
-@pytest.mark.parametrize("is_streamed", [False, True])
-async def test_who_gets_a_slot_too_late_reaches_no_provider(*, is_streamed: bool) -> None:
-    house, held, waiting = await behind_another(is_streamed=is_streamed)
-
-    house.clock.time += 2.996
-    held.cancel()
-    with pytest.raises(Deadline):
-        await waiting
-    assert len(house.provider.requests) == 1
-
-
-@pytest.mark.parametrize("is_streamed", [False, True])
-async def test_of_who_leaves_while_waiting_for_a_slot_no_provider_heard(*, is_streamed: bool) -> None:
-    house, held, waiting = await behind_another(is_streamed=is_streamed)
-
-    waiting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-    [attempt] = house.records.closed[0].attempts
-    assert asked_nobody(attempt.reason, attempt.http_status)
-    held.cancel()
 
 
 async def test_no_wait_is_given_up_for_a_fallback_that_seems_too_small() -> None:

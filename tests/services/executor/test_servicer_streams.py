@@ -128,13 +128,7 @@ async def test_a_caller_without_a_deadline_who_does_not_read_holds_nothing_for_l
     environment.setattr(chain, "DEFAULT_DEADLINE_SECONDS", 1.0)
     environment.setenv("TURNOUT_EXECUTOR_MAX_CONCURRENT_CALLS", "1")
     async with start_room() as room:
-        # More than the buffers on the way take.
-        words = [room.upstream.chunk("x" * 20_000) for _ in range(3000)]
-        room.upstream.then(room.upstream.streams(words, stalls=True))
-        stream = room.stream(timeout=None)
-        assert (await stream.read()).WhichOneof("event") == "started"
-
-        await until(room.served)
+        stream = await _given_up(room)
 
         assert (room.served()[0].status, room.served()[0].reason) == (CANCELLED, "DEADLINE_EXCEEDED")
         await room.run()
@@ -146,11 +140,7 @@ async def test_a_caller_who_reads_on_after_a_stream_was_given_up_learns_so(
 ) -> None:
     environment.setattr(chain, "DEFAULT_DEADLINE_SECONDS", 1.0)
     async with start_room() as room:
-        words = [room.upstream.chunk("x" * 20_000) for _ in range(3000)]
-        room.upstream.then(room.upstream.streams(words, stalls=True))
-        stream = room.stream(timeout=None)
-        assert (await stream.read()).WhichOneof("event") == "started"
-        await until(room.served)
+        stream = await _given_up(room)
 
         async with asyncio.timeout(20):
             with pytest.raises(grpc.aio.AioRpcError) as failure:
@@ -158,6 +148,17 @@ async def test_a_caller_who_reads_on_after_a_stream_was_given_up_learns_so(
 
     assert failure.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert reason_of(failure.value) == "DEADLINE_EXCEEDED"
+
+
+async def _given_up(room: Any) -> Any:
+    """A stream whose caller has read its beginning and then nothing, until its record is closed."""
+    # More than the buffers on the way take.
+    words = [room.upstream.chunk("x" * 20_000) for _ in range(3000)]
+    room.upstream.then(room.upstream.streams(words, stalls=True))
+    stream = room.stream(timeout=None)
+    assert (await stream.read()).WhichOneof("event") == "started"
+    await until(room.served)
+    return stream
 
 
 async def _rest(stream: Any) -> None:

@@ -38,6 +38,7 @@ from tests.services.executor.providers.wires import (
     anthropic_start,
     asked,
     event,
+    offline,
     root,
     streamed,
     version,
@@ -62,10 +63,6 @@ VERSION = version(
     tools=[WEATHER],
     response_format=CITY_FORMAT,
 )
-
-
-def offline(made: type[Exchange]) -> Exchange:
-    return made(None, TRACING, RETRY_STATUSES, 1000, 1000)  # type: ignore[arg-type]  # sends nothing
 
 
 @pytest.fixture
@@ -415,39 +412,3 @@ async def test_signs_of_life_between_pieces_are_no_pieces(egress: Egress, upstre
 
     assert [type(each) for each in begun] == [Started, Delta]
     assert (failure.reason, failure.message) == (Reason.TIMEOUT, "no answer went on within 0.2 s")
-
-
-@pytest.mark.parametrize(
-    ("adapter", "given", "tokens"),
-    [
-        (OpenAi, {}, 0),
-        (OpenAi, {"max_output_tokens": 10}, 10),
-        (OpenAi, {"max_output_tokens": 10, "extra": {"max_tokens": 20}}, 20),
-        (OpenAi, {"extra": {"max_completion_tokens": 30, "max_tokens": "?"}}, 30),
-        (OpenAi, {"extra": {"max_tokens": "?"}}, 0),
-        (OpenAi, {"max_output_tokens": 10, "extra": {"max_tokens": None}}, 10),
-        (OpenAi, {"max_output_tokens": 10, "extra": {"max_completion_tokens": None}}, 10),
-        (Ollama, {}, 0),
-        (Ollama, {"max_output_tokens": 10, "extra": {"max_tokens": 20}}, 10),
-        (Ollama, {"max_output_tokens": 10, "extra": {"options": {"num_predict": 20}}}, 20),
-        (Ollama, {"extra": {"options": {"num_predict": -1}}}, 0),
-        (Anthropic, {"max_output_tokens": 10}, 10),
-        (Anthropic, {"extra": {"max_tokens": 50_000}}, 50_000),
-    ],
-)
-def test_the_room_that_an_answer_is_asked_for_is_known(
-    egress: Egress, adapter: type[Exchange], given: dict[str, Any], tokens: int
-) -> None:
-    asker = adapter(egress, TRACING, RETRY_STATUSES, max_response_bytes=1, max_stream_bytes=1)
-
-    assert asker.answer_tokens(version(parameters=Parameters(**given))) == tokens
-
-
-@pytest.mark.parametrize("given", [{}, {"reasoning_budget_tokens": 40_000}])
-def test_the_room_for_an_answer_is_what_is_told(egress: Egress, given: dict[str, Any]) -> None:
-    adapter = Anthropic(egress, TRACING, RETRY_STATUSES, max_response_bytes=1, max_stream_bytes=1)
-    asking = version(parameters=Parameters(**given))
-
-    sent = json.loads(adapter.prepare(asking, ProviderKind.ANTHROPIC).partition(b"\0")[0] + b"}")
-
-    assert adapter.answer_tokens(asking) == sent["max_tokens"] > 0

@@ -43,6 +43,11 @@ def version(model: str = "claude-sonnet-4-5", **fields: Any) -> Version:
     return Version(provider="prv_main", model=model, **fields)
 
 
+def offline(made: type[Exchange]) -> Exchange:
+    """An adapter that sends nothing."""
+    return made(None, TRACING, RETRY_STATUSES, 1000, 1000)  # type: ignore[arg-type]  # nothing is sent
+
+
 def asked(adapter: Exchange, kind: ProviderKind, base_url: str, of: Version, **fields: Any) -> ProviderRequest:
     """A request as the executor makes it."""
     given: dict[str, Any] = {
