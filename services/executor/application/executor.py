@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from catalog import targets
 from completions.chat import Message, Role
 from kit import ids
+from kit.abreast import Abreast
 from kit.errors import AppError
 from services.executor.application.attempts import Attempts
 from services.executor.application.preparation import Preparation
@@ -36,6 +37,8 @@ class Executor:
     attempts: Attempts
     recorder: Recorder
     clock: Clock
+    _abreast: Abreast = field(default_factory=Abreast)
+    """Of whole answers: those in pieces begin too seldom at the same moment."""
 
     async def run(self, call: RunCall) -> Run:
         """Decide which variant serves, run it, and record what happened before anybody hears of it.
@@ -54,10 +57,15 @@ class Executor:
         if call.mock_response:
             self._mock(run, await self.preparation.job(run))
             return run
-        with Record(self.recorder, self.clock, run) as record:
-            job = await self.preparation.job(run)
-            record.open()
-            run.answer = await self.attempts.whole(run, job)
+        abreast = self._abreast
+        with abreast:
+            with Record(self.recorder, self.clock, run) as record:
+                job = await self.preparation.job(run)
+                await abreast.step()
+                record.open()
+                await abreast.step()
+                run.answer = await self.attempts.whole(run, job)
+            await abreast.step()
         return run
 
     async def run_stream(self, call: RunCall) -> AsyncGenerator[tuple[Run, Started | Delta | None], None]:

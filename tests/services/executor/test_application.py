@@ -184,3 +184,31 @@ async def test_a_call_to_nothing_belongs_to_nobody_and_is_not_recorded() -> None
     with pytest.raises(NotFound):
         await house.run("nothing")
     assert house.records.closed == []
+
+
+async def test_calls_at_the_same_time_take_each_step_together() -> None:
+    house = House("stall")
+    first = asyncio.create_task(house.run())
+    await asyncio.sleep(0)
+    others = [asyncio.create_task(house.run()) for _ in range(3)]
+    while len(house.provider.requests) < 2:
+        await asyncio.sleep(0)
+    # All three are prepared and their starts written before any of them asks.
+    assert len(house.records.opened) == 4
+    await asyncio.gather(*others)
+    first.cancel()
+
+
+async def test_a_caller_who_leaves_between_two_steps_is_recorded_and_nobody_is_asked() -> None:
+    house = House("stall")
+    first = asyncio.create_task(house.run())
+    await asyncio.sleep(0)
+    left = asyncio.create_task(house.run())
+    await asyncio.sleep(0)
+    assert len(house.records.opened) == 1
+    left.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await left
+    assert [(run.status, run.reason) for run in house.records.closed] == [(Status.CANCELLED, "CALLER_LEFT")]
+    assert len(house.provider.requests) == 1
+    first.cancel()

@@ -25,7 +25,8 @@ async def full(**fields: Any) -> tuple[House, asyncio.Future[Any]]:
 async def behind(house: House, *, is_streamed: bool, deadline: float) -> asyncio.Future[Any]:
     """A call that waits for its end."""
     waiting = asyncio.ensure_future(house.stream(deadline=deadline) if is_streamed else house.run(deadline=deadline))
-    while len(house.records.opened) < 2:
+    gate = house.executor.attempts.limits.gate("prv_main", 1)
+    while not gate.queue:
         await asyncio.sleep(0)
     return waiting
 
