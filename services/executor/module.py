@@ -16,6 +16,7 @@ from completions import vocabulary
 from completions.version import Parameters, Version
 from completions.vocabulary import Vocabulary
 from kit import config
+from kit.abreast import Abreast
 from kit.clock import SystemClock
 from kit.credentials_config import CredentialsConfig
 from kit.egress import Egress, EgressPolicy
@@ -67,7 +68,8 @@ async def module(runtime: Runtime) -> AsyncIterator[None]:
         prices.loading(),
         _idempotency(runtime, settings) as idempotency,
     ):
-        providers = _providers(egress, runtime.tracing, settings)
+        abreast = Abreast()
+        providers = _providers(egress, runtime.tracing, settings, abreast)
         executor = Executor(
             catalog=catalog,
             preparation=Preparation(
@@ -100,21 +102,24 @@ async def module(runtime: Runtime) -> AsyncIterator[None]:
                 PastTraces(runtime.tracing, round(settings.slow_seconds * 1e6)),
             ),
             clock=clock,
+            abreast=abreast,
         )
         servicer = ExecutionServicer(executor, idempotency)
         rpc.add_ExecutionServiceServicer_to_server(servicer, runtime.server.registrar)
         yield
 
 
-def _providers(egress: Egress, tracing: Tracing, settings: ExecutorConfig) -> dict[ProviderKind, Provider]:
+def _providers(
+    egress: Egress, tracing: Tracing, settings: ExecutorConfig, abreast: Abreast
+) -> dict[ProviderKind, Provider]:
     statuses = frozenset(settings.retry_statuses)
     sizes = settings.max_response_bytes, settings.max_stream_bytes
-    openai = OpenAi(egress, tracing, statuses, *sizes)
+    openai = OpenAi(egress, tracing, statuses, *sizes, abreast)
     return {
         ProviderKind.OPENAI: openai,
         ProviderKind.OPENAI_COMPATIBLE: openai,
-        ProviderKind.ANTHROPIC: Anthropic(egress, tracing, statuses, *sizes),
-        ProviderKind.OLLAMA: Ollama(egress, tracing, statuses, *sizes),
+        ProviderKind.ANTHROPIC: Anthropic(egress, tracing, statuses, *sizes, abreast),
+        ProviderKind.OLLAMA: Ollama(egress, tracing, statuses, *sizes, abreast),
     }
 
 

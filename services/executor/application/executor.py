@@ -37,8 +37,8 @@ class Executor:
     attempts: Attempts
     recorder: Recorder
     clock: Clock
-    _abreast: Abreast = field(default_factory=Abreast)
-    """Of whole answers: those in pieces begin too seldom at the same moment."""
+    abreast: Abreast = field(default_factory=Abreast)
+    """Takes the steps of calls for whole answers together: those in pieces begin too seldom at the same moment."""
 
     async def run(self, call: RunCall) -> Run:
         """Decide which variant serves, run it, and record what happened before anybody hears of it.
@@ -57,9 +57,10 @@ class Executor:
         if call.mock_response:
             self._mock(run, await self.preparation.job(run))
             return run
-        abreast = self._abreast
+        abreast = self.abreast
         with abreast:
             with Record(self.recorder, self.clock, run) as record:
+                await abreast.step()
                 job = await self.preparation.job(run)
                 await abreast.step()
                 record.open()

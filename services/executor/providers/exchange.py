@@ -7,7 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Final, Protocol, TypeAlias
 
 from opentelemetry.trace import SpanKind
@@ -15,6 +15,7 @@ from opentelemetry.trace import SpanKind
 from catalog.view import ProviderKind
 from completions.version import Version
 from kit import calls
+from kit.abreast import Abreast
 from kit.egress import Egress, EgressResponse, EgressStream, Timeouts
 from kit.errors import AppError, Invalid
 from kit.telemetry import Tracing
@@ -92,6 +93,7 @@ class Exchange(ABC):
     :param retry_statuses: HTTP statuses after which an attempt may be repeated, if the request does not say
     :param max_response_bytes: of a whole answer's body, and of one event of a streamed one
     :param max_stream_bytes: of a streamed answer's body
+    :param abreast: whose calls ask, and read whole answers, together
     """
 
     egress: Egress
@@ -99,6 +101,7 @@ class Exchange(ABC):
     retry_statuses: frozenset[int]
     max_response_bytes: int
     max_stream_bytes: int
+    abreast: Abreast = field(default_factory=Abreast)
 
     stream_type: ClassVar[str] = "text/event-stream"
     """The media type of a streamed answer."""
@@ -343,6 +346,7 @@ class Exchange(ABC):
         self, request: ProviderRequest, outgoing: Outgoing, headers: dict[str, str], timeout_seconds: float
     ) -> ProviderAnswer | ProviderFailure:
         method, url, body = outgoing
+        await self.abreast.step()
         try:
             response = await self.egress.request(
                 method,
@@ -359,6 +363,7 @@ class Exchange(ABC):
             )
         except AppError as error:
             return failure_of_egress(error)
+        await self.abreast.step()
         return self.outcome(response, request)
 
     def _attributes(self, request: ProviderRequest) -> dict[str, str]:
