@@ -21,7 +21,7 @@ class Abreast:
 
     def __init__(self) -> None:
         self.calls = 0
-        """How many take steps at present."""
+        """How many are in their blocks, also those that wait for something else there."""
 
     def __enter__(self) -> None:
         self.calls += 1

@@ -93,7 +93,7 @@ class Exchange(ABC):
     :param retry_statuses: HTTP statuses after which an attempt may be repeated, if the request does not say
     :param max_response_bytes: of a whole answer's body, and of one event of a streamed one
     :param max_stream_bytes: of a streamed answer's body
-    :param abreast: whose calls ask, and read whole answers, together
+    :param abreast: that of the calls, which ask together and read whole answers together; without it they do not
     """
 
     egress: Egress

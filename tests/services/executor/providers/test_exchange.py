@@ -18,17 +18,8 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from catalog.view import ProviderKind
 from completions.chat import Message, Role, ToolCall
 from completions.version import Parameters
-from kit.abreast import Abreast
 from kit.egress import Egress, EgressPolicy, EgressResponse
-from services.executor.domain import (
-    Delta,
-    FinishReason,
-    ProviderAnswer,
-    ProviderFailure,
-    ProviderRequest,
-    Reason,
-    Started,
-)
+from services.executor.domain import Delta, FinishReason, ProviderAnswer, ProviderFailure, Reason, Started
 from services.executor.providers.answers import Malformed
 from services.executor.providers.anthropic import Anthropic
 from services.executor.providers.exchange import Exchange
@@ -421,37 +412,3 @@ async def test_signs_of_life_between_pieces_are_no_pieces(egress: Egress, upstre
 
     assert [type(each) for each in begun] == [Started, Delta]
     assert (failure.reason, failure.message) == (Reason.TIMEOUT, "no answer went on within 0.2 s")
-
-
-async def test_calls_at_the_same_time_ask_together_and_read_their_answers_together() -> None:
-    steps = list[str]()
-
-    class Network:
-        """Egress to a provider that answers at once."""
-
-        async def request(self, *_: object, **__: object) -> EgressResponse:
-            steps.append("asks")
-            answer = {"choices": [{"message": {"content": "Paris."}, "finish_reason": "stop"}]}
-            return EgressResponse(200, CIMultiDictProxy(CIMultiDict()), json.dumps(answer).encode())
-
-    class Noting(OpenAi):
-        def headers(self, request: ProviderRequest, accept: str) -> dict[str, str]:
-            steps.append("is ready")
-            return OpenAi.headers(self, request, accept)
-
-        def read(self, response: EgressResponse, request: ProviderRequest) -> ProviderAnswer:
-            steps.append("reads")
-            return OpenAi.read(self, response, request)
-
-    abreast = Abreast()
-    adapter = Noting(Network(), TRACING, RETRY_STATUSES, 10_000, 10_000, abreast)  # type: ignore[arg-type]
-
-    async def call() -> None:
-        with abreast:
-            # So that all are under way.
-            await asyncio.sleep(0)
-            request = asked(adapter, ProviderKind.OPENAI, "https://api.test/v1", VERSION)
-            assert isinstance(await adapter.complete(request, 5), ProviderAnswer)
-
-    await asyncio.gather(call(), call(), call())
-    assert steps == ["is ready"] * 3 + ["asks"] * 3 + ["reads"] * 3
