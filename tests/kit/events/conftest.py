@@ -63,7 +63,9 @@ def brokers(nats: Nats) -> Brokers:
 @pytest.fixture
 async def broker(brokers: Brokers) -> AsyncIterator[Broker]:
     async with brokers() as opened:
-        await asyncio.wait_for(opened.connected(), 10)
+        connection = await asyncio.wait_for(opened.connected(), 10)
+        # NATS removes the folder of all streams after the last of them, late, and makes no stream at that moment.
+        await connection.manager.add_stream(name="ANOTHER", subjects=["another.>"])
         yield opened
 
 
