@@ -31,7 +31,7 @@ from bench.catalog_followers import Followers
 from bench.figures import interpreter, percentile
 from bench.surroundings import Grouped, surroundings
 from completions.version import version_id
-from kit import database, ids
+from kit import database, ids, values
 from kit.changelog import ChangeLog
 from services.registry import tables
 from services.registry.domain import Completion, Thing, Version
@@ -157,7 +157,7 @@ async def _add(store: PostgresStore, numbers: Sequence[int]) -> None:
             for index, variant in enumerate(like.live.variants):
                 assert isinstance(variant.serving, Completion)
                 content = versions[variant.serving.version].content
-                message = replace(content.messages[0], content=_text(number * VARIANTS + index))
+                message = values.replace(content.messages[0], content=_text(number * VARIANTS + index))
                 content = replace(content, messages=(message,))
                 version = replace(
                     versions[variant.serving.version],

@@ -16,7 +16,7 @@ from catalog.routing import Routing, Rule
 from catalog.rules import Context
 from catalog.view import Revision, Variant
 from kit.lru import Lru
-from kit.values import value
+from kit.values import Value
 
 _MAX_LANGUAGES = 64
 _MAX_CONDITIONS = 1000
@@ -45,8 +45,7 @@ _OUTCOMES = {
 }
 
 
-@value
-class RuleTrace:
+class RuleTrace(Value):
     """What became of one rule."""
 
     rule: Rule
@@ -57,8 +56,7 @@ class RuleTrace:
     """What the call has of the fields that the condition mentions."""
 
 
-@value
-class Candidate:
+class Candidate(Value):
     """A variant that might have been chosen."""
 
     variant: Variant
@@ -136,8 +134,7 @@ def propensity_of(revision: Revision, choice: Choice, variant: Variant) -> float
     return plan.propensity(revision, choice, variant) if variant.active else 0.0
 
 
-@value
-class Outlook:
+class Outlook(Value):
     """What a revision holds for all units whose context picks the same rule, or none."""
 
     rule: Rule | None

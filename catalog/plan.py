@@ -15,7 +15,7 @@ from catalog.targets import Target
 from catalog.view import Revision, Variant, shares_of
 from kit.errors import Precondition
 from kit.telemetry import Tracing
-from kit.values import value
+from kit.values import Value
 
 NO_CONTEXT: Final[Context] = {}
 
@@ -39,8 +39,7 @@ class KeyKind(StrEnum):
     REQUEST = "request"
 
 
-@value
-class Decision:
+class Decision(Value):
     """The variant that a call is assigned, how, and with which probability in (0, 1]."""
 
     target: Target
@@ -54,8 +53,7 @@ class Decision:
     """Whether the baseline was assigned because the unit is outside coverage."""
 
 
-@value
-class Refusal:
+class Refusal(Value):
     """What was decided of a call that nothing could serve."""
 
     target: Target
@@ -77,8 +75,7 @@ class NothingActive(Precondition):
             self.metadata["rule"] = refusal.rule.uid
 
 
-@value
-class Choice:
+class Choice(Value):
     """What a revision says of a unit."""
 
     rule: Rule | None

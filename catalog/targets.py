@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from catalog.view import Contract, Deployment, Project, Revision, View
 from kit.errors import Invalid, NotFound
-from kit.values import value
+from kit.values import Value
 
 LIVE = "live"
 """The alias that a call means if it names none."""
 
 
-@value
-class Target:
+class Target(Value):
     """A deployment as one call sees it."""
 
     project: Project

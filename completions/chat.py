@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 
 from kit import json
 from kit.errors import Invalid, Violation
-from kit.values import value
+from kit.values import Value
 
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(?=:)")
 _PICTURES: Final = frozenset(("https", "http", "data", "gs", "s3"))
@@ -26,15 +26,13 @@ class Role(StrEnum):
     TOOL = "tool"
 
 
-@value
-class TextPart:
+class TextPart(Value):
     """Text among other parts."""
 
     text: str
 
 
-@value
-class ImagePart:
+class ImagePart(Value):
     """A picture by URL, `data:` URLs included."""
 
     url: str
@@ -45,8 +43,7 @@ class ImagePart:
 Part: TypeAlias = TextPart | ImagePart
 
 
-@value
-class ToolCall:
+class ToolCall(Value):
     """A model's wish to have a tool called."""
 
     id: str
@@ -57,8 +54,7 @@ class ToolCall:
     """A JSON object that the provider wants back with the call, such as Google's thought signature."""
 
 
-@value
-class Message:
+class Message(Value):
     """One message. An empty field is an absent one.
 
     :raises Invalid: `MESSAGE_AMBIGUOUS` when both `content` and `parts` are given

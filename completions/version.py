@@ -6,7 +6,7 @@ import hashlib
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from completions import template, tools
@@ -15,6 +15,7 @@ from completions.chat import ImagePart, Message, Part, Role, TextPart, faults_of
 from completions.text import fault
 from kit.errors import Invalid, Violation
 from kit.json import MAX_BYTES, MAX_DEPTH, Json, dump
+from kit.values import replace
 
 MAX_MESSAGES = 256
 MAX_TEXT_BYTES = 1 << 20

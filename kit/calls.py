@@ -5,18 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import grpc
 from google.protobuf.message import Message
 
 from kit.telemetry import TraceContext
-from kit.values import value
+from kit.values import Entity, Value, field
 
 
-@value
-class Principal:
+class Principal(Value):
     """Who calls. `tenant` is empty for keys that belong to the installation."""
 
     key_id: str
@@ -36,8 +35,7 @@ class Method:
     """What the caller's key must hold."""
 
 
-@dataclass(slots=True)
-class Call:
+class Call(Entity):
     """One rpc while it is served; the interceptors fill it in."""
 
     method: Method

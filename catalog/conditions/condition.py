@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from catalog.conditions.limits import MAX_MATCHED_LENGTH, Reading
 from kit.json import Json
-from kit.values import value
+from kit.values import Value
 
 if TYPE_CHECKING:
     from cel_expr_python import cel
@@ -26,8 +26,7 @@ class Truth(StrEnum):
     ERROR = "error"
 
 
-@value
-class Outcome:
+class Outcome(Value):
     """What a condition says of a call, and why it says nothing."""
 
     truth: Truth
@@ -46,8 +45,7 @@ class State(StrEnum):
     """The context holds something that is not of the field's kind."""
 
 
-@value
-class Seen:
+class Seen(Value):
     """What a condition saw of a field that it mentions."""
 
     field: str

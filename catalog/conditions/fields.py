@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from enum import StrEnum
 
-from kit.values import value
+from kit.values import Value
 
 MAX_FIELDS = 64
 """Of one deployment."""
@@ -51,8 +51,7 @@ class FieldKind(StrEnum):
     LIST = "list"
 
 
-@value
-class Field:
+class Field(Value):
     """One member of the context: conditions read it as `context.<name>`, and ask for it with `present.<name>`."""
 
     name: str

@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from catalog.conditions.faults import BadCondition, bad_at
 from catalog.conditions.fields import FieldKind
 from catalog.conditions.tokens import Kind, Token, tokens
-from kit.values import value
+from kit.values import Value
 
 MAX_TEXT_BYTES = 4 << 10
 """UTF-8, of one condition."""
@@ -38,8 +38,7 @@ _PLAIN_TEXT = re.compile(r"""[rR]?(?P<quote>"{3}|'{3}|"|')(?P<body>[\s\S]*)(?P=q
 _COUNT = re.compile(r"\{([0-9]*),?([0-9]*)\}")
 
 
-@value
-class Reading:
+class Reading(Value):
     """What a condition is made of."""
 
     fields: tuple[str, ...]

@@ -6,7 +6,7 @@ import re
 from enum import Enum
 
 from catalog.conditions.faults import bad_at
-from kit.values import value
+from kit.values import Value
 
 
 class Kind(Enum):
@@ -18,8 +18,7 @@ class Kind(Enum):
     SIGN = "sign"
 
 
-@value
-class Token:
+class Token(Value):
     """One word; `offset` is its first code point's."""
 
     kind: Kind

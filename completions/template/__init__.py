@@ -12,7 +12,6 @@ is rendered as it is, and costs nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import orjson
@@ -27,6 +26,7 @@ from completions.template.translation import Blanks
 from completions.text import fault
 from kit.errors import Invalid, Violation
 from kit.json import Json
+from kit.values import replace
 
 __all__ = [
     "CompiledMessages",

@@ -23,7 +23,7 @@ from kit.egress.resolver import CheckedResolver, Resolver, SystemResolver
 from kit.egress.target import Target
 from kit.egress.wire import Wire
 from kit.errors import AppError
-from kit.values import value
+from kit.values import Value
 
 _FRAMING_HEADERS = frozenset(
     ("connection", "content-length", "expect", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade")
@@ -37,8 +37,7 @@ _STALE_SECONDS: Final = 1.0
 """A connection that the server had closed says so within a round trip. What ends later was being worked on."""
 
 
-@value
-class Timeouts:
+class Timeouts(Value):
     """Bounds of one call, in seconds, all finite and above 0; one above 5 s may end up to 1 s later.
 
     :raises ValueError: for any other number
@@ -59,8 +58,7 @@ class Timeouts:
                 raise ValueError(f"a time-out is a finite number of seconds above 0, not {seconds}")
 
 
-@value
-class EgressResponse:
+class EgressResponse(Value):
     """A whole answer, of any status; redirects are answers too."""
 
     status: int

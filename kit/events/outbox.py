@@ -24,7 +24,7 @@ from kit.metrics import Metrics, metrics
 from kit.runtime import Runtime
 from kit.spool import Call, Event, Record, Spool, SpoolOptions, Usage
 from kit.telemetry import TraceContext, Tracing
-from kit.values import value
+from kit.values import Value
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +39,7 @@ _START_FORMAT: Final = 1
 _subject_of: Callable[[Any, str], str] = lru_cache(maxsize=1024)(subject_of)
 
 
-@value
-class OpenCall:
+class OpenCall(Value):
     """A call whose start is written and whose end is not."""
 
     call: Call

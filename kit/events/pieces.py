@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import field
-from typing import Final
+from typing import ClassVar, Final
 
-from kit.values import value
+from kit.values import Value
 
 MAX_BYTES: Final = 1 << 20
 """What is longer is cut."""
 PIECE_BYTES: Final = 192 << 10
 
 
-@value
-class Pieces:
+class Pieces(Value):
     """A text, at most `PIECE_BYTES` a piece, in order."""
 
-    pieces: tuple[bytes, ...] = field(repr=False)
+    hidden: ClassVar = frozenset(("pieces",))
+
+    pieces: tuple[bytes, ...]
     truncated: bool
     """Whether the text was longer than `MAX_BYTES`, so that its end is missing."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import field
 from hashlib import blake2b
 from typing import NamedTuple, NewType
 
@@ -18,7 +17,7 @@ import orjson
 
 from kit import ids
 from kit.errors import Invalid
-from kit.values import value
+from kit.values import Value, field
 
 _crc32c: Callable[[bytes], int] = google_crc32c.value
 
@@ -35,8 +34,7 @@ Call = NewType("Call", bytes)
 """A call that was opened: the id of its start, to be handed back when it ends."""
 
 
-@value
-class Event:
+class Event(Value):
     """Something to publish, not yet written."""
 
     subject: str
@@ -45,8 +43,7 @@ class Event:
     """Small; for the trace context."""
 
 
-@value
-class Record:
+class Record(Value):
     """An event as it was written."""
 
     id: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from kit.values import value
+from kit.values import Value
 
 # No version ff, and no id that is all zero.
 _TRACEPARENT = re.compile(r"^(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?$")
@@ -23,8 +23,7 @@ def fresh_ids() -> tuple[str, str]:
     return _ids.pop()
 
 
-@value
-class TraceContext:
+class TraceContext(Value):
     """Where in a trace something happens (https://www.w3.org/TR/trace-context/)."""
 
     trace_id: str

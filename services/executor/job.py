@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import field
+from typing import ClassVar
 
 from catalog.view import Completion
 from completions.chat import Message
 from completions.version import Version
-from kit.values import value
+from kit.values import Value
 from services.executor.breaker import Target
 from services.executor.domain import ProviderFailure, ProviderRequest
 from services.executor.prepared import Prepared
 
 
-@value
-class Place:
+class Place(Value):
     """Where a call may run."""
 
     index: int
@@ -34,13 +33,14 @@ class Place:
         return Target(self.request.provider.uid, self.request.model)
 
 
-@value
-class Job:
+class Job(Value):
     """All that is known before a provider is asked."""
+
+    hidden: ClassVar = frozenset(("prepared",))
 
     places: Sequence[Place]
     """At least one, in order."""
-    prepared: Prepared = field(repr=False)
+    prepared: Prepared
     """What runs."""
     completion: Completion
     """How hard to try."""

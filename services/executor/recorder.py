@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from kit.events.outbox import OpenCall, Outbox
 from kit.lru import Lru
-from kit.values import value
+from kit.values import Value
 from services.executor.convert import events
 from services.executor.domain import Run
 from services.executor.payloads import payload
@@ -21,8 +21,7 @@ _TELL_AGAIN_NS: Final = 24 * 3600 * 10**9
 """What is not seen for long expires, so what runs on and on is told of every day."""
 
 
-@value
-class Opened:
+class Opened(Value):
     """A start that was written; its event becomes the end's."""
 
     call: OpenCall

@@ -12,14 +12,13 @@ from catalog.plan import Decision, KeyKind, Refusal
 from catalog.routing import Rule
 from catalog.targets import Target
 from catalog.view import Revision, Variant
-from kit.values import value
+from kit.values import Value
 
 DEFAULT_PREFIX: Final = "unit-"
 """How the keys of made-up units begin."""
 
 
-@value
-class Unit:
+class Unit(Value):
     """What a decision depends on, but for the deployment. Texts are as sent."""
 
     context_json: str = ""
@@ -44,8 +43,7 @@ class Unit:
         )
 
 
-@value
-class Population:
+class Population(Value):
     """Made-up units, with the keys `<prefix>0`, `<prefix>1` and so on."""
 
     size: int
@@ -54,8 +52,7 @@ class Population:
     """In turn; none means the empty one."""
 
 
-@value
-class Experiment:
+class Experiment(Value):
     """What is to be tried, and who asks."""
 
     deployment: str

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from completions.chat import ImagePart, Message, Role, TextPart, ToolCall
 from completions.template import CompiledMessages
 from completions.version import Parameters, Version, join, split, validate, version_id
+from kit import values
 from kit.errors import Invalid
 from kit.json import Json
 
@@ -90,13 +91,13 @@ CHANGES: list[dict[str, Any]] = [
     {"model": "gpt-4.1"},
     {"messages": FULL.messages[:1]},
     {"messages": FULL.messages[::-1]},
-    {"messages": (replace(SYSTEM, role=Role.DEVELOPER), *FULL.messages[1:])},
-    {"messages": (replace(SYSTEM, name="x"), *FULL.messages[1:])},
-    {"messages": (replace(SYSTEM, reasoning="x"), *FULL.messages[1:])},
-    {"messages": (replace(SYSTEM, tool_call_id="x"), *FULL.messages[1:])},
-    {"messages": (replace(SYSTEM, tool_calls=(ToolCall("a", "b", "c"),)), *FULL.messages[1:])},
-    {"messages": (replace(SYSTEM, tool_calls=(ToolCall("a", "b", "c", "{}"),)), *FULL.messages[1:])},
-    {"messages": (replace(SYSTEM, content="", parts=(TextPart(SYSTEM.content),)), *FULL.messages[1:])},
+    {"messages": (values.replace(SYSTEM, role=Role.DEVELOPER), *FULL.messages[1:])},
+    {"messages": (values.replace(SYSTEM, name="x"), *FULL.messages[1:])},
+    {"messages": (values.replace(SYSTEM, reasoning="x"), *FULL.messages[1:])},
+    {"messages": (values.replace(SYSTEM, tool_call_id="x"), *FULL.messages[1:])},
+    {"messages": (values.replace(SYSTEM, tool_calls=(ToolCall("a", "b", "c"),)), *FULL.messages[1:])},
+    {"messages": (values.replace(SYSTEM, tool_calls=(ToolCall("a", "b", "c", "{}"),)), *FULL.messages[1:])},
+    {"messages": (values.replace(SYSTEM, content="", parts=(TextPart(SYSTEM.content),)), *FULL.messages[1:])},
     {"tools": []},
     {"tools": [*FULL.tools, None]},
     {"tool_choice": None},
@@ -255,9 +256,9 @@ def test_a_parameter_out_of_its_range_is_refused_by_name(change: dict[str, Any],
         ({"model": "m" * 257}, "model"),
         ({"model": "a\0"}, "model"),
         ({"messages": (USER,) * 257}, "messages"),
-        ({"messages": (replace(USER, content="x" * (1 << 20)), replace(USER, content="x"))}, "messages"),
-        ({"messages": (USER, replace(USER, content="\ud800"))}, "messages[1].content"),
-        ({"messages": (USER, replace(USER, name="\0"))}, "messages[1].name"),
+        ({"messages": (values.replace(USER, content="x" * (1 << 20)), values.replace(USER, content="x"))}, "messages"),
+        ({"messages": (USER, values.replace(USER, content="\ud800"))}, "messages[1].content"),
+        ({"messages": (USER, values.replace(USER, name="\0"))}, "messages[1].name"),
         ({"messages": (Message(Role.USER, parts=(TextPart("a\0"),)),)}, "messages[0].parts[0].text"),
         ({"messages": (Message(Role.USER, parts=(ImagePart("u", "\0"),)),)}, "messages[0].parts[0].detail"),
         (
@@ -308,7 +309,9 @@ def test_json_that_is_too_deep_is_refused_and_does_not_overflow() -> None:
 
 
 def test_all_faults_are_named_at_once() -> None:
-    version = Version("?", "", messages=(replace(USER, content="\0"),), parameters=Parameters(temperature=3, top_k=0))
+    version = Version(
+        "?", "", messages=(values.replace(USER, content="\0"),), parameters=Parameters(temperature=3, top_k=0)
+    )
 
     assert fields_of(version) == [
         "provider",
@@ -321,7 +324,9 @@ def test_all_faults_are_named_at_once() -> None:
 
 def test_templates_that_are_not_allowed_are_refused_with_their_reason() -> None:
     version = Version(
-        "openai", "gpt-4o", (USER, replace(USER, content="{{ f() }}"), Message(Role.USER, parts=(TextPart("{% if"),)))
+        "openai",
+        "gpt-4o",
+        (USER, values.replace(USER, content="{{ f() }}"), Message(Role.USER, parts=(TextPart("{% if"),))),
     )
 
     assert refusal_of(version).reason == "TEMPLATE_NOT_ALLOWED"
@@ -392,7 +397,7 @@ def test_a_system_message_sent_again_is_not_sent_twice() -> None:
 def test_another_system_message_or_role_is_kept() -> None:
     rendered = CompiledMessages((SYSTEM,)).render({"country": "France"})
     other = Message(Role.SYSTEM, "You are an expert on Spain.")
-    as_user = replace(rendered[0], role=Role.USER)
+    as_user = values.replace(rendered[0], role=Role.USER)
 
     assert join((SYSTEM,), rendered, (other, USER)) == (*rendered, other, USER)
     assert join((SYSTEM,), rendered, (as_user,)) == (*rendered, as_user)
@@ -400,7 +405,7 @@ def test_another_system_message_or_role_is_kept() -> None:
 
 
 @given(
-    st.lists(st.sampled_from((SYSTEM, USER, Message(Role.SYSTEM, "plain"), replace(USER, content="{{ q }}")))),
+    st.lists(st.sampled_from((SYSTEM, USER, Message(Role.SYSTEM, "plain"), values.replace(USER, content="{{ q }}")))),
     st.booleans(),
 )
 def test_splitting_loses_and_reorders_nothing(messages: list[Message], variables_given: bool) -> None:

@@ -6,13 +6,14 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Final
 
 from catalog import view
 from catalog.view import OutputPolicy, ProviderKind
 from completions.chat import Message, Role
 from kit.errors import Exhausted
+from kit.values import replace
 from services.executor import domain
 from services.executor.application.course import Course
 from services.executor.breaker import Breakers, Outcome, Permit, outcome_of
@@ -274,4 +275,4 @@ def _added(one: Usage, other: Usage) -> Usage:
         counts = getattr(one, name), getattr(other, name)
         return None if None in counts else sum(counts)
 
-    return Usage(**{each.name: total(each.name) for each in fields(Usage)})
+    return Usage(*map(total, Usage.__struct_fields__))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from kit.errors import AppError
+from kit.values import replace
 from services.executor import domain
 from services.executor.domain import Attempt, ProviderAnswer, ProviderFailure, Reason, Run, Step
 from services.executor.job import Job, Place

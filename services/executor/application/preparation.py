@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-import orjson
+import msgspec
 
 from catalog import plan, view
 from catalog.conditions import read_context
@@ -17,6 +17,7 @@ from completions import schema
 from completions import version as versions
 from completions.chat import Message, Role
 from completions.version import Version
+from kit import values
 from kit.errors import AppError, Invalid, Precondition, Violation
 from kit.json import Json
 from kit.secrets import Secret
@@ -132,7 +133,7 @@ class Preparation:
         brought = replace(given, provider=provider.uid, messages=parts.version)
         with inputs.below("direct"):
             made = self.prepared.of_call(
-                run.project.uid, (orjson.dumps(brought),), provider, partial(_named, brought, provider)
+                run.project.uid, (msgspec.json.encode(brought),), provider, partial(_named, brought, provider)
             )
         run.version, run.seen_version = made.uid, made.version
         declares = given.variables_schema and run.call.variables_json
@@ -171,16 +172,16 @@ class Preparation:
         prepared: Prepared,
         first: ProviderRequest,
     ) -> Place:
-        request = replace(first, provider=provider, credential=None, model=fallback.model, prepared_body=b"")
+        request = values.replace(first, provider=provider, credential=None, model=fallback.model, prepared_body=b"")
         place = Place(index, request, fallback.max_retries, fallback.attempt_timeout_seconds, 0)
         try:
             body = self.prepared.fallback_body(prepared, fallback, provider)
         except AppError as error:
             # What the version says, this contract has no word for: one place less.
             problem = ProviderFailure(Reason.REJECTED_REQUEST, error.message, 0, is_retryable=False)
-            return replace(place, problem=problem)
-        request = replace(request, prepared_body=body.prepared)
-        return self._with_credential(run.seen, replace(place, request=request, answer_tokens=body.answer_tokens))
+            return values.replace(place, problem=problem)
+        request = values.replace(request, prepared_body=body.prepared)
+        return self._with_credential(run.seen, values.replace(place, request=request, answer_tokens=body.answer_tokens))
 
     def _with_credential(self, seen: view.View, place: Place) -> Place:
         """Where others may be asked instead, a credential that is missing is no reason to give up."""
@@ -188,8 +189,8 @@ class Preparation:
             credential = self._credential(seen, place.request.provider)
         except AppError as error:
             problem = ProviderFailure(Reason.CREDENTIAL_MISSING, error.message, 0, is_retryable=False)
-            return replace(place, problem=problem)
-        return replace(place, request=replace(place.request, credential=credential))
+            return values.replace(place, problem=problem)
+        return values.replace(place, request=values.replace(place.request, credential=credential))
 
     def _credential(self, seen: view.View, provider: view.Provider) -> Secret | None:
         credential = seen.credential(provider.uid)

@@ -9,7 +9,7 @@ from enum import StrEnum
 from completions.chat import Message
 from completions.version import Parameters, Version
 from kit.json import Json
-from kit.values import value
+from kit.values import Value
 
 
 class Source(StrEnum):
@@ -39,8 +39,7 @@ class Unread:
     """Raises Invalid with the field at fault."""
 
 
-@value
-class RunCall:
+class RunCall(Value):
     """What a caller asks, and who it is. Texts are as sent; the JSON ones are parsed when they are checked."""
 
     deployment: str

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from catalog import view
 from completions.chat import Message
 from kit.secrets import Secret
-from kit.values import value
+from kit.values import Value
 
 
 class FinishReason(StrEnum):
@@ -53,8 +52,7 @@ class Reason(StrEnum):
     """The caller left, or its deadline passed, while the attempt ran."""
 
 
-@value
-class Usage:
+class Usage(Value):
     """Tokens as the provider billed them; None is what it did not tell."""
 
     input_tokens: int | None = None
@@ -68,17 +66,18 @@ class Usage:
     """Of these: kept for an hour, which costs more."""
 
 
-@value
-class ProviderRequest:
+class ProviderRequest(Value):
     """One completion, ready for a provider."""
+
+    hidden: ClassVar = frozenset(("prepared_body", "messages"))
 
     provider: view.Provider
     credential: Secret | None
     """None if the provider wants none."""
     model: str
-    prepared_body: bytes = field(repr=False)
+    prepared_body: bytes
     """What the provider's adapter made of the version."""
-    messages: Sequence[Message] = field(repr=False)
+    messages: Sequence[Message]
     retry_statuses: frozenset[int] = frozenset()
     """HTTP statuses after which the attempt may be repeated; empty for the executor's setting."""
 
@@ -91,8 +90,7 @@ class Outgoing(NamedTuple):
     body: bytes
 
 
-@value
-class ProviderAnswer:
+class ProviderAnswer(Value):
     """A complete answer."""
 
     message: Message
@@ -104,8 +102,7 @@ class ProviderAnswer:
     http_status: int
 
 
-@value
-class ToolCallDelta:
+class ToolCallDelta(Value):
     """A piece of a tool call."""
 
     index: int
@@ -118,8 +115,7 @@ class ToolCallDelta:
     """Whole, in one piece only."""
 
 
-@value
-class Delta:
+class Delta(Value):
     """A piece of an answer; never empty."""
 
     content: str = ""
@@ -127,15 +123,13 @@ class Delta:
     tool_calls: tuple[ToolCallDelta, ...] = ()
 
 
-@value
-class Started:
+class Started(Value):
     """The first piece of an answer is there: who gives it, in the provider's words."""
 
     model: str
 
 
-@value
-class ProviderFailure:
+class ProviderFailure(Value):
     """An attempt without an answer."""
 
     reason: Reason

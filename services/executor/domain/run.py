@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import ClassVar
 
 from catalog import view
 from catalog.plan import Decision, Refusal
 from catalog.targets import Target
 from completions.chat import Message
 from completions.version import Version
-from kit.values import value
+from kit.values import Entity, Value, field
 from services.executor.domain.call import RunCall
 from services.executor.domain.provider import ProviderAnswer
 
@@ -25,8 +25,7 @@ class Status(StrEnum):
     """Not ended yet: what its record says if the process dies now."""
 
 
-@value
-class Attempt:
+class Attempt(Value):
     """One call to one provider."""
 
     provider: str
@@ -41,13 +40,14 @@ class Attempt:
     """0 for the version's own provider, n for its n-th fallback."""
 
 
-@dataclass(slots=True)
-class Run:
+class Run(Entity):
     """One call while it is served, and afterwards what is recorded of it. Filled in as it goes, so not frozen."""
+
+    hidden: ClassVar = frozenset(("seen", "said", "seen_version"))
 
     request_id: str
     call: RunCall
-    seen: view.View = field(repr=False)
+    seen: view.View
     """The one state of the catalog that this call sees."""
     project: view.Project
     target: Target | None
@@ -55,7 +55,7 @@ class Run:
     start_unix_ns: int
     started: float
     """On the clock of `ports.Clock.now`."""
-    said: tuple[Message, ...] = field(repr=False)
+    said: tuple[Message, ...]
     """What the caller said: the input, without the messages of the version."""
     has_variables: bool = False
     """Whether the call's variables were found to be a JSON object."""
@@ -70,7 +70,7 @@ class Run:
     """What ran."""
     base_version: str = ""
     """The deployment's own, where the call laid something over it; empty otherwise."""
-    seen_version: Version | None = field(default=None, repr=False)
+    seen_version: Version | None = None
     """What ran, if the registry need not know it; its provider is a uid."""
     fallback_index: int = 0
     """Of what answered, or was tried last."""

@@ -7,14 +7,14 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar, Final, Protocol, TypeAlias
 
 from opentelemetry.trace import SpanKind
 
 from catalog.view import ProviderKind
 from completions.version import Version
-from kit import calls
+from kit import calls, values
 from kit.abreast import Abreast
 from kit.egress import Egress, EgressResponse, EgressStream, Timeouts
 from kit.errors import AppError, Invalid
@@ -320,7 +320,7 @@ class Exchange(ABC):
                 yield Started(assembly.model)
             yield end
         except AppError as error:
-            yield replace(failure_of_egress(error), http_status=status)
+            yield values.replace(failure_of_egress(error), http_status=status)
         except Malformed as problem:
             yield malformed(str(problem), status)
         except Told as told:

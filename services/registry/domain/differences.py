@@ -12,6 +12,7 @@ from typing import Final, TypeGuard
 
 from catalog.routing import Rule
 from kit.json import Json, dump
+from kit.values import Value
 from services.registry.domain.deployments import Completion, Revision, Variant
 from services.registry.domain.execution import Execution
 from services.registry.domain.models import Model
@@ -156,6 +157,9 @@ def _plain(value: object) -> object:
         members = [
             _present(each.name, getattr(value, each.name), is_optional=each.default is None) for each in fields(value)
         ]
+        return {name: each for named in members for name, each in named.items()}
+    if isinstance(value, Value):
+        members = [_present(name, getattr(value, name)) for name in value.__struct_fields__]
         return {name: each for named in members for name, each in named.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(each) for each in value]

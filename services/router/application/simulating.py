@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import Final
 
 from catalog import explain, plan, targets
@@ -16,6 +15,7 @@ from catalog.targets import Target
 from catalog.view import Revision
 from kit import storable
 from kit.errors import Deadline
+from kit.values import replace
 from services.router import inputs
 from services.router.application.places import Places
 from services.router.application.slices import Slices

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from catalog.view import Fallback, ProviderKind
+from kit import values
 from kit.errors import Deadline, Invalid, Precondition, Unavailable
 from services.executor.breaker import BreakerPolicy
 from services.executor.domain import Delta, ProviderFailure, Reason, Started
@@ -94,7 +95,7 @@ async def test_a_fallback_whose_contract_has_no_word_for_a_version_is_the_caller
 
 @pytest.mark.parametrize("last", [UNSAYABLE, TOO_LONG])
 async def test_a_place_that_cannot_take_a_call_does_not_hide_why_another_failed(last: ProviderFailure) -> None:
-    house = House(replace(FLAKY, retry_after_seconds=7.0), last, fallbacks=(fallback(),))
+    house = House(values.replace(FLAKY, retry_after_seconds=7.0), last, fallbacks=(fallback(),))
     with pytest.raises(
         Unavailable, match=r"^main/test-model after 2 attempts: the provider answered HTTP 503"
     ) as failure:
@@ -139,7 +140,7 @@ async def test_the_last_place_may_take_all_the_time_there_is() -> None:
 
 
 async def test_a_wait_that_would_use_up_the_fallbacks_time_is_not_waited() -> None:
-    patient = replace(FLAKY, retry_after_seconds=80.0)
+    patient = values.replace(FLAKY, retry_after_seconds=80.0)
     house = House(patient, max_retries=3, fallbacks=(fallback(),))
     await house.run(deadline=100)
     assert places(house) == ["main/test-model", "other/spare-model"]
@@ -194,7 +195,7 @@ async def test_for_a_place_that_was_passed_over_no_time_is_kept_and_no_wait_is_g
     with pytest.raises(Deadline):
         await house.run(deadline=80)
     assert house.provider.timeouts == [80]
-    patient = replace(FLAKY, retry_after_seconds=80.0)
+    patient = values.replace(FLAKY, retry_after_seconds=80.0)
     house = House(patient, template="x" * 50, model="test-45", fallbacks=(fallback("b-60", max_retries=1),))
     await house.run(deadline=100)
     assert places(house) == ["other/b-60", "other/b-60"]
@@ -352,7 +353,7 @@ async def test_a_call_waits_for_an_ejected_model_as_often_as_it_retries_at_most(
 
 
 async def test_no_wait_is_given_up_for_a_fallback_that_seems_too_small() -> None:
-    patient = replace(FLAKY, retry_after_seconds=80.0)
+    patient = values.replace(FLAKY, retry_after_seconds=80.0)
     house = House(patient, template="x" * 50, model="test-60", max_retries=1, fallbacks=(fallback("a-40"),))
     await house.run(deadline=100)
     assert places(house) == ["main/test-60", "main/test-60"]

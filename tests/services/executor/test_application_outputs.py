@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from catalog.view import Fallback, OutputPolicy
 from completions.chat import Message, Role, TextPart
 from kit.errors import Precondition
+from kit.values import replace
 from services.executor.domain import Delta, Started, Usage
 from services.executor.output_check import feedback
 from tests.services.executor.house import ANSWER, FLAKY, Capital, House

@@ -10,6 +10,7 @@ import pytest
 from catalog.plan import Evaluation, KeyKind
 from catalog.routing import Routing, Rule, Share
 from catalog.view import Deployment, DeploymentKind
+from kit import values
 from kit.errors import AppError, Precondition
 from services.executor.convert.events import start_to_proto
 from services.executor.domain import Reason, Run
@@ -103,7 +104,7 @@ async def test_a_deployment_of_another_kind_decides_nothing() -> None:
 
 
 async def test_a_call_that_fails_after_its_decision_keeps_all_of_it() -> None:
-    run = await failed(House(replace(FLAKY, reason=Reason.ERROR, is_retryable=False)))
+    run = await failed(House(values.replace(FLAKY, reason=Reason.ERROR, is_retryable=False)))
     assert (run.refusal, event_of(run).decision.variant, event_of(run).decision.propensity) == (None, "var_1", 1.0)
 
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -10,6 +8,7 @@ from catalog.plan import Evaluation, KeyKind, Refusal
 from catalog.routing import Rule
 from catalog.view import Provider, ProviderKind, View
 from kit.telemetry import Tracing
+from kit.values import replace
 from services.executor.domain import Attempt, Reason, Run, Status
 from services.executor.traces import PastTraces
 from tests.services.executor.test_recorder import ended, started

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -18,6 +18,7 @@ from catalog.targets import Target
 from catalog.view import Completion, Deployment, DeploymentKind, Project, Revision, Variant, View
 from kit.clock import SystemClock
 from kit.errors import Deadline, Exhausted, Invalid, NotFound, Unavailable
+from kit.values import replace
 from services.router.application.simulating import Simulator
 from services.router.domain import Experiment, Population, Simulated, Simulation, Unit
 
