@@ -20,6 +20,7 @@ from typing import Any, Final, TypeVar
 
 import grpc
 
+from kit.abreast import Abreast
 from kit.errors import CannotStart
 from kit.local_channel import LocalChannel
 from kit.server import Server
@@ -72,6 +73,8 @@ class Runtime:
         self.options = options
         self.server = server
         self.tracing = tracing
+        self.abreast: Final = Abreast()
+        """Of the calls for whole answers that the process serves, from its gateway to its providers."""
         self.wired = asyncio.Event()
         """Set when every service has registered; background work that calls peers waits for it."""
         self.ports: dict[str, int] = {}

@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 
 from multidict import CIMultiDictProxy
 
+from kit.abreast import Abreast
 from kit.egress import failures
 from kit.egress.answer import EgressStream
 from kit.egress.connector import Connector
@@ -83,6 +84,7 @@ class Egress:
     :param keepalive_seconds: how long an unused connection is kept
     :param dns_cache_seconds: how long permitted addresses of a name are remembered
     :param dns_cache_names: how many names are remembered
+    :param abreast: with whom requests for whole answers are sent together; without it they are not
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class Egress:
         keepalive_seconds: float = 30,
         dns_cache_seconds: int = 30,
         dns_cache_names: int = 1024,
+        abreast: Abreast | None = None,
     ) -> None:
         self._policy = policy
         self._resolver = resolver or SystemResolver()
@@ -105,6 +108,7 @@ class Egress:
         self._keepalive_seconds = keepalive_seconds
         self._dns_cache_seconds = dns_cache_seconds
         self._dns_cache_names = dns_cache_names
+        self._abreast = abreast or Abreast()
         self._names: CheckedResolver | None = None
         self._pool: Pool | None = None
         # A process calls few URLs, many times.
@@ -198,9 +202,8 @@ class Egress:
         *,
         is_whole: bool,
     ) -> EgressStream:
-        pool = self._pool
-        if pool is None:
-            raise RuntimeError("Egress is used outside its context")
+        if self._pool is None:
+            raise _unopened()
         target = self._target(url)
         if target.is_refused:
             raise failures.refused(target.origin)
@@ -210,6 +213,12 @@ class Egress:
             request = target.request(method, headers, body)
         except ValueError:
             raise failures.invalid_request("headers", "must not hold control characters") from None
+        if is_whole:
+            # Before a connection is taken, so that who is cancelled meanwhile holds none.
+            await self._abreast.step()
+        pool = self._pool
+        if pool is None:
+            raise _unopened()
         idle = timeout.first_byte_seconds if timeout.idle_seconds is None else timeout.idle_seconds
         wire, begun, is_again = pool.kept(target.place), self._loop.time(), False
         while True:
@@ -263,6 +272,10 @@ class Egress:
         assert url.port is not None  # noqa: S101
         place = self._pool.place(url.raw_host, url.port, is_tls=url.scheme == "https")
         return Target(url, place, is_refused=refusal_of_host(url, self._policy) is not None)
+
+
+def _unopened() -> RuntimeError:
+    return RuntimeError("Egress is used outside its context")
 
 
 class _Streaming(AbstractAsyncContextManager[EgressStream]):

@@ -64,11 +64,16 @@ async def module(runtime: Runtime) -> AsyncIterator[None]:
     clock, prices = SystemClock(), GenaiPrices()
     counter = await asyncio.to_thread(_vocabulary) if settings.count_tokens else None
     async with (
-        Egress(policy, max_connections=_MAX_CONNECTIONS, max_connections_per_host=_MAX_CONNECTIONS) as egress,
+        Egress(
+            policy,
+            max_connections=_MAX_CONNECTIONS,
+            max_connections_per_host=_MAX_CONNECTIONS,
+            abreast=runtime.abreast,
+        ) as egress,
         prices.loading(),
         _idempotency(runtime, settings) as idempotency,
     ):
-        abreast = Abreast()
+        abreast = runtime.abreast
         providers = _providers(egress, runtime.tracing, settings, abreast)
         executor = Executor(
             catalog=catalog,

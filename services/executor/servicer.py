@@ -34,9 +34,13 @@ class ExecutionServicer(rpc.ExecutionServiceServicer):
         """Of streams that nobody reads."""
 
     async def Run(self, request: pb.RunRequest, context: grpc.aio.ServicerContext[Any, Any]) -> pb.RunResponse:
+        step = self._executor.abreast.step
+        await step()
         call = _call(request)
         if not request.idempotency_key:
-            return run_to_proto(await self._executor.run(call))
+            run = await self._executor.run(call)
+            await step()
+            return run_to_proto(run)
         async with self._idempotency.once(claim_from_proto(request, call)) as once:
             if once.answer is not None:
                 return repeated_run_to_proto(once.answer)

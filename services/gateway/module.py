@@ -40,6 +40,7 @@ async def listener(runtime: Runtime) -> AsyncIterator[Listener]:
         call_timeout_seconds=settings.call_timeout_seconds,
         max_body_bytes=settings.max_body_bytes,
         unix_seconds=time.time,
+        abreast=runtime.abreast,
     )
     models = ModelList(known, auth)
 

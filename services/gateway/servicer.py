@@ -13,6 +13,7 @@ from multidict import CIMultiDictProxy
 
 from catalog.keys import SEQUENCE_HEADER
 from kit import status
+from kit.abreast import Abreast
 from kit.calls import Call, Method
 from kit.errors import AppError, Deadline, Invalid, Unauthenticated, Unavailable, Violation
 from kit.http_server.answer import JSON, Answer, Reply, Stream
@@ -52,6 +53,7 @@ class ChatCompletions:
     :param models: finds those that are asked for without a deployment
     :param call_timeout_seconds: bounds calls whose callers name no time-out, and streams as a whole
     :param unix_seconds: the time
+    :param abreast: with whom whole answers are asked for and written together
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class ChatCompletions:
         call_timeout_seconds: float,
         max_body_bytes: int,
         unix_seconds: Callable[[], float],
+        abreast: Abreast,
     ) -> None:
         self._stub = stub
         self._models = models
@@ -70,6 +73,7 @@ class ChatCompletions:
         self._call_timeout_seconds = call_timeout_seconds
         self._max_body_bytes = max_body_bytes
         self._unix_seconds = unix_seconds
+        self._abreast = abreast
         self._outage = ""
         """The status with which the executor fails at present; empty while it answers."""
 
@@ -89,13 +93,17 @@ class ChatCompletions:
             asked.run.idempotency_key = _idempotency_key(key, is_stream=asked.is_stream)
         if asked.is_stream:
             return await self._stream(visit, asked, metadata, timeout)
+        step = self._abreast.step
+        await step()
         try:
             response = await self._stub.Run(asked.run, metadata=metadata, timeout=timeout or self._call_timeout_seconds)
         except grpc.aio.AioRpcError as failed:
             raise self._error_of(failed, asked.run) from None
         self._answers()
         body = answer.completion(response, int(self._unix_seconds()))
-        return Answer(200, {"Content-Type": JSON, **answer.headers(response)}, body)
+        reply = Answer(200, {"Content-Type": JSON, **answer.headers(response)}, body)
+        await step()
+        return reply
 
     async def _stream(
         self, visit: Visit, asked: request.Asked, metadata: CheckedMetadata, timeout: float | None

@@ -60,12 +60,13 @@ class Executor:
         abreast = self.abreast
         with abreast:
             with Record(self.recorder, self.clock, run) as record:
-                await abreast.step()
+                await abreast.line_up()
                 job = await self.preparation.job(run)
                 await abreast.step()
                 record.open()
                 await abreast.step()
                 run.answer = await self.attempts.whole(run, job)
+                await abreast.step()
             await abreast.step()
         return run
 

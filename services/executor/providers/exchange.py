@@ -363,7 +363,7 @@ class Exchange(ABC):
             )
         except AppError as error:
             return failure_of_egress(error)
-        await self.abreast.step()
+        await self.abreast.line_up()
         return self.outcome(response, request)
 
     def _attributes(self, request: ProviderRequest) -> dict[str, str]:

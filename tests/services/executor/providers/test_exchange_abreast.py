@@ -42,6 +42,7 @@ async def test_calls_at_the_same_time_ask_together_and_read_their_answers_togeth
         with abreast:
             # So that all are under way.
             await asyncio.sleep(0)
+            await abreast.line_up()
             request = asked(adapter, ProviderKind.OPENAI, "https://api.test/v1", version())
             assert isinstance(await adapter.complete(request, 5), ProviderAnswer)
 
