@@ -18,8 +18,8 @@ class Abreast:
     other, each from its beginning to where it waits, find nothing of it there. If they wait for each other after a
     step, the next one's step finds what this one's has just used (docs/decisions/0025).
 
-    A call is in the block of its own `with` while it is served. It stands in line before it begins, and again when what
-    it has waited for is there; those in line go together, once nobody who went before takes steps any more.
+    A call is in the block of its own `with` while it is served. It stands in line where it comes in, and again when
+    what it has waited for is there; those in line go together, once nobody who went before takes steps any more.
     """
 
     __slots__ = ("_has_company", "_has_stepped", "_line", "_loop", "_turns", "calls")
@@ -45,8 +45,8 @@ class Abreast:
         self.calls -= 1
 
     async def line_up(self) -> None:
-        """Wait until those who are under way have taken their steps, and go with all who wait; at once if there is no
-        other call."""
+        """Wait until those who are under way have taken their steps, and go with all who wait; at once while fewer than
+        two calls are served."""
         if self.calls < 2:
             return
         if self._loop is None:

@@ -79,6 +79,7 @@ class ChatCompletions:
 
     async def create(self, visit: Visit) -> Reply:
         """Run a completion."""
+        await self._abreast.line_up()
         headers = visit.request.headers
         given = await visit.body()
         tenant = await _tenant(self._auth, visit) if len(given) > _MAX_STRANGERS_BYTES else None

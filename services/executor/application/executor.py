@@ -60,7 +60,7 @@ class Executor:
         abreast = self.abreast
         with abreast:
             with Record(self.recorder, self.clock, run) as record:
-                await abreast.line_up()
+                await abreast.step()
                 job = await self.preparation.job(run)
                 await abreast.step()
                 record.open()

@@ -11,7 +11,7 @@ from catalog.view import (
 from completions.chat import Message, Role
 from kit.errors import Deadline, Exhausted, Invalid, NotFound, Precondition, Unavailable
 from kit.secrets import Secret
-from services.executor.domain import ProviderFailure, Reason, Status
+from services.executor.domain import ProviderFailure, Reason, Run, Status
 from tests.services.executor.house import ANSWER, BEGUN, FLAKY, REFUSED, House
 
 
@@ -186,29 +186,42 @@ async def test_a_call_to_nothing_belongs_to_nobody_and_is_not_recorded() -> None
     assert house.records.closed == []
 
 
-async def test_calls_at_the_same_time_take_each_step_together() -> None:
-    house = House("stall")
-    first = asyncio.create_task(house.run())
+async def in_company(house: House, count: int) -> list[asyncio.Task[Run]]:
+    """So many calls at the same moment, as a gateway makes them, behind two that wait for their provider."""
+
+    async def call() -> Run:
+        await house.executor.abreast.line_up()
+        return await house.run()
+
+    waiting = [asyncio.create_task(house.run()) for _ in range(2)]
     await asyncio.sleep(0)
-    others = [asyncio.create_task(house.run()) for _ in range(3)]
-    while len(house.provider.requests) < 2:
+    assert len(house.provider.requests) == 2
+    return waiting + [asyncio.create_task(call()) for _ in range(count)]
+
+
+async def test_calls_at_the_same_time_take_each_step_together() -> None:
+    house = House("stall", "stall")
+    *waiting, one, two, three = await in_company(house, 3)
+    while len(house.provider.requests) < 3:
         await asyncio.sleep(0)
     # All three are prepared and their starts written before any of them asks.
-    assert len(house.records.opened) == 4
-    await asyncio.gather(*others)
-    first.cancel()
+    assert len(house.records.opened) == 5
+    await asyncio.gather(one, two, three)
+    for each in waiting:
+        each.cancel()
 
 
 async def test_a_caller_who_leaves_between_two_steps_is_recorded_and_nobody_is_asked() -> None:
-    house = House("stall")
-    first = asyncio.create_task(house.run())
-    await asyncio.sleep(0)
-    left = asyncio.create_task(house.run())
-    await asyncio.sleep(0)
-    assert len(house.records.opened) == 1
+    house = House("stall", "stall")
+    *waiting, left, other = await in_company(house, 2)
+    while len(house.records.opened) < 4:
+        await asyncio.sleep(0)
     left.cancel()
     with pytest.raises(asyncio.CancelledError):
         await left
     assert [(run.status, run.reason) for run in house.records.closed] == [(Status.CANCELLED, "CALLER_LEFT")]
-    assert len(house.provider.requests) == 1
-    first.cancel()
+    await other
+    # By the two that wait, and by the other one.
+    assert len(house.provider.requests) == 3
+    for each in waiting:
+        each.cancel()
