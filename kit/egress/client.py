@@ -54,9 +54,11 @@ class Timeouts(Value):
     """Longest silence inside the body of the answer; None: as `first_byte_seconds`."""
 
     def __post_init__(self) -> None:
-        for seconds in (self.total_seconds, self.connect_seconds, self.first_byte_seconds, self.idle_seconds):
-            if seconds is not None and not 0 < seconds < math.inf:
-                raise ValueError(f"a time-out is a finite number of seconds above 0, not {seconds}")
+        idle = self.total_seconds if self.idle_seconds is None else self.idle_seconds
+        given = self.total_seconds, self.connect_seconds, self.first_byte_seconds, idle
+        # Neither `min` nor `max` sees a NaN behind its first; their sum is one.
+        if not (min(given) > 0 and sum(given) < math.inf):
+            raise ValueError(f"time-outs are finite numbers of seconds above 0, not {given}")
 
 
 class EgressResponse(Value):

@@ -226,10 +226,11 @@ class Connection(asyncio.Protocol):
         work = self._serve(request)
         if sys.version_info >= (3, 12):
             # Begins at once; what it sets in its context stays its own.
-            task = asyncio.Task(work, loop=self._loop, eager_start=True)
+            task = asyncio.Task(work, loop=self._loop, name="http request", eager_start=True)
             self.task = None if task.done() else task
         else:
-            self.task = self._loop.create_task(work)
+            # Not by the loop's method, which takes a name from nobody and makes one up for each.
+            self.task = asyncio.Task(work, loop=self._loop, name="http request")
 
     async def _serve(self, request: Request) -> None:
         try:

@@ -53,13 +53,13 @@ def header_lines(headers: Mapping[str, str]) -> bytes:
 
     :raises ValueError: for what HTTP cannot carry: a line's end in a value would begin a header of somebody else's
     """
-    text = ""
-    for name, value in headers.items():
-        # Nothing that is forbidden prints, so most need no closer look.
-        if not (name.isprintable() and value.isprintable()) and (_FORBIDDEN.search(name) or _FORBIDDEN.search(value)):
-            raise ValueError("a header has characters that have no place there")
-        text += f"{name}: {value}\r\n"
-    return text.encode()
+    lines = [f"{name}: {value}" for name, value in headers.items()]
+    text = "".join(lines)
+    # Nothing that is forbidden prints, so most need no closer look.
+    if not text.isprintable() and _FORBIDDEN.search(text):
+        raise ValueError("a header has characters that have no place there")
+    lines.append("")
+    return "\r\n".join(lines).encode()
 
 
 def whole(request: Request | None, status: int, lines: bytes, length: int, *, closes: bool) -> bytes:

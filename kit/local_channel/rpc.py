@@ -120,7 +120,8 @@ class Rpc:
 
     def serve(self, servicer: Coroutine[Any, Any, None]) -> None:
         """Run the servicer's side in a task of its own, to which nothing of the caller's context leaks."""
-        self.task = self._loop.create_task(servicer, name=self.method, context=Context())
+        # Not by the loop's method, which makes up a name before it takes this one.
+        self.task = asyncio.Task(servicer, loop=self._loop, name=self.method, context=Context())
 
     def refuse(self, status: Status) -> None:
         """End a call that reached no servicer, soon: no call is over before its caller holds it."""

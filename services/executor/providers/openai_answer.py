@@ -9,7 +9,7 @@ from completions.chat import Message, Role, TextPart
 from kit.egress import EgressResponse
 from kit.json import Json
 from services.executor.domain import FinishReason, ProviderAnswer, ProviderRequest, Usage
-from services.executor.providers.answers import Malformed, count_of, counts_in, json_object_of, model_of, tool_calls_of
+from services.executor.providers.answers import Malformed, count_of, json_object_of, model_of, tool_calls_of
 from services.executor.providers.failures import Told, told_failure
 
 _FINISH_REASONS: Final = {
@@ -154,8 +154,11 @@ def usage_of(usage: Json) -> Usage:
         return Usage()
     prompt, completion = count_of(usage.get("prompt_tokens")), count_of(usage.get("completion_tokens"))
     total, output = count_of(usage.get("total_tokens")), completion
-    read, written = counts_in(usage.get("prompt_tokens_details")), counts_in(usage.get("completion_tokens_details"))
-    reasoning = count_of(written.get("reasoning_tokens"))
+    cached = cache_write = reasoning = None
+    if isinstance(read := usage.get("prompt_tokens_details"), dict):
+        cached, cache_write = count_of(read.get("cached_tokens")), count_of(read.get("cache_write_tokens"))
+    if isinstance(written := usage.get("completion_tokens_details"), dict):
+        reasoning = count_of(written.get("reasoning_tokens"))
     if prompt is not None and completion is not None and total is not None:
         # xAI and Google leave thoughts out of the completion; they stand in the total, and Google tells of them nowhere
         # else. All that is billed as output is meant.
@@ -165,7 +168,7 @@ def usage_of(usage: Json) -> Usage:
     return Usage(
         input_tokens=prompt,
         output_tokens=output,
-        cached_input_tokens=count_of(read.get("cached_tokens")),
+        cached_input_tokens=cached,
         reasoning_output_tokens=reasoning,
-        cache_write_input_tokens=count_of(read.get("cache_write_tokens")),
+        cache_write_input_tokens=cache_write,
     )
