@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, dataclass_transform
+from typing import Any, ClassVar, dataclass_transform
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -20,8 +20,12 @@ class _Shown:
     __struct_fields__: ClassVar[tuple[str, ...]]
 
     def __repr__(self) -> str:
-        shown = [f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__ if name not in self.hidden]
+        shown = [f"{name}={value!r}" for name, value in self.__rich_repr__()]
         return f"{type(self).__qualname__}({', '.join(shown)})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        # Structs have one that shows all.
+        return [(name, getattr(self, name)) for name in self.__struct_fields__ if name not in self.hidden]
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))

@@ -54,11 +54,14 @@ class Timeouts(Value):
     """Longest silence inside the body of the answer; None: as `first_byte_seconds`."""
 
     def __post_init__(self) -> None:
-        idle = self.total_seconds if self.idle_seconds is None else self.idle_seconds
-        given = self.total_seconds, self.connect_seconds, self.first_byte_seconds, idle
-        # Neither `min` nor `max` sees a NaN behind its first; their sum is one.
-        if not (min(given) > 0 and sum(given) < math.inf):
-            raise ValueError(f"time-outs are finite numbers of seconds above 0, not {given}")
+        idle = self.idle_seconds
+        if not (
+            0 < self.total_seconds < math.inf
+            and 0 < self.connect_seconds < math.inf
+            and 0 < self.first_byte_seconds < math.inf
+            and (idle is None or 0 < idle < math.inf)
+        ):
+            raise ValueError(f"time-outs are finite numbers of seconds above 0, unlike some of {self}")
 
 
 class EgressResponse(Value):

@@ -64,5 +64,6 @@ def test_entities_are_equal_to_themselves_alone_and_share_nothing() -> None:
 
 def test_what_is_hidden_is_not_shown() -> None:
     assert repr(Letter("you", "a secret")) == "Letter(to='you')"
+    assert Letter("you", "a secret").__rich_repr__() == [("to", "you")]
     assert repr(Basket("me", ["apple"])) == "Basket(goods=['apple'])"
     assert repr(Money(5)) == "Money(micros=5, currency='USD')"

@@ -66,7 +66,9 @@ class Executor:
                 record.open()
                 await abreast.step()
                 run.answer = await self.attempts.whole(run, job)
+                record.is_answered = True
                 await abreast.step()
+            # The servicer takes another before it answers: meanwhile more calls come to stand in line.
             await abreast.step()
         return run
 

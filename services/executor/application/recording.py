@@ -18,13 +18,15 @@ log = logging.getLogger(__name__)
 class Record:
     """What is recorded of one call: its start before a provider is called, and how the block ends, whatever it does."""
 
-    __slots__ = ("_clock", "_opened", "_recorder", "run")
+    __slots__ = ("_clock", "_opened", "_recorder", "is_answered", "run")
 
     def __init__(self, recorder: Recorder, clock: Clock, run: Run) -> None:
         self.run = run
         self._clock = clock
         self._recorder = recorder
         self._opened: object = None
+        self.is_answered = False
+        """Whether the answer is there, and paid for: who leaves now changes nothing any more."""
 
     def __enter__(self) -> Self:
         return self
@@ -35,6 +37,8 @@ class Record:
         run = self.run
         if error is None:
             self.end(Status.OK, "")
+        elif self.is_answered:
+            self.end_quietly(Status.OK, "")
         elif isinstance(error, AppError):
             error.metadata.setdefault("request_id", run.request_id)
             self.end(Status.CANCELLED if isinstance(error, Deadline) else Status.ERROR, error.reason)

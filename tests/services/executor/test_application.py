@@ -211,6 +211,28 @@ async def test_calls_at_the_same_time_take_each_step_together() -> None:
         each.cancel()
 
 
+async def test_a_caller_who_leaves_at_any_moment_is_recorded_once_and_what_was_answered_as_answered() -> None:
+    answered, unanswered = 0, 0
+    for turns in range(40):
+        house = House("stall", "stall")
+        *waiting, left, other = await in_company(house, 2)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        left.cancel()
+        await asyncio.gather(left, other, return_exceptions=True)
+        ended = house.records.closed
+        # Who leaves the line has not come to the executor yet.
+        assert len({run.request_id for run in ended}) == len(ended) == len(house.records.opened) - len(waiting)
+        for run in ended:
+            is_answered = bool(run.attempts) and not run.attempts[-1].reason
+            assert (run.status is Status.OK) is is_answered
+            answered, unanswered = answered + is_answered, unanswered + (not is_answered)
+        for each in waiting:
+            each.cancel()
+    assert answered > 40
+    assert unanswered > 0
+
+
 async def test_a_caller_who_leaves_between_two_steps_is_recorded_and_nobody_is_asked() -> None:
     house = House("stall", "stall")
     *waiting, left, other = await in_company(house, 2)
