@@ -63,17 +63,17 @@ async def module(runtime: Runtime) -> AsyncIterator[None]:
     events = await runtime.shared(outbox)
     clock, prices = SystemClock(), GenaiPrices()
     counter = await asyncio.to_thread(_vocabulary) if settings.count_tokens else None
+    abreast = runtime.abreast
     async with (
         Egress(
             policy,
             max_connections=_MAX_CONNECTIONS,
             max_connections_per_host=_MAX_CONNECTIONS,
-            abreast=runtime.abreast,
+            abreast=abreast,
         ) as egress,
         prices.loading(),
         _idempotency(runtime, settings) as idempotency,
     ):
-        abreast = runtime.abreast
         providers = _providers(egress, runtime.tracing, settings, abreast)
         executor = Executor(
             catalog=catalog,

@@ -76,25 +76,34 @@ async def test_who_waits_for_something_else_holds_up_nobody() -> None:
 
 
 async def test_who_never_ceases_to_take_steps_holds_up_the_line_for_some_turns_only() -> None:
-    abreast = Abreast()
+    abreast, steps = Abreast(), 0
 
     async def restless() -> None:
+        nonlocal steps
         with abreast:
             await turn()
             await abreast.line_up()
             while True:
+                steps += 1
                 await abreast.step()
-                await turn()
+
+    async def later() -> int:
+        with abreast:
+            before = steps
+            await abreast.line_up()
+            return steps - before
 
     others = [asyncio.create_task(restless()) for _ in range(2)]
     for _ in range(4):
         await turn()
-    with abreast:
-        async with asyncio.timeout(5):
-            await abreast.line_up()
+    # Two, who still go in company afterwards, so that the restless ones can be cancelled.
+    async with asyncio.timeout(5):
+        waited = await asyncio.gather(later(), later())
     for other in others:
         other.cancel()
     await asyncio.gather(*others, return_exceptions=True)
+    # Both took a step in each of 16 turns.
+    assert all(2 * 15 <= each <= 2 * 18 for each in waited)
     assert abreast.calls == 0
 
 

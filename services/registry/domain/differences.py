@@ -153,14 +153,11 @@ def _variant(variant: Variant, known: dict[str, Version | Model]) -> _Whole:
 def _plain(value: object) -> object:
     """As JSON, without what has no value: absent and empty are the same here, but for an empty object where nothing at
     all could be; and so are `1` and `1.0`."""
-    if is_dataclass(value) and not isinstance(value, type):
-        members = [
-            _present(each.name, getattr(value, each.name), is_optional=each.default is None) for each in fields(value)
-        ]
-        return {name: each for named in members for name, each in named.items()}
     if isinstance(value, Value):
-        members = [_present(name, getattr(value, name)) for name in value.__struct_fields__]
-        return {name: each for named in members for name, each in named.items()}
+        # What a version says; nothing of it is optional.
+        return _object(value, dict.fromkeys(value.__struct_fields__, False))
+    if is_dataclass(value) and not isinstance(value, type):
+        return _object(value, {each.name: each.default is None for each in fields(value)})
     if isinstance(value, (list, tuple)):
         return [_plain(each) for each in value]
     if isinstance(value, Enum):
@@ -168,6 +165,12 @@ def _plain(value: object) -> object:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value
+
+
+def _object(value: object, names: Mapping[str, bool]) -> dict[str, object]:
+    """:param names: of its fields, and whether each is optional"""
+    members = [_present(name, getattr(value, name), is_optional=optional) for name, optional in names.items()]
+    return {name: each for named in members for name, each in named.items()}
 
 
 def _present(name: str, value: object, *, is_optional: bool = False) -> dict[str, object]:
